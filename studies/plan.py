@@ -1,0 +1,91 @@
+"""StudyPlan: what a search was asked to do, stored with the study and kept when it goes on."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+
+from trainers import catalog
+from trainers.catalog import InputError
+from trainers.config import TrialConfig, one_line
+from trainers.reports import Record
+
+SAMPLERS = {
+    "tpe": "tree-structured Parzen estimator (default)",
+    "random": "independent random points",
+    "grid": "every point of the space's grid (where the space gives one)",
+    "qmc": "quasi-Monte Carlo (scrambled Sobol)",
+    "gp": "Gaussian process with expected improvement",
+}
+OBJECTIVES = {
+    "anytime": "mean over exits of the best accuracy at that cost or less (default)",
+    "mean": "mean accuracy of the exits",
+    "last": "accuracy of the deepest exit",
+    "exit:K": "accuracy of exit K, e.g. exit:2",
+    "hypervolume": "area under the front over log FLOPs (where the backbone or width varies)",
+}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
+
+
+def checked_study_name(name: str) -> str:
+    """The name, if it can be a folder's and a study's name. Raises InputError."""
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"study name {name[:60]!r} cannot be used: take 1 to 100 letters, digits, "
+            "'_', '-', '+' or '.', starting with a letter or digit"
+        )
+    return name
+
+
+def default_study_name(base: TrialConfig, space: str) -> str:
+    """`<dataset>-<backbone>-<space>`; of a path only the last part's stem."""
+
+    def short(name: str) -> str:
+        stem = Path(name).stem if catalog.is_path(name) else name
+        return re.sub(r"[^A-Za-z0-9_.+]+", "_", stem).strip("._") or "custom"
+
+    return checked_study_name(f"{short(base.dataset)}-{short(base.backbone)}-{short(space)}"[:100])
+
+
+class StudyPlan(Record):
+    """One search: where it is, what it tries, when it stops a trial, and what runs it.
+
+    Everything is settled here before the first trial: no field is "automatic" any more.
+    """
+
+    study: str = Field(description="name of the study")
+    space: str = Field(description="a search space's name, or a Python file of your own")
+    base: TrialConfig = Field(description="what every trial has in common")
+    data_root: str | None = Field(None, description="where the data set lies")
+    trials: int = Field(ge=1, description="the study's total number of trials")
+    sampler: Literal["tpe", "random", "grid", "qmc", "gp"] = "tpe"
+    objective: str = Field("anytime", description="what is maximised")
+    budgets: tuple[float, ...] | None = Field(
+        None, description="weight of each exit in the anytime objective (none: equal)"
+    )
+    seed: int = Field(0, ge=0, lt=2**32, description="of the sampler")
+    early_stopping: bool = True
+    eta: int = Field(2, ge=2, description="reduction factor: a rung keeps 1 in eta")
+    grace: int = Field(ge=1, description="epochs before the first rung")
+    workers: int = Field(1, ge=1, description="trials at a time")
+    threads: int = Field(1, ge=1, description="CPU threads of a trial")
+    gpus_per_trial: float = Field(0.0, ge=0)
+    device: Literal["cpu", "cuda"] = "cpu"
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InputError(one_line(error)) from None
+
+    @field_validator("study")
+    @classmethod
+    def _name_is_safe(cls, value: str) -> str:
+        return checked_study_name(value)
+
+    def with_(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated."""
+        return type(self)(**{**self.model_dump(), **changes})

@@ -1,0 +1,146 @@
+"""What there is, as data: data sets and backbones with their sizes and defaults.
+
+Nothing here imports torch, so flags, help and validation stay instant. The functions behind
+the names are in `trainers.data` and `trainers.backbones`; a test holds both sides together.
+"""
+
+import ast
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class InputError(ValueError):
+    """Something that the user gave is wrong; the message is one line that says what to do."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> InputError:
+    """The error for a name that is not in a table: lists the table and the nearest name.
+
+    Args:
+        kind: What is named, e.g. "backbone".
+        name: What was given.
+        known: The names there are.
+        hint: What else would be accepted, e.g. "or a path to a .py file".
+    """
+    names = sorted(known)
+    nearest = get_close_matches(name, names, n=1)
+    guess = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    extra = f" ({hint})" if hint else ""
+    return InputError(f"unknown {kind} {name!r}: known are {', '.join(names)}{extra}{guess}")
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A data set: its sizes, and the settings that it brings to a run.
+
+    Attributes:
+        title: One line for listings.
+        classes: Number of classes K.
+        image_size: Height and width, pixels.
+        channels: 1 (grey) or 3 (RGB).
+        mean, std: Per-channel normalisation, of pixels scaled to 0..1.
+        train, test: Number of images of the published splits.
+        get: How to get it, one line.
+        defaults: Fields of `TrialConfig` that differ from the record's own defaults.
+        trials: Default size of a search.
+    """
+
+    title: str
+    classes: int
+    image_size: int
+    channels: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train: int
+    test: int
+    get: str
+    defaults: dict[str, object] = field(default_factory=dict)
+    trials: int = 30
+
+
+CIFAR_MEAN, CIFAR_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+DATASETS: dict[str, DatasetEntry] = {
+    "digits": DatasetEntry(
+        title="scikit-learn's hand-written digits, 8x8 grey, embedded (no download)",
+        classes=10,
+        image_size=8,
+        channels=1,
+        mean=(0.3053,),
+        std=(0.3760,),
+        train=180,
+        test=900,
+        get="comes with scikit-learn",
+        defaults={
+            "backbone": "cnn4",
+            "epochs": 30,
+            "batch_size": 32,
+            "augmentation": "none",
+        },
+    ),
+    "cifar100": DatasetEntry(
+        title="CIFAR-100, 32x32 RGB, 100 classes (Krizhevsky & Hinton 2009)",
+        classes=100,
+        image_size=32,
+        channels=3,
+        mean=CIFAR_MEAN,
+        std=CIFAR_STD,
+        train=50_000,
+        test=10_000,
+        get="`automate datasets fetch cifar100` downloads it (161 MB), or point --data-root at "
+        "class folders train/<class>/*.png and test/<class>/*.png",
+        defaults={"backbone": "vgg16", "epochs": 300, "batch_size": 128},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """A backbone: how many exits it has and which images it takes."""
+
+    title: str
+    exits: int
+    image_sizes: tuple[int, ...]
+
+
+BACKBONES: dict[str, BackboneEntry] = {
+    "cnn4": BackboneEntry("four plain convolutions, for 8x8 digits", 4, (8,)),
+    "vgg16": BackboneEntry("VGG16 with batch norm (Simonyan & Zisserman 2015)", 4, (32,)),
+    "resnet18": BackboneEntry("ResNet18 (He et al. 2016)", 4, (32,)),
+}
+
+
+def is_path(name: str) -> bool:
+    """Whether a data set, space or backbone is given as a path, not by its name."""
+    return "/" in name or "\\" in name or name.endswith(".py") or name.startswith(".")
+
+
+def exits_of(backbone: str) -> int:
+    """Number of exits M of a backbone, by name or by the path of a user's Python file.
+
+    A file is parsed, not run: it says `EXITS = 4` at its top level.
+
+    Raises:
+        InputError: Unknown name, no such file, or no `EXITS` in it.
+    """
+    if backbone in BACKBONES:
+        return BACKBONES[backbone].exits
+    if not is_path(backbone):
+        raise unknown("backbone", backbone, BACKBONES, "or a path to a .py file")
+    path = Path(backbone)
+    if not path.is_file():
+        raise InputError(f"backbone file {backbone!r} does not exist or is not a file")
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
+        raise InputError(f"backbone file {backbone!r} is not valid Python: {error}") from None
+    for node in tree.body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        for target in targets:
+            if isinstance(target, ast.Name) and target.id == "EXITS":
+                value = getattr(getattr(node, "value", None), "value", None)
+                if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+                    return value
+    raise InputError(f"backbone file {backbone!r} needs a line 'EXITS = <number of exits>'")

@@ -1,0 +1,182 @@
+"""TrialConfig: everything that decides one run, in one frozen record.
+
+The flags of the command line, the search's trials, the storage and the exported YAML are all made
+from these fields: a hyper-parameter is declared here and nowhere else.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from trainers import catalog
+from trainers.catalog import InputError
+from trainers.reports import Record
+from trainers.schemes import scheme_named
+
+
+class TrialConfig(Record):
+    """One run of training: data, network, teachers, recipe.
+
+    Made from a data set's name and whatever differs from its defaults:
+    `TrialConfig(dataset="cifar100", alpha=3)` is the paper's VGG16 over 300 epochs.
+
+    Raises:
+        InputError: One line that names the field, what it takes and what it got.
+    """
+
+    schema_version: Literal[1] = 1
+
+    dataset: str = Field("digits", description="a data set's name, or a folder of class folders")
+    classes: int = Field(ge=2, description="number of classes (comes with the data set)")
+    image_size: int = Field(ge=1, description="pixels a side (comes with the data set)")
+    limit_train: int | None = Field(
+        None,
+        ge=1,
+        description="train on a stratified N of the images",
+        json_schema_extra={"metavar": "N"},
+    )
+    validation: float = Field(
+        0.1, gt=0, lt=1, description="share of the training images held out (digits: fixed)"
+    )
+    split_seed: int = Field(0, ge=0, description="seed of the hold-out and of --limit-train")
+
+    backbone: str = Field("cnn4", description="a backbone's name, or a Python file of your own")
+    width: float = Field(1.0, gt=0, le=8, description="multiplies the channels of the backbone")
+
+    scheme: str = Field("mate", description="who teaches whom: see `automate schemes`")
+    alpha: tuple[float, ...] = Field(
+        (3.0,), description="weight of an exit's primary teacher, Eq. 6: one value or one per exit"
+    )
+    alpha_teacher: tuple[float, ...] | None = Field(
+        None, description="the teachers' own alpha', Eq. 7 (none: the same as alpha, Eq. 8)"
+    )
+    kd_weight: float = Field(1.0, ge=0, le=1e4, description="multiplies the whole distillation")
+    temperature: float = Field(3.0, gt=0, le=1e3, description="T, softens teachers and students")
+    t_squared: bool = Field(False, description="multiply the distillation by T squared")
+    kl: Literal["forward", "reverse"] = Field(
+        "forward", description="forward: KL(teacher || student); reverse: KL(student || teacher)"
+    )
+    ramp_up: int = Field(
+        0, ge=0, description="epochs over which the distillation grows, exp(-5 (1 - t/R)^2)"
+    )
+    mix_width: float = Field(
+        0.125, gt=0, le=1, description="query and key width as a share of the features (mate)"
+    )
+    mix_scale: float | None = Field(
+        None, gt=0, description="factor on the attention scores; 1 is Eq. 4 (none: 1/sqrt(width))"
+    )
+    mix_init: float = Field(1.0, ge=0, description="factor on the weight network's initial weights")
+    mix_lr: float = Field(1.0, ge=0, description="the weight network's lr as a multiple of lr")
+
+    epochs: int = Field(30, ge=1, le=100_000, description="full length of a run")
+    schedule: Literal["step", "cosine", "constant"] = Field(
+        "step", description="step: lr / 10 at half and at three quarters of the epochs"
+    )
+    batch_size: int = Field(128, ge=1, description="images")
+    lr: float = Field(0.1, gt=0, description="initial learning rate of SGD")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(5e-4, ge=0, description="of SGD, on all parameters")
+    augmentation: Literal["none", "crop_flip"] = Field(
+        "crop_flip", description="crop_flip: pad by an eighth, random crop, random mirror"
+    )
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast")
+    seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise InputError(one_line(error)) from None
+
+    @classmethod
+    def read(cls, fields: Mapping[str, Any]) -> Self:
+        """The record from a mapping, e.g. a stored or exported one. Raises InputError."""
+        if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
+            raise InputError("a config needs to be a mapping of field names to values")
+        return cls(**fields)
+
+    def with_(self, **changes: Any) -> Self:
+        """A copy with some fields changed, validated (model_copy would not be)."""
+        return type(self)(**{**self.model_dump(), **changes})
+
+    @property
+    def exits(self) -> int:
+        """Number of exits M."""
+        if not scheme_named(self.scheme).multi_exit:
+            return 1
+        return catalog.exits_of(self.backbone)
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image: 1 or 3."""
+        entry = catalog.DATASETS.get(self.dataset)
+        return entry.channels if entry else 3
+
+    def alpha_per_exit(self) -> tuple[float, ...]:
+        """α_i, M values, whether one or M were given."""
+        return self.alpha * self.exits if len(self.alpha) == 1 else self.alpha
+
+    def alpha_teacher_per_exit(self) -> tuple[float, ...]:
+        """α'_i of Eq. 7, M values; α_i unless given."""
+        values = self.alpha if self.alpha_teacher is None else self.alpha_teacher
+        return values * self.exits if len(values) == 1 else values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _dataset_defaults(cls, fields: Any) -> Any:
+        """What the data set brings (classes, image size, backbone, epochs) where nothing is said."""
+        if not isinstance(fields, dict):
+            return fields
+        name = fields.get("dataset", "digits")
+        entry = catalog.DATASETS.get(name) if isinstance(name, str) else None
+        if entry is None:
+            return fields
+        brought = {"classes": entry.classes, "image_size": entry.image_size, **entry.defaults}
+        return {**brought, **fields}
+
+    @field_validator("alpha", "alpha_teacher", mode="before")
+    @classmethod
+    def _one_value_is_a_tuple(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float) else value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.dataset not in catalog.DATASETS and not catalog.is_path(self.dataset):
+            raise catalog.unknown("dataset", self.dataset, catalog.DATASETS, "or a folder's path")
+        exits = self.exits  # refuses an unknown scheme or backbone
+        entry = catalog.BACKBONES.get(self.backbone)
+        if entry and self.image_size not in entry.image_sizes:
+            takes = " or ".join(str(size) for size in entry.image_sizes)
+            raise InputError(
+                f"backbone {self.backbone} takes images of {takes} pixels, "
+                f"{self.dataset} has {self.image_size}: choose another --backbone"
+            )
+        for name, values in (("alpha", self.alpha), ("alpha_teacher", self.alpha_teacher)):
+            if values is None:
+                continue
+            if len(values) not in (1, exits):
+                counts = "1 value" if exits == 1 else f"1 or {exits} values"
+                raise InputError(f"{name} needs {counts}, got {len(values)}")
+            if any(not 0 <= value <= 1e6 for value in values):
+                raise InputError(f"{name} needs values from 0 to 1e6, got {list(values)}")
+        return self
+
+
+def one_line(error: ValidationError) -> str:
+    """Pydantic's findings as one line: `temperature: input should be greater than 0, got 0`."""
+    lines = []
+    for finding in error.errors(include_url=False):
+        cause = finding.get("ctx", {}).get("error")
+        name = ".".join(str(part) for part in finding["loc"])
+        if isinstance(cause, InputError):
+            lines.append(str(cause))
+        elif finding["type"] == "missing":
+            lines.append(f"{name} is missing (only the built-in data sets bring their own)")
+        elif finding["type"] == "extra_forbidden":
+            lines.append(str(catalog.unknown("field", name, TrialConfig.model_fields)))
+        else:
+            text = finding["msg"][0].lower() + finding["msg"][1:]
+            shown = repr(finding["input"])
+            lines.append(f"{name}: {text}, got {shown if len(shown) <= 60 else shown[:57] + '...'}")
+    return "; ".join(lines)

@@ -1,0 +1,48 @@
+"""What one epoch says. Every record here goes to JSON and back unchanged."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Record(BaseModel):
+    """A frozen record that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ExitPoint(Record):
+    """One exit of one network: what it costs and how often it is right."""
+
+    exit: int = Field(ge=1, description="1 = shallowest")
+    flops: int = Field(ge=0, description="per image, Table 1's convention: this head only")
+    flops_cascade: int = Field(ge=0, description="per image, earlier heads too")
+    accuracy: float = Field(ge=0, le=1, description="top-1, fraction")
+    top5: float = Field(ge=0, le=1, description="top-5, fraction")
+
+
+class EpochReport(Record):
+    """One completed epoch of training."""
+
+    epoch: int = Field(ge=1, description="completed epochs")
+    loss: float | None = Field(description="nats, mean over images; None if it was not finite")
+    seconds: float = Field(ge=0, description="training and evaluation of this epoch")
+    split: Literal["validation", "test"] = Field(description="where the accuracies come from")
+    exits: tuple[ExitPoint, ...] = Field(description="shallow first; empty if not evaluated")
+    teachers: tuple[float, ...] = Field(default=(), description="accuracy of each teacher")
+    mix: tuple[tuple[float, ...], ...] = Field(
+        default=(), description="(N, M), who composes each teacher, mean over images"
+    )
+    mix_entropy: tuple[float, ...] = Field(
+        default=(), description="(N,), nats, of each image's mix, mean over images; ln M at most"
+    )
+
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss was not finite: the run has ended here."""
+        return self.loss is None
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Top-1 accuracy of each exit, shallow first."""
+        return tuple(point.accuracy for point in self.exits)
