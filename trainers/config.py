@@ -125,7 +125,7 @@ class TrialConfig(Record):
     @model_validator(mode="before")
     @classmethod
     def _dataset_defaults(cls, fields: Any) -> Any:
-        """What the data set brings (classes, image size, backbone, epochs) where nothing is said."""
+        """What the data set brings (classes, backbone, epochs, ...) where nothing is said."""
         if not isinstance(fields, dict):
             return fields
         name = fields.get("dataset", "digits")
