@@ -1,0 +1,88 @@
+"""The search spaces: one file, one space; the file's name is the name on the command line.
+
+A user's own space is a Python file of the same form:
+
+    '''One line that `automate spaces` shows.'''
+
+    def starts(base):          # points tried first and never stopped early
+        return [{"alpha": 3.0}]
+
+    def suggest(trial, base):  # one trial's config
+        return base.with_(alpha=trial.suggest_float("alpha", 0.1, 100, log=True))
+
+    def grid(base):            # optional: the points of `--sampler grid`
+        return [{"alpha": value} for value in (0.3, 1.0, 3.0, 10.0, 30.0)]
+"""
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from trainers.catalog import InputError, is_path, unknown
+from trainers.config import TrialConfig
+
+if TYPE_CHECKING:  # optuna takes a tenth of a second, and listings do not need it
+    from optuna.trial import BaseTrial
+
+Point = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A search space.
+
+    Attributes:
+        name: As given on the command line.
+        title: First line of the file's docstring.
+        starts: base -> points tried first, the paper's default among them.
+        suggest: (trial, base) -> the trial's config.
+        grid: base -> the points of the grid sampler, or None where the space gives none.
+    """
+
+    name: str
+    title: str
+    starts: Callable[[TrialConfig], list[Point]]
+    suggest: "Callable[[BaseTrial, TrialConfig], TrialConfig]"
+    grid: Callable[[TrialConfig], list[Point]] | None
+
+
+def names() -> list[str]:
+    """The names of the spaces that come with automate, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load_space(name: str) -> Space:
+    """A space by name, or from a user's Python file (which is run).
+
+    Raises:
+        InputError: Unknown name, a file that cannot be run, or one without `starts` and `suggest`.
+    """
+    if not is_path(name):
+        if name not in names():
+            raise unknown("space", name, names(), "or a path to a .py file")
+        return _space(name, importlib.import_module(f"search_spaces.{name}"))
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"space file {name!r} does not exist or is not a file")
+    spec = importlib.util.spec_from_file_location(f"space_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"space file {name!r} is no Python file: its name needs to end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises is the user's to read
+        raise InputError(f"space file {name!r} fails: {error!r}") from error
+    return _space(name, module)
+
+
+def _space(name: str, module: ModuleType) -> Space:
+    for needed in ("starts", "suggest"):
+        if not callable(getattr(module, needed, None)):
+            raise InputError(f"space {name!r} needs a function {needed}: see `automate spaces`")
+    title = (module.__doc__ or "no description").strip().splitlines()[0]
+    return Space(name, title, module.starts, module.suggest, getattr(module, "grid", None))

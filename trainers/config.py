@@ -129,8 +129,12 @@ class TrialConfig(Record):
         if not isinstance(fields, dict):
             return fields
         name = fields.get("dataset", "digits")
-        entry = catalog.DATASETS.get(name) if isinstance(name, str) else None
+        if not isinstance(name, str):
+            return fields
+        entry = catalog.DATASETS.get(name)
         if entry is None:
+            if not catalog.is_path(name):
+                raise catalog.unknown("dataset", name, catalog.DATASETS, "or a folder's path")
             return fields
         brought = {"classes": entry.classes, "image_size": entry.image_size, **entry.defaults}
         return {**brought, **fields}
@@ -142,8 +146,6 @@ class TrialConfig(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.dataset not in catalog.DATASETS and not catalog.is_path(self.dataset):
-            raise catalog.unknown("dataset", self.dataset, catalog.DATASETS, "or a folder's path")
         exits = self.exits  # refuses an unknown scheme or backbone
         entry = catalog.BACKBONES.get(self.backbone)
         if entry and self.image_size not in entry.image_sizes:

@@ -1,0 +1,205 @@
+"""Points, fronts, hypervolume and objectives over (FLOPs, accuracy): pure functions.
+
+Two fronts are told apart. The *envelope* over all (trial, exit) shows what is possible, and may
+need a different network for each point. What can be *deployed* is one network, so its whole curve
+counts: `deployable` gives the trials whose curve no other curve dominates.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+
+from studies.plan import OBJECTIVES
+from trainers.catalog import InputError, unknown
+from trainers.reports import ExitPoint
+
+Box = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One exit of one trial.
+
+    Attributes:
+        trial: Number of the trial.
+        exit: 1 = shallowest.
+        flops: Per image, this head only (`ExitPoint.flops`).
+        accuracy: Top-1, fraction.
+    """
+
+    trial: int
+    exit: int
+    flops: float
+    accuracy: float
+
+
+def curve(trial: int, exits: Iterable[ExitPoint]) -> list[FrontPoint]:
+    """The points of one network, shallow first."""
+    return [FrontPoint(trial, point.exit, point.flops, point.accuracy) for point in exits]
+
+
+def front(points: Iterable[FrontPoint]) -> list[FrontPoint]:
+    """The points that no other point beats in FLOPs and accuracy, by FLOPs.
+
+    A point beats another if it costs no more and is right no less often, and is better in one of
+    the two. Of equal points the first is kept.
+    """
+    kept: list[FrontPoint] = []
+    # sorted() is stable: of equal points the first given comes first
+    for point in sorted(points, key=lambda p: (p.flops, -p.accuracy)):
+        if not kept or point.accuracy > kept[-1].accuracy:
+            kept.append(point)
+    return kept
+
+
+def envelope(curves: Mapping[int, Sequence[FrontPoint]]) -> list[FrontPoint]:
+    """The front over every (trial, exit); its points may belong to different networks."""
+    return front(point for points in curves.values() for point in points)
+
+
+def deployable(curves: Mapping[int, Sequence[FrontPoint]]) -> list[int]:
+    """Numbers of the trials whose whole curve no other whole curve dominates, in given order.
+
+    On equal columns (the same FLOPs, exit by exit) a curve dominates another if it is at least as
+    accurate at each exit and more so at one. On different columns it dominates if each point of the
+    other is matched or beaten by one of its points, and not the other way round. Equal curves do
+    not dominate each other.
+    """
+    arrays = {
+        trial: (
+            np.array([point.flops for point in points], dtype=np.float64),
+            np.array([point.accuracy for point in points], dtype=np.float64),
+        )
+        for trial, points in curves.items()
+        if points
+    }
+    return [
+        trial
+        for trial, one in arrays.items()
+        if not any(_dominates(two, one) for other, two in arrays.items() if other != trial)
+    ]
+
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+def _dominates(one: Curve, two: Curve) -> bool:
+    if np.array_equal(one[0], two[0]):
+        return bool((one[1] >= two[1]).all() and (one[1] > two[1]).any())
+    return _covers(one, two) and not _covers(two, one)
+
+
+def _covers(one: Curve, two: Curve) -> bool:
+    """Whether each point of `two` is matched or beaten by some point of `one`."""
+    cheaper = one[0][:, None] <= two[0]
+    better = one[1][:, None] >= two[1]
+    return bool((cheaper & better).any(axis=0).all())
+
+
+def hypervolume(points: Iterable[FrontPoint | ExitPoint], box: Box) -> float:
+    """Share of a box that the points dominate, over log FLOPs and accuracy.
+
+    Args:
+        points: Of one network or of many.
+        box: (flops_min, flops_max, accuracy_min), fixed when the study is made; accuracy ends at 1.
+            Points cheaper than flops_min count from there, points outside count nothing.
+
+    Returns:
+        0 to 1: 1 would be an exit of flops_min FLOPs that is always right.
+
+    Raises:
+        InputError: The box has no area.
+    """
+    flops_min, flops_max, accuracy_min = box
+    if not (0 < flops_min < flops_max and 0 <= accuracy_min < 1):
+        raise InputError(
+            "the hypervolume's box needs 0 < flops_min < flops_max and 0 <= accuracy_min < 1, "
+            f"got {box}"
+        )
+    steps = front(
+        FrontPoint(0, point.exit, max(point.flops, flops_min), point.accuracy)
+        for point in points
+        if point.flops < flops_max and point.accuracy > accuracy_min
+    )
+    ends = [*(point.flops for point in steps), flops_max][1:]
+    area = sum(
+        log(end / point.flops) * (point.accuracy - accuracy_min)
+        for point, end in zip(steps, ends, strict=True)
+    )
+    return float(area / (log(flops_max / flops_min) * (1 - accuracy_min)))
+
+
+def checked_objective(name: str, exits: int) -> str:
+    """The objective's name, if there is one of this name for this many exits.
+
+    Raises:
+        InputError: Unknown name (known ones and the nearest are listed), or no such exit.
+    """
+    if name.startswith("exit:"):
+        number = name.removeprefix("exit:")
+        if not (number.isascii() and number.isdecimal() and 1 <= int(number[:9]) <= exits):
+            span = "1" if exits == 1 else f"1 to {exits}"
+            raise InputError(f"objective 'exit:K' needs K from {span} here, got {number[:40]!r}")
+        return f"exit:{int(number)}"
+    if name not in OBJECTIVES or name == "exit:K":
+        raise unknown("objective", name, OBJECTIVES)
+    return name
+
+
+def checked_budgets(budgets: Sequence[float], exits: int) -> tuple[float, ...]:
+    """The weights of the exits in `anytime`, as given.
+
+    Raises:
+        InputError: Not one per exit, negative or not finite, or all zero.
+    """
+    if len(budgets) != exits:
+        raise InputError(f"budgets need {exits} values, one per exit, got {len(budgets)}")
+    if not all(0 <= weight < float("inf") for weight in budgets) or not sum(budgets) > 0:
+        raise InputError(f"budgets need values of 0 or more, not all 0, got {list(budgets)}")
+    return tuple(float(weight) for weight in budgets)
+
+
+def objective(
+    name: str,
+    exits: Sequence[ExitPoint],
+    budgets: Sequence[float] | None = None,
+    box: Box | None = None,
+) -> float:
+    """What a search maximises, of one network at one epoch.
+
+    Args:
+        name: anytime (Σ_k π_k max of acc_j over the exits j that cost no more than k: an exit that
+            a cheaper one beats is not paid for), mean, last, exit:K, or hypervolume.
+        exits: The network's exits, shallow first, at least one.
+        budgets: π up to a factor, one per exit; None is equal weights. Only anytime reads it.
+        box: Only hypervolume reads it.
+
+    Returns:
+        A fraction from 0 to 1; higher is better.
+
+    Raises:
+        InputError: As `checked_objective`, `checked_budgets` and `hypervolume`.
+    """
+    if not exits:
+        raise InputError("an objective needs at least one exit")
+    name = checked_objective(name, len(exits))
+    flops = np.array([point.flops for point in exits], dtype=np.float64)
+    accuracy = np.array([point.accuracy for point in exits], dtype=np.float64)
+    if name == "anytime":
+        weights = np.ones(len(exits))
+        if budgets is not None:
+            weights = np.array(checked_budgets(budgets, len(exits)))
+        affordable = flops <= flops[:, None]
+        best = np.where(affordable, accuracy, 0.0).max(axis=1)
+        return float(weights @ best / weights.sum())
+    if name == "mean":
+        return float(accuracy.mean())
+    if name == "last":
+        return float(accuracy[-1])
+    if name == "hypervolume":
+        if box is None:
+            raise InputError("the hypervolume objective needs its box")
+        return hypervolume(exits, box)
+    return float(accuracy[int(name.removeprefix("exit:")) - 1])

@@ -1,0 +1,242 @@
+"""What a study says, in sentences: the terminal and the report print the same ones.
+
+Every number here is of one run each on the validation split, and is called so. Only trials that
+ran their full length and stayed finite count; what was stopped early is never compared with them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from studies.front import FrontPoint, curve, deployable
+from studies.plan import StudyPlan
+from trainers.config import TrialConfig
+
+if TYPE_CHECKING:
+    from studies.record import Outcome
+
+UNCONFIRMED = "n = 1, unconfirmed"
+
+
+def finished(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The trials that ran their full length and have a value: what fronts are made of."""
+    return [
+        outcome
+        for outcome in outcomes
+        if outcome.state == "COMPLETE"
+        and outcome.value is not None
+        and outcome.report is not None
+        and outcome.report.exits
+        and not outcome.report.diverged
+    ]
+
+
+def curves(outcomes: Sequence[Outcome]) -> dict[int, list[FrontPoint]]:
+    """Trial number -> its points, shallow first; of the finished trials."""
+    return {
+        outcome.number: curve(outcome.number, outcome.report.exits)
+        for outcome in finished(outcomes)
+        if outcome.report is not None
+    }
+
+
+def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The finished trials, best value first; of equal ones a deployable, then an earlier one."""
+    whole = set(deployable(curves(outcomes)))
+    return sorted(
+        finished(outcomes), key=lambda o: (-(o.value or 0.0), o.number not in whole, o.number)
+    )
+
+
+def recommended(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """The network to take: the best value among those that no other whole curve dominates."""
+    whole = set(deployable(curves(outcomes)))
+    return next((outcome for outcome in ranked(outcomes) if outcome.number in whole), None)
+
+
+def is_paper_default(config: TrialConfig) -> bool:
+    """Whether the distillation is the paper's: MATE, α = 3, T = 3, as its equations are printed."""
+    return (
+        config.scheme == "mate"
+        and set(config.alpha_per_exit()) == {3.0}
+        and set(config.alpha_teacher_per_exit()) == {3.0}
+        and config.temperature == 3.0
+        and config.kd_weight == 1.0
+        and (config.t_squared, config.kl, config.ramp_up) == (False, "forward", 0)
+    )
+
+
+def reference(outcomes: Sequence[Outcome]) -> Outcome | None:
+    """What the others are measured by: the finished run of the paper's default.
+
+    Where the study's fixed settings differ from the paper's, the first of its starting points.
+    """
+    starts = sorted((o for o in finished(outcomes) if o.start), key=lambda o: o.number)
+    papers = [o for o in starts if o.config is not None and is_paper_default(o.config)]
+    return next(iter(papers or starts), None)
+
+
+def reference_name(outcome: Outcome) -> str:
+    """`the paper's default`, or `the starting point` where it is not the paper's."""
+    papers = outcome.config is not None and is_paper_default(outcome.config)
+    return "the paper's default" if papers else "the starting point"
+
+
+def percent(fraction: float) -> str:
+    """`93.41 %`."""
+    return f"{100 * fraction:.2f} %"
+
+
+def points(difference: float) -> str:
+    """A difference of two fractions, without its sign: `0.81 points`."""
+    return f"{abs(100 * difference):.2f} points"
+
+
+def flops_text(flops: float) -> str:
+    """`99.19 M`, as Table 1 prints it; below a million `102.4 k`."""
+    return f"{flops / 1e6:.2f} M" if flops >= 1e6 else f"{flops / 1e3:.1f} k"
+
+
+def number_text(value: Any) -> str:
+    """Three digits of a float, anything else as it is; never longer than 60 characters."""
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def setting(params: Mapping[str, Any]) -> str:
+    """`alpha_1 = 30.2, alpha_2 = 3`."""
+    return ", ".join(f"{name[:60]} = {number_text(value)}" for name, value in params.items())
+
+
+def objective_name(objective: str) -> str:
+    """What is maximised, as a noun."""
+    if objective.startswith("exit:"):
+        return f"accuracy of exit {objective.removeprefix('exit:')}"
+    return {
+        "anytime": "anytime accuracy",
+        "mean": "mean accuracy",
+        "last": "accuracy of the last exit",
+    }.get(objective, objective)
+
+
+def value_text(objective: str, value: float) -> str:
+    """The objective's value: a percentage, but a plain number for the hypervolume."""
+    return f"{value:.4f}" if objective == "hypervolume" else percent(value)
+
+
+def gain_text(objective: str, gain: float) -> str:
+    """A difference of two values, without its sign."""
+    return f"{abs(gain):.4f}" if objective == "hypervolume" else points(gain)
+
+
+def states_text(outcomes: Sequence[Outcome]) -> str:
+    """`12 complete, 16 stopped early, 2 waiting`."""
+    names = {
+        "COMPLETE": "complete",
+        "PRUNED": "stopped early",
+        "FAIL": "failed",
+        "RUNNING": "running",
+        "WAITING": "waiting",
+    }
+    counts = Counter(outcome.state for outcome in outcomes)
+    return ", ".join(f"{counts[s]} {name}" for s, name in names.items() if counts[s]) or "no trial"
+
+
+def verdict(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
+    """The study in one sentence, with what it does not prove."""
+    order = ranked(outcomes)
+    if not order:
+        return (
+            f"No trial has run its full length ({states_text(outcomes)}): nothing can be said yet."
+        )
+    best, base, count = order[0], reference(outcomes), len(order)
+    done = sum(outcome.state in ("COMPLETE", "PRUNED", "FAIL") for outcome in outcomes)
+    left = plan.trials - done
+    lead = f"So far ({done} of {plan.trials} trials done), " if left > 0 else ""
+    what = objective_name(plan.objective)
+    value = value_text(plan.objective, best.value or 0.0)
+
+    def sentence(text: str) -> str:
+        return lead + text if lead else text[0].upper() + text[1:]
+
+    if base is not None and best.number == base.number:
+        name = reference_name(base)
+        if count == 1:
+            return sentence(
+                f"only {name} has run its full length ({what} {value} on the validation split; "
+                f"{UNCONFIRMED}), so there is nothing to compare it with."
+            )
+        return sentence(
+            f"none of the {count - 1} other trials that ran their full length beats {name} "
+            f"(trial {base.number}: {what} {value} on the validation split; {UNCONFIRMED}: "
+            "one run each proves nothing)."
+        )
+    chosen = f"trial {best.number}" + (f" ({setting(best.params)})" if best.params else "")
+    if count == 1:
+        return sentence(
+            f"{chosen} alone has run its full length ({what} {value} on the validation split; "
+            f"{UNCONFIRMED}), so there is nothing to compare it with."
+        )
+    if base is None or base.value is None:
+        over = "with no full-length run of the paper's default beside it"
+    else:
+        gain = (best.value or 0.0) - base.value
+        against = f"{reference_name(base)} ({value_text(plan.objective, base.value)})"
+        over = f"{gain_text(plan.objective, gain)} over {against}" if gain else f"level with {against}"
+    return sentence(
+        f"{chosen} has the best {what} of {count} full-length trials, {value} on the validation "
+        f"split, {over}; {UNCONFIRMED}: one run each proves nothing, and the best of {count} is "
+        "partly luck."
+    )
+
+
+def recommendation(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
+    """Which one network to take, and why; its strongest rivals per exit are named."""
+    take = recommended(outcomes)
+    if take is None or take.report is None or take.value is None:
+        return "There is no network to take: no trial has run its full length."
+    all_curves = curves(outcomes)
+    whole = deployable(all_curves)
+    base = reference(outcomes)
+    title = f"trial {take.number}"
+    if base is not None and base.number == take.number:
+        title += f", {reference_name(base)}"
+    value = value_text(plan.objective, take.value)
+    what = objective_name(plan.objective)
+    if len(all_curves) == 1:
+        why = f"it is the only full-length network ({what} {value})."
+    elif len(whole) == 1:
+        why = (
+            f"at every exit it is at least as accurate as each of the {len(all_curves) - 1} other "
+            f"full-length networks ({what} {value})."
+        )
+    else:
+        why = (
+            f"{len(whole)} of the {len(all_curves)} full-length networks are not beaten as a whole "
+            f"by another, and of these it has the highest {what} ({value})."
+        )
+    exits = "; ".join(
+        f"exit {point.exit} {percent(point.accuracy)} at {flops_text(point.flops)}FLOPs"
+        for point in take.report.exits
+    )
+    text = f"Take {title}: {why} {exits[0].upper()}{exits[1:]}."
+    rivals = _rivals(take.number, {number: all_curves[number] for number in whole})
+    if rivals:
+        text += f" If one exit matters more than the others: {'; '.join(rivals)}."
+    return text + f" Accuracies are of the validation split, {UNCONFIRMED}."
+
+
+def _rivals(number: int, whole: Mapping[int, Sequence[FrontPoint]]) -> list[str]:
+    """Per exit of the taken network, the deployable network that is most accurate there."""
+    found = []
+    for own in whole[number]:
+        same = [p for points in whole.values() for p in points if p.exit == own.exit]
+        other = max(
+            (p for p in same if p.flops <= own.flops), key=lambda p: (p.accuracy, -p.trial)
+        )
+        if other.accuracy > own.accuracy:
+            gain = points(other.accuracy - own.accuracy)
+            found.append(f"trial {other.trial} is {gain} better at exit {own.exit}")
+    return found

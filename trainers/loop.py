@@ -1,0 +1,263 @@
+"""Training as a generator: one EpochReport per epoch. Stopping early is not asking for more."""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers import checkpoints
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+from trainers.data import Data, Images, batches, load
+from trainers.exits import build_network, costs
+from trainers.losses import loss, mix_entropy, ramp_factor
+from trainers.reports import EpochReport, ExitPoint
+from trainers.teachers import Teachers
+
+SCORE_BATCH = 500  # images; evaluation keeps no gradients, so larger than a training batch
+
+
+def learning_rate(config: TrialConfig, epoch: int) -> float:
+    """The lr of an epoch.
+
+    Args:
+        config: lr, schedule and epochs are read.
+        epoch: Epochs completed before this one.
+    """
+    if config.schedule == "cosine":
+        return config.lr * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
+    if config.schedule == "constant":
+        return config.lr
+    milestones = (max(1, config.epochs // 2), max(1, config.epochs * 3 // 4))
+    passed = sum(epoch >= milestone for milestone in milestones)
+    return float(config.lr * 0.1**passed)
+
+
+class Run:
+    """Network, teachers and optimizer of one config on one device."""
+
+    def __init__(self, config: TrialConfig, device: str = "cpu") -> None:
+        self.config = config
+        self.device = torch.device(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            network = build_network(config)
+            teachers = Teachers(config, network.features)
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.teachers = teachers.to(self.device)
+        groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
+        if learned := list(self.teachers.parameters()):
+            groups.append({"params": learned})
+        self.optimizer = torch.optim.SGD(
+            groups,
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (M, B, C) and logits (M, B, K) in float32."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        mixed = self.config.precision == "bf16"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+            features, logits = self.network(images)
+        return features.float(), logits.float()
+
+    def train_epoch(self, images: Images, epoch: int) -> float:
+        """One pass over the images. Returns the mean loss, nats; not finite if it diverged."""
+        config = self.config
+        self.network.train()
+        self.teachers.train()
+        lr = learning_rate(config, epoch)
+        for group, factor in zip(self.optimizer.param_groups, (1.0, config.mix_lr), strict=False):
+            group["lr"] = lr * factor
+        ramp = ramp_factor(epoch, config.ramp_up)
+        # Order, augmentation and dropout of an epoch depend on (seed, epoch) alone, so that a run
+        # goes on from a checkpoint bit for bit without any random state in it.
+        seed = (config.seed * 1_000_003 + epoch) % 2**63
+        generator = torch.Generator().manual_seed(seed)
+        total = torch.zeros((), device=self.device)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(seed)
+            for pixels, labels in batches(
+                images,
+                config.batch_size,
+                augmentation=config.augmentation,
+                shuffle=True,
+                generator=generator,
+            ):
+                features, logits = self.forward(pixels)
+                value = loss(features, logits, labels, self.teachers, config, ramp).total
+                self.optimizer.zero_grad(set_to_none=True)
+                value.backward()  # type: ignore[no-untyped-call]
+                self.optimizer.step()
+                total += value.detach() * len(labels)
+        return float(total) / len(images.labels)
+
+    @torch.inference_mode()
+    def score(self, images: Images) -> dict[str, Any]:
+        """Accuracy of exits and teachers and the mean mix: the evaluated fields of a report."""
+        self.network.eval()
+        self.teachers.eval()
+        exits, number = self.config.exits, self.teachers.number
+        top1 = torch.zeros(exits, device=self.device)
+        top5 = torch.zeros(exits, device=self.device)
+        taught = torch.zeros(number, device=self.device)
+        mix_sum = torch.zeros(number, exits, device=self.device)
+        entropy_sum = torch.zeros(number, device=self.device)
+        for pixels, labels in batches(images, SCORE_BATCH):
+            features, logits = self.forward(pixels)
+            hits = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
+            top1 += hits[..., 0].sum(dim=1)
+            top5 += hits.any(dim=-1).sum(dim=1)
+            if number:
+                teacher_logits, mix = self.teachers(features, logits)
+                taught += (teacher_logits.argmax(dim=-1) == labels).sum(dim=1)
+                mix_sum += mix.sum(dim=0)
+                entropy_sum += mix_entropy(mix) * len(labels)
+        n = len(images.labels)
+        points = tuple(
+            ExitPoint(
+                exit=cost.exit,
+                flops=cost.flops,
+                flops_cascade=cost.flops_cascade,
+                accuracy=float(right) / n,
+                top5=float(near) / n,
+            )
+            for cost, right, near in zip(
+                costs(self.config), top1.tolist(), top5.tolist(), strict=True
+            )
+        )
+        return {
+            "exits": points,
+            "teachers": tuple((taught / n).tolist()),
+            "mix": tuple(tuple(row) for row in (mix_sum / n).tolist()),
+            "mix_entropy": tuple((entropy_sum / n).tolist()),
+        }
+
+    def save(self, path: Path, reports: list[EpochReport]) -> None:
+        """The whole state after an epoch, atomically."""
+        checkpoints.write(
+            path,
+            {
+                "config": self.config.model_dump_json(),
+                "network": self.network.state_dict(),
+                "teachers": self.teachers.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "reports": [report.model_dump_json() for report in reports],
+            },
+        )
+
+    def restore(self, path: Path) -> list[EpochReport]:
+        """Goes back to a saved state and returns its reports.
+
+        Raises:
+            InputError: Damaged, foreign, or of another config.
+        """
+        content = checkpoints.read(path, str(self.device))
+        try:
+            config = TrialConfig.model_validate_json(content["config"])
+            if config != self.config:
+                changed = sorted(
+                    name
+                    for name, value in self.config.model_dump().items()
+                    if getattr(config, name) != value
+                )
+                raise InputError(
+                    f"{path} belongs to another run: {', '.join(changed)} differ; "
+                    "remove the file to start over"
+                )
+            reports = [EpochReport.model_validate_json(text) for text in content["reports"]]
+            self.network.load_state_dict(content["network"])
+            self.teachers.load_state_dict(content["teachers"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise InputError(f"{path} is damaged: {error!r:.120}") from None
+        return reports
+
+
+def train(
+    config: TrialConfig,
+    data: Data | None = None,
+    *,
+    checkpoint: Path | None = None,
+    device: str = "cpu",
+) -> Iterator[EpochReport]:
+    """One run, an epoch at a time.
+
+    Args:
+        config: Everything that decides the run.
+        data: Images to train and to score on; the config's training images and hold-out if None.
+            A test split is scored once, after the last epoch; earlier reports carry no exits.
+        checkpoint: Written after each epoch, before its report is given. If the file is there, the
+            run goes on from it (on CPU bit for bit) and its reports so far come first.
+        device: "cpu" or "cuda".
+
+    Yields:
+        A report per completed epoch. A loss that is not finite ends the run with a report whose
+        `diverged` is true.
+
+    Raises:
+        InputError: Data that is missing or does not fit the config; a checkpoint of another run.
+    """
+    data = load(config) if data is None else data
+    data = data.to(device)
+    run = Run(config, device)
+    reports: list[EpochReport] = []
+    if checkpoint is not None and checkpoint.exists():
+        reports = run.restore(checkpoint)
+        yield from reports
+    for epoch in range(len(reports), config.epochs):
+        begin = time.perf_counter()
+        mean_loss = run.train_epoch(data.fit, epoch)
+        finite = math.isfinite(mean_loss)
+        scored: dict[str, Any] = {"exits": ()}
+        if finite and (data.split == "validation" or epoch + 1 == config.epochs):
+            scored = run.score(data.score)
+        report = EpochReport(
+            epoch=epoch + 1,
+            loss=mean_loss if finite else None,
+            seconds=time.perf_counter() - begin,
+            split=data.split,
+            **scored,
+        )
+        reports.append(report)
+        if checkpoint is not None and finite:
+            run.save(checkpoint, reports)
+        yield report
+        if not finite:
+            return
+
+
+def throughput(config: TrialConfig, device: str = "cpu", seconds: float = 0.5) -> float:
+    """Training images per second of a config on this machine, measured on random images.
+
+    Args:
+        config: Sizes, scheme and precision are read.
+        device: "cpu" or "cuda".
+        seconds: How long to measure after one step of warm-up.
+    """
+    run = Run(config, device)
+    size = (config.batch_size, config.channels, config.image_size, config.image_size)
+    images = torch.rand(size, device=device)
+    labels = torch.randint(config.classes, (config.batch_size,), device=device)
+    steps, begin = -1, 0.0
+    run.network.train()
+    while steps < 1 or time.perf_counter() - begin < seconds:
+        features, logits = run.forward(images)
+        value = loss(features, logits, labels, run.teachers, config).total
+        run.optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        run.optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        steps += 1
+        if steps == 0:
+            begin = time.perf_counter()
+    return steps * config.batch_size / (time.perf_counter() - begin)
