@@ -15,7 +15,7 @@ from studies.plan import StudyPlan
 from trainers.config import TrialConfig
 
 if TYPE_CHECKING:
-    from studies.record import Outcome
+    from studies.states import Outcome
 
 UNCONFIRMED = "n = 1, unconfirmed"
 
@@ -29,7 +29,7 @@ def finished(outcomes: Sequence[Outcome]) -> list[Outcome]:
         and outcome.value is not None
         and outcome.report is not None
         and outcome.report.exits
-        and not outcome.report.diverged
+        and not outcome.diverged
     ]
 
 
@@ -50,10 +50,16 @@ def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
     )
 
 
+def recommended_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """The finished trials in the order of an export: those whose whole curve none dominates come
+    first, then the rest, each by value."""
+    whole = set(deployable(curves(outcomes)))
+    return sorted(ranked(outcomes), key=lambda outcome: outcome.number not in whole)
+
+
 def recommended(outcomes: Sequence[Outcome]) -> Outcome | None:
     """The network to take: the best value among those that no other whole curve dominates."""
-    whole = set(deployable(curves(outcomes)))
-    return next((outcome for outcome in ranked(outcomes) if outcome.number in whole), None)
+    return next(iter(recommended_first(outcomes)), None)
 
 
 def is_paper_default(config: TrialConfig) -> bool:
@@ -184,7 +190,9 @@ def verdict(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
     else:
         gain = (best.value or 0.0) - base.value
         against = f"{reference_name(base)} ({value_text(plan.objective, base.value)})"
-        over = f"{gain_text(plan.objective, gain)} over {against}" if gain else f"level with {against}"
+        over = (
+            f"{gain_text(plan.objective, gain)} over {against}" if gain else f"level with {against}"
+        )
     return sentence(
         f"{chosen} has the best {what} of {count} full-length trials, {value} on the validation "
         f"split, {over}; {UNCONFIRMED}: one run each proves nothing, and the best of {count} is "
@@ -209,8 +217,8 @@ def recommendation(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
         why = f"it is the only full-length network ({what} {value})."
     elif len(whole) == 1:
         why = (
-            f"at every exit it is at least as accurate as each of the {len(all_curves) - 1} other "
-            f"full-length networks ({what} {value})."
+            f"of the {len(all_curves)} full-length networks it is the only one that no other beats "
+            f"as a whole ({what} {value})."
         )
     else:
         why = (
@@ -233,9 +241,7 @@ def _rivals(number: int, whole: Mapping[int, Sequence[FrontPoint]]) -> list[str]
     found = []
     for own in whole[number]:
         same = [p for points in whole.values() for p in points if p.exit == own.exit]
-        other = max(
-            (p for p in same if p.flops <= own.flops), key=lambda p: (p.accuracy, -p.trial)
-        )
+        other = max((p for p in same if p.flops <= own.flops), key=lambda p: (p.accuracy, -p.trial))
         if other.accuracy > own.accuracy:
             gain = points(other.accuracy - own.accuracy)
             found.append(f"trial {other.trial} is {gain} better at exit {own.exit}")

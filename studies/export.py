@@ -1,0 +1,132 @@
+"""The best configs as complete YAML files, and back."""
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from studies.front import deployable
+from studies.record import StudyRecord
+from studies.verdict import curves, finished, ranked
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+
+LARGEST = 1_000_000  # bytes; an exported config has some 1,500
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Safe YAML without aliases and without a key given twice."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"the key {key!r} is no name")
+            if key in seen:
+                raise yaml.YAMLError(f"the key {key!r} is given twice")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def export(record: StudyRecord, top: int = 3) -> list[Path]:
+    """Writes the best configs to `runs/<study>/best/1.yaml`, `2.yaml`, ...
+
+    Whole networks whose curve no other trial's dominates come first, then the rest, each by the
+    study's objective. Only trials that ran their full length are exported.
+
+    Args:
+        record: The study.
+        top: How many, at most.
+
+    Raises:
+        InputError: No trial has run its full length yet; top < 1.
+    """
+    if top < 1:
+        raise InputError(f"top needs to be at least 1, got {top}")
+    outcomes = record.outcomes()
+    whole = set(deployable(curves(outcomes)))
+    chosen = sorted(ranked(outcomes), key=lambda o: o.number not in whole)[:top]
+    if not chosen:
+        raise InputError(
+            f"study {record.name} has no trial of full length yet "
+            f"({len(outcomes)} trials, {len(finished(outcomes))} complete): go on with the search"
+        )
+    folder = record.folder / "best"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for rank, outcome in enumerate(chosen, start=1):
+        assert outcome.config is not None and outcome.report is not None
+        source = {
+            "study": record.name,
+            "trial": outcome.number,
+            "params": outcome.params,
+            "objective": record.plan.objective,
+            "value": outcome.value,
+            "split": outcome.report.split,
+            "accuracy": list(outcome.report.accuracies),
+            "flops": [point.flops for point in outcome.report.exits],
+            "data_root": record.plan.data_root,
+            "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        }
+        path = folder / f"{rank}.yaml"
+        write_config(path, outcome.config, source)
+        paths.append(path)
+    for stale in folder.glob("*.yaml"):  # of an earlier, longer export
+        if stale.stem.isdigit() and int(stale.stem) > len(paths):
+            stale.unlink()
+    return paths
+
+
+def write_config(path: Path, config: TrialConfig, source: dict[str, Any]) -> None:
+    """A config and where it comes from, as YAML, to a temporary name and renamed."""
+    text = yaml.safe_dump(
+        {"source": source, "config": config.model_dump(mode="json")},
+        sort_keys=False,
+        default_flow_style=None,
+        allow_unicode=True,
+    )
+    temporary = path.with_suffix(".yaml.part")
+    temporary.write_text(f"# automate train {path.name} --seeds 3\n{text}", encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
+    """The config of a YAML file and its `source` mapping.
+
+    Raises:
+        InputError: Missing, larger than a config can be, broken, with tags, aliases, keys given
+            twice or unknown, or values that no config takes.
+    """
+    if not path.is_file():
+        raise InputError(f"config file {str(path)!r} does not exist or is not a file")
+    if path.stat().st_size > LARGEST:
+        raise InputError(f"{path} has {path.stat().st_size:,} bytes: this is no exported config")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is no readable YAML: {reason}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise InputError(f"{path} needs a mapping 'config' (and may have 'source')")
+    unknown = sorted(set(content) - {"config", "source"})
+    if unknown:
+        raise InputError(f"{path} has unknown keys {', '.join(unknown)[:200]}: config, source")
+    source = content.get("source") or {}
+    if not isinstance(source, dict):
+        raise InputError(f"{path}: source needs to be a mapping, got {type(source).__name__}")
+    try:
+        return TrialConfig.read(content["config"]), source
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def read_config(path: Path) -> TrialConfig:
+    """The config of a YAML file. Raises InputError as `read_exported`."""
+    return read_exported(path)[0]

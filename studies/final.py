@@ -1,0 +1,166 @@
+"""Full training of an exported config: several seeds, to the last epoch, the test split read once.
+
+Each seed's run lies in a folder of its own beside the config and goes on from its checkpoint; the
+folder's name carries a digest of the config, so that a changed file never meets older runs.
+"""
+
+import hashlib
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from studies.export import read_exported
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+from trainers.reports import EpochReport
+
+OnReport = Callable[[int, EpochReport], None]
+
+
+@dataclass(frozen=True)
+class ExitSummary:
+    """Test accuracy of one exit over the seeds.
+
+    Attributes:
+        exit: 1 = shallowest.
+        flops: Per image, this head only.
+        mean: Top-1, fraction.
+        std: Sample standard deviation; None for one seed.
+        n: Seeds that ran to the end.
+        top5: Mean top-5, fraction.
+    """
+
+    exit: int
+    flops: int
+    mean: float
+    std: float | None
+    n: int
+    top5: float
+
+
+@dataclass(frozen=True)
+class FinalSummary:
+    """What the seeds of one config came to.
+
+    Attributes:
+        folder: Holds a folder a seed, and `summary.json`.
+        config: What was trained; the seeds differ in `seed` alone.
+        trained_on: "train + validation", or "train" where the hold-out is kept for thresholds.
+        seeds: That ran to the end.
+        diverged: Seeds whose loss was not finite.
+        exits: Shallow first; empty if every seed diverged.
+    """
+
+    folder: Path
+    config: TrialConfig
+    trained_on: str
+    seeds: tuple[int, ...]
+    diverged: tuple[int, ...]
+    exits: tuple[ExitSummary, ...]
+
+    def as_json(self) -> str:
+        """The summary as JSON text."""
+        fields = asdict(self) | {
+            "folder": str(self.folder),
+            "config": self.config.model_dump(mode="json"),
+        }
+        return json.dumps(fields, indent=2)
+
+
+def train_finals(
+    path: Path,
+    *,
+    seeds: int = 3,
+    keep_validation: bool = False,
+    data_root: str | Path | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+    on_report: OnReport = lambda seed, report: None,
+) -> FinalSummary:
+    """Trains a config of a YAML file with fresh seeds and reads the test split once a seed.
+
+    Args:
+        path: An exported config.
+        seeds: How many; those after the config's own, which the search has already used.
+        keep_validation: Leave the hold-out untrained, for thresholds of dynamic inference.
+        data_root: Where the data set lies; what the search used if not given.
+        device: "cpu" or "cuda"; CUDA where there is one if not given.
+        threads: CPU threads; all cores if not given.
+        on_report: Called with (seed, report) after each epoch.
+
+    Raises:
+        InputError: A broken file, missing data, or every seed diverged.
+    """
+    if seeds < 1:
+        raise InputError(f"seeds needs to be at least 1, got {seeds}")
+    config, source = read_exported(path)
+    import torch
+
+    from trainers import trained
+    from trainers.data import check, load
+    from trainers.loop import train
+
+    if data_root is None and isinstance(source.get("data_root"), str):
+        data_root = str(source["data_root"])
+    check(config, data_root)
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if threads is not None:
+        torch.set_num_threads(threads)
+    data = load(config, "final-holdout" if keep_validation else "final", data_root)
+    folder = path.with_name(f"{path.stem}-{_digest(config, keep_validation)}")
+    last: dict[int, EpochReport] = {}
+    diverged = []
+    for seed in range(config.seed + 1, config.seed + seeds + 1):
+        run = folder / f"seed-{seed}"
+        if (run / trained.FILE).exists():
+            last[seed] = trained.load(run).report
+            on_report(seed, last[seed])
+            continue
+        checkpoint = run / "checkpoint.pt"
+        report = None
+        for report in train(config.with_(seed=seed), data, checkpoint=checkpoint, device=device):
+            on_report(seed, report)
+        assert report is not None
+        if report.diverged:
+            diverged.append(seed)
+            continue
+        trained.save(checkpoint, data.fit, run)
+        checkpoint.unlink()
+        last[seed] = report
+    summary = FinalSummary(
+        folder=folder,
+        config=config,
+        trained_on="train" if keep_validation else "train + validation",
+        seeds=tuple(last),
+        diverged=tuple(diverged),
+        exits=_over_seeds(list(last.values())),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(summary.as_json() + "\n", encoding="utf-8")
+    return summary
+
+
+def _digest(config: TrialConfig, keep_validation: bool) -> str:
+    text = config.model_dump_json() + str(keep_validation)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _over_seeds(reports: list[EpochReport]) -> tuple[ExitSummary, ...]:
+    """Mean and sample standard deviation of each exit."""
+    made = []
+    for points in zip(*(report.exits for report in reports), strict=True):
+        accuracies = [point.accuracy for point in points]
+        made.append(
+            ExitSummary(
+                exit=points[0].exit,
+                flops=points[0].flops,
+                mean=statistics.fmean(accuracies),
+                std=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+                n=len(accuracies),
+                top5=statistics.fmean(point.top5 for point in points),
+            )
+        )
+    return tuple(made)

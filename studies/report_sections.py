@@ -1,0 +1,327 @@
+"""The sections of the report: each a pure function of a `View`, each with words to its figures."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from studies import verdict as v
+from studies.figures import epochs_figure, front_figure, kind, progress_figure
+from studies.front import deployable
+from studies.learning_figures import chosen_trials, exits_figure, learning_figure
+from studies.mix_figures import (
+    entropy_figure,
+    heat_figure,
+    learns_mix,
+    mix_sentence,
+    optimum_sentence,
+    row_sums,
+    strength_beside_eed,
+)
+from studies.page import Html, definitions, figure, table, tag
+from studies.parameter_figures import importance_figure, parameter_figure, parameter_names
+from studies.view import View
+from trainers.schemes import SCHEMES
+
+if TYPE_CHECKING:
+    from studies.states import Outcome
+
+MOST_BEST, MOST_STOPPED, MOST_COLUMNS, MOST_MIXES = 10, 60, 6, 2
+
+
+def paragraph(*inside: object, kind: str = "") -> Html:
+    return tag("p", *inside, class_=kind) if kind else tag("p", *inside)
+
+
+def front(view: View) -> list[Html]:
+    """The front, and how to read it."""
+    caption = (
+        "Each point is one exit of one full-length trial; up and left is better. The green lines "
+        "are networks that can be deployed: no other network is as good at every exit and better "
+        "at one. The dotted envelope joins the best exits of all trials and may need a different "
+        "network for each point. Faint points are beaten by others. Stopped trials are not here: "
+        "their accuracy is of an earlier epoch."
+    )
+    if view.plan.base.backbone and len(v.curves(view.outcomes)) > 1:
+        caption += " Points below the frame come into view with a double click."
+    return [figure(front_figure(view.outcomes, view.plan), caption)]
+
+
+def choice(view: View) -> list[Html]:
+    """Which one network to take, and its learning curve."""
+    parts = [paragraph(v.recommendation(view.outcomes, view.plan), kind="lead")]
+    taken = v.recommended(view.outcomes)
+    if taken is not None:
+        caption = (
+            f"Trial {taken.number}: accuracy of each exit on validation over its epochs. In the "
+            "paper's Fig. 3 the deepest exit is the worst early on; where curves cross late, "
+            "stopping early would have judged wrongly."
+        )
+        parts.append(figure(exits_figure(view.reports.get(taken.number, ())), caption))
+    return parts
+
+
+def best(view: View) -> list[Html]:
+    """The table of the best, and the commands that go on from it."""
+    ranks = {o.number: i + 1 for i, o in enumerate(v.recommended_first(view.outcomes))}
+    order = v.recommended_first(view.outcomes)[:MOST_BEST]
+    if not order:
+        return [paragraph("No trial has run its full length yet.")]
+    default, taken = v.reference(view.outcomes), v.recommended(view.outcomes)
+    whole = set(deployable(v.curves(view.outcomes)))
+    names = parameter_names(order)
+    spread = len(names) <= MOST_COLUMNS
+    exits = max(len(o.report.exits) for o in order if o.report is not None)
+    objective = view.plan.objective
+    head = ["rank", "trial", *(names if spread else ["setting"]), v.objective_name(objective)]
+    head += ["over the default", *(f"exit {i + 1}" for i in range(exits)), "deployable"]
+    shown = list(order)
+    if default is not None and ranks[default.number] > len(order):
+        shown.append(default)
+    rows = []
+    for o in shown:
+        given = [v.number_text(o.params[name]) if name in o.params else "" for name in names]
+        value = o.value or 0.0
+        over = "" if default is None or default.value is None else _gain(value - default.value)
+        if default is not None and o.number == default.number:
+            over = "default"
+        accuracies = o.report.accuracies if o.report is not None else ()
+        rows.append(
+            [
+                str(ranks[o.number]),
+                str(o.number),
+                *(given if spread else [v.setting(o.params)]),
+                v.value_text(objective, value),
+                over,
+                *(f"{100 * accuracy:.2f}" for accuracy in accuracies),
+                *([""] * (exits - len(accuracies))),
+                "yes" if o.number in whole else "",
+            ]
+        )
+    marked = [i for i, o in enumerate(shown) if taken is not None and o.number == taken.number]
+    name, folder = shlex.quote(view.plan.study), view.folder
+    file = shlex.quote(str(folder / "best" / "1.yaml"))
+    return [
+        table(head, rows, marked),
+        paragraph(
+            "Accuracies in % on the validation split, differences in points (hypervolume as it "
+            "is); one run each, so an order of close ones means little. The marked row is the "
+            "network to take.",
+            kind="note",
+        ),
+        paragraph("Export the best as complete configurations and train them at full length:"),
+        tag(
+            "pre",
+            tag("code", f"automate export --study {name} --top 3\nautomate train {file} --seeds 3"),
+        ),
+        paragraph(
+            "Training on fresh seeds is what turns n = 1 into a mean with a spread; the test split "
+            "is read there, once, and never by the search.",
+            kind="note",
+        ),
+    ]
+
+
+def _gain(gain: float) -> str:
+    return f"{100 * gain:+.2f}".replace("-", "\u2212")
+
+
+def progress(view: View) -> list[Html]:
+    """The search itself, and early stopping."""
+    parts = [
+        figure(
+            progress_figure(view.outcomes, view.plan),
+            "The objective of each full-length trial in the order of the search. A best line that "
+            "still climbs at the end asks for more trials; scatter about the default is luck.",
+        )
+    ]
+    spent = sum(outcome.epochs for outcome in view.outcomes)
+    if view.plan.early_stopping:
+        text = f"{spent} epochs were trained and {view.saved} saved by early stopping"
+        share = view.saved / (spent + view.saved) if spent + view.saved else 0
+        text += f" ({share:.0%} of the whole)." if view.saved else "."
+        if not view.rungs:
+            text += " No rung lies before the last epoch, so no trial could be stopped."
+    else:
+        text = f"{spent} epochs were trained; early stopping was off."
+    caption = (
+        "Epochs that each trial took. Dotted: the rungs, where a trial is stopped unless it is "
+        f"among the best 1 in {view.plan.eta} seen there. The starting points are never stopped."
+    )
+    parts += [
+        tag("h3", "What early stopping stopped and saved"),
+        paragraph(text),
+        figure(epochs_figure(view.outcomes, view.rungs), caption),
+    ]
+    rows = []
+    for rung in view.rungs:
+        there = [o for o in view.outcomes if o.state == "PRUNED" and o.epochs == rung]
+        there = [o for o in there if not o.diverged]
+        reached = sum(outcome.epochs >= rung for outcome in view.outcomes)
+        kept = max(view.plan.base.epochs - rung, 0) * len(there)
+        rows.append([f"epoch {rung}", str(reached), str(len(there)), str(kept)])
+    if rows:
+        parts.append(table(["rung", "trials that reached it", "stopped there", "saved"], rows))
+    return parts + _ended(view)
+
+
+def _ended(view: View) -> list[Html]:
+    """The trials that were stopped, diverged or failed, in a table that folds."""
+    ended = [o for o in view.outcomes if o.state in ("PRUNED", "FAIL")]
+    if not ended:
+        return []
+    rows = []
+    for o in ended[:MOST_STOPPED]:
+        shown = o.report.accuracies if o.report is not None else ()
+        rows.append(
+            [
+                str(o.number),
+                kind(o),
+                str(o.epochs),
+                v.setting(o.params),
+                ", ".join(f"{100 * accuracy:.2f}" for accuracy in shown),
+                o.reason or "",
+            ]
+        )
+    head = ["trial", "what became of it", "epochs", "setting", "accuracies there (%)", "reason"]
+    title = f"The {len(ended)} trials that did not run their full length"
+    if len(ended) > MOST_STOPPED:
+        title += f" (the first {MOST_STOPPED})"
+    return [tag("details", tag("summary", title), table(head, rows))]
+
+
+def learning(view: View) -> list[Html]:
+    """Each exit over epochs, all trials."""
+    shown, begun = len(chosen_trials(view.outcomes)), sum(o.epochs > 0 for o in view.outcomes)
+    caption = (
+        "Thick: the network to take; dashed: the default; crosses: where trials were stopped. "
+        "Strong distillation starts slowly, so curves may cross late."
+    )
+    if shown < begun:
+        caption += f" {shown} of {begun} trials are drawn: the best ones and an even choice."
+    return [figure(learning_figure(view.outcomes, view.reports, view.rungs), caption, wide=True)]
+
+
+def parameters(view: View) -> list[Html]:
+    """Each parameter against accuracy, their importance, and what α is in part: strength."""
+    names = parameter_names(view.outcomes)
+    if not names:
+        return [paragraph("This study's space has no parameter.")]
+    parts = [
+        paragraph(
+            "Each parameter against the accuracy of each exit, as in the paper's Figs. 8 to 10. "
+            "The dashed line is the default, the ring the network to take, the curve a running "
+            "mean (from 10 trials on); the other parameters vary too, so read trends, not points. "
+            "Crosses on the floor are trials that were stopped early. In the paper accuracy falls "
+            "where α is too small or far too large, and the best α differs by exit."
+        )
+    ]
+    for name in names:
+        caption = f"{name} against accuracy, a panel per exit, each with a range of its own."
+        plot = parameter_figure(view.outcomes, name, name in view.log)
+        parts.append(figure(plot, caption, wide=True))
+    count = len(v.finished(view.outcomes))
+    parts += [
+        tag("h3", "Which parameters matter"),
+        figure(
+            importance_figure(view.importances),
+            f"Importance for the objective over {count} full-length trials. With few trials, or "
+            "where only good regions were visited, it says little.",
+        ),
+    ]
+    return parts + strength(view)
+
+
+def strength(view: View) -> list[Html]:
+    """How hard each scheme pulls: the row sums of W, by scheme."""
+    sums: dict[str, list[float]] = {}
+    for outcome in v.finished(view.outcomes):
+        if outcome.config is not None and SCHEMES[outcome.config.scheme].teaches:
+            sums.setdefault(outcome.config.scheme, []).extend(row_sums(outcome.config))
+    if not sums:
+        return []
+    rows = [[Html(name), _span(values)] for name, values in sums.items()]
+    m = view.plan.base.exits
+    at = ", ".join(f"{strength_beside_eed(m, a):.1f} at α = {a}" for a in (0, 3, 30))
+    return [
+        tag("h3", "How much of it is plain strength"),
+        paragraph(
+            "An exit is pulled by kd_weight times the sum of its row of W, which differs by scheme "
+            f"(1 for BYOT and EED, {m - 1} for DKS and {m} + α for MATE, with {m} exits). At its "
+            "fixed optimum MATE pulls about as hard as EED times λ' = M (1 + α / (M + α)): "
+            f"{at}, toward {2 * m}. So α is in part plain strength, and a comparison of schemes "
+            "that does not search kd_weight too compares strengths."
+        ),
+        table(["scheme", "kd_weight × Σ_j W_ij, over its trials and exits"], rows),
+    ]
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+
+
+def mix(view: View) -> list[Html]:
+    """The learned mix of the best trials that have one (Fig. 7)."""
+    some = [o for o in v.ranked(view.outcomes) if learns_mix(o.config)]
+    some = [o for o in some if any(report.mix for report in view.reports.get(o.number, ()))]
+    if not some:
+        return []
+    chosen = some[:1]
+    default = v.reference(view.outcomes)
+    if default is not None and default in some and default not in chosen:
+        chosen.append(default)
+    parts: list[Html] = []
+    for outcome in chosen:
+        parts += _mix_of(outcome, view, default)
+    return parts
+
+
+def _mix_of(outcome: Outcome, view: View, default: Outcome | None) -> list[Html]:
+    config, reports = outcome.config, view.reports[outcome.number]
+    assert config is not None
+    title = f"Trial {outcome.number}: {config.scheme}"
+    if default is not None and default.number == outcome.number:
+        title += f", {v.reference_name(default)}"
+    return [
+        tag("h3", title),
+        paragraph(mix_sentence(reports, config)),
+        figure(
+            heat_figure(reports, config),
+            "Who composes each teacher, mean over images, at the epochs that correspond to the "
+            "paper's Fig. 7; darker is more. The paper reports larger shares from nearby exits "
+            "and larger diagonals for poorer exits. On the right the fixed optimum.",
+            wide=True,
+        ),
+        figure(
+            entropy_figure(reports, config),
+            "Left: how evenly an image's teachers are mixed; at the dashed line all exits count "
+            "the same, at 0 each image picks one exit. Right: total variation from the fixed "
+            "optimum, 0 where the weight network adds nothing to it.",
+            wide=True,
+        ),
+        paragraph(optimum_sentence(config), kind="note"),
+    ]
+
+
+def facts(view: View) -> list[Html]:
+    """The plan, the states, the base configuration, and what it was made with."""
+    plan = view.plan.model_dump(exclude={"base"})
+    base = view.plan.base.model_dump()
+    seconds = sum(report.seconds for reports in view.reports.values() for report in reports)
+    own: list[tuple[object, object]] = [
+        ("states", v.states_text(view.outcomes)),
+        ("training time of all epochs", f"{seconds:.0f} s"),
+        *((name, _shown(value)) for name, value in plan.items()),
+        *view.versions.items(),
+    ]
+    fixed = definitions([(name, _shown(value)) for name, value in base.items()])
+    title = "What every trial has in common (a trial's own parameters replace these)"
+    return [definitions(own), tag("details", tag("summary", title), fixed)]
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,252 @@
+"""A search in one call: the plan made whole, its cost estimated, and the driver chosen.
+
+plan = make_plan("diverse_alpha", dataset="digits")
+record = search(plan)
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search_spaces import load_space
+from studies import trial
+from studies.front import checked_objective
+from studies.plan import StudyPlan, default_study_name
+from studies.record import StudyRecord
+from studies.trial import OnEvent
+from trainers import catalog
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+
+# Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
+RAY_PAYS_FROM = 120.0
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
+    """A config of a named data set or of a folder, which is looked at for its classes and size.
+
+    Raises:
+        InputError: Whatever does not fit, in one line.
+    """
+    if dataset in catalog.DATASETS or not catalog.is_path(dataset):
+        return TrialConfig(dataset=dataset, **fields)
+    from trainers.data import describe_folder
+
+    seen = describe_folder(dataset)
+    takes = [
+        name
+        for name, entry in reversed(catalog.BACKBONES.items())
+        if seen["image_size"] in entry.image_sizes
+    ]
+    if "backbone" not in fields and takes:
+        fields["backbone"] = "vgg16" if "vgg16" in takes else takes[0]
+    return TrialConfig(dataset=dataset, **{**seen, **fields})
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one trial reaches on this machine, measured.
+
+    Attributes:
+        images_per_second: Training images, on random data.
+        threads: CPU threads with which it was reached.
+    """
+
+    images_per_second: float
+    threads: int
+
+
+def measure(config: TrialConfig, device: str, threads: tuple[int, ...]) -> Speed:
+    """The fastest of some thread counts, by a fraction of a second of training each."""
+    import torch
+
+    from trainers.loop import throughput
+
+    before = torch.get_num_threads()
+    speeds = []
+    for number in threads:
+        torch.set_num_threads(number)
+        speeds.append(Speed(throughput(config, device, seconds=0.3), number))
+    torch.set_num_threads(before)
+    return max(speeds, key=lambda speed: speed.images_per_second)
+
+
+def make_plan(
+    space: str,
+    *,
+    dataset: str = "digits",
+    study: str | None = None,
+    data_root: str | Path | None = None,
+    trials: int | None = None,
+    sampler: str = "tpe",
+    objective: str = "anytime",
+    budgets: tuple[float, ...] | None = None,
+    search_seed: int = 0,
+    early_stopping: bool = True,
+    eta: int = 2,
+    grace: int | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    gpus_per_trial: float | None = None,
+    device: str | None = None,
+    **fields: Any,
+) -> StudyPlan:
+    """A search with everything settled: what is not given is chosen for this machine.
+
+    Args:
+        space: A space's name, or a Python file.
+        dataset: A data set's name, or a folder of class folders.
+        study: Name; `<dataset>-<backbone>-<space>` if not given.
+        data_root: Where the data set lies.
+        trials: Total number; the data set's default if not given.
+        sampler, objective, budgets, early_stopping, eta: See `StudyPlan`.
+        search_seed: Of the sampler.
+        grace: Epochs before the first rung; a third of the epochs if not given.
+        workers: Trials at a time; if not given the machine's GPUs, or its cores where the search is
+            long enough for Ray's start to pay, else 1.
+        threads: CPU threads of a trial; if not given 1 beside other trials, else the faster of one
+            and all.
+        gpus_per_trial: Share of a GPU; 1 on a GPU if not given.
+        device: "cpu" or "cuda"; CUDA where there is one if not given.
+        **fields: Fields of `TrialConfig` that every trial has in common.
+
+    Raises:
+        InputError: Whatever does not fit, in one line.
+    """
+    base = make_config(dataset, **fields)
+    loaded = load_space(space)
+    checked_objective(objective, base.exits)
+    if sampler == "grid" and loaded.grid is None:
+        raise InputError(f"space {space} gives no grid: take another --sampler")
+    if trials is None:
+        entry = catalog.DATASETS.get(base.dataset)
+        trials = len(loaded.grid(base)) if sampler == "grid" and loaded.grid else None
+        trials = trials or (entry.trials if entry else 30)
+    grace = grace if grace is not None else max(1, base.epochs // 3)
+    if grace > base.epochs:
+        raise InputError(f"grace needs to be at most the {base.epochs} epochs, got {grace}")
+    if device is None or workers is None or threads is None:
+        import torch
+
+        gpus = torch.cuda.device_count()
+        device = device or ("cuda" if gpus else "cpu")
+        if device == "cuda" and not gpus:
+            raise InputError("device cuda: no CUDA device is visible; take --device cpu")
+        if device == "cuda":
+            gpus_per_trial = 1.0 if gpus_per_trial is None else gpus_per_trial
+            workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
+            threads = threads or max(1, cores() // (workers or 1))
+        elif workers is None:
+            speed = measure(base, device, (1,) if threads is None else (threads,))
+            images = training_images(base, data_root)
+            serial = trials * base.epochs * images / speed.images_per_second
+            workers = cores() if serial > RAY_PAYS_FROM else 1
+        if threads is None:
+            alone = workers == 1 and cores() > 1
+            threads = measure(base, device, (1, cores())).threads if alone else 1
+    return StudyPlan(
+        study=study or default_study_name(base, space),
+        space=space,
+        base=base,
+        data_root=str(data_root) if data_root is not None else None,
+        trials=trials,
+        sampler=sampler,
+        objective=objective,
+        budgets=budgets,
+        seed=search_seed,
+        early_stopping=early_stopping,
+        eta=eta,
+        grace=grace,
+        workers=workers,
+        threads=threads,
+        gpus_per_trial=gpus_per_trial or 0.0,
+        device=device,
+    )
+
+
+def training_images(config: TrialConfig, data_root: str | Path | None) -> int:
+    """Images that one epoch of a search trains on."""
+    if config.limit_train is not None:
+        return config.limit_train
+    entry = catalog.DATASETS.get(config.dataset)
+    if entry is None or config.dataset != "digits":
+        from trainers.data import load
+
+        return len(load(config, "search", data_root).fit.labels)
+    return entry.train
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan costs on this machine, at most.
+
+    Attributes:
+        epochs: Of all trials, if none is stopped early.
+        seconds: Of training, with the plan's workers, if none is stopped early.
+        disk: Bytes of checkpoints at a time: one for each worker.
+        images_per_second: Of one worker.
+    """
+
+    epochs: int
+    seconds: float
+    disk: int
+    images_per_second: float
+
+
+def estimate(plan: StudyPlan) -> Estimate:
+    """Epochs, time and disk of a plan, from a fraction of a second of training."""
+    from trainers.exits import costs
+
+    speed = measure(plan.base, plan.device, (plan.threads,))
+    epochs = plan.trials * plan.base.epochs
+    images = training_images(plan.base, plan.data_root)
+    weights = sum(cost.parameters for cost in costs(plan.base)[-1:])
+    return Estimate(
+        epochs=epochs,
+        seconds=epochs * images / speed.images_per_second / plan.workers,
+        disk=2 * 4 * weights * plan.workers,  # weights and momentum, 4 bytes each
+        images_per_second=speed.images_per_second,
+    )
+
+
+def search(
+    plan: StudyPlan,
+    *,
+    storage: str | None = None,
+    runs: Path = Path("runs"),
+    fresh: bool = False,
+    ray_address: str | None = None,
+    on_event: OnEvent = trial.ignore,
+) -> StudyRecord:
+    """Runs a plan to its end, or goes on with it, and returns the study.
+
+    Args:
+        plan: From `make_plan`.
+        storage: An Optuna URL; `runs/<study>/study.db` if not given.
+        runs: Folder of the studies.
+        fresh: Start over.
+        ray_address: A Ray cluster to run on; Ray is started here where more than one worker asks.
+        on_event: Called with what happens.
+
+    Raises:
+        InputError: Missing data, or a study of that name that was asked for something else.
+    """
+    from trainers.data import check
+
+    check(plan.base, plan.data_root)
+    record = StudyRecord.create_or_open(plan, storage=storage, runs=runs, fresh=fresh)
+    if record.plan.workers > 1 or ray_address is not None:
+        from studies import cluster
+
+        cluster.search(record, on_event, address=ray_address)
+    else:
+        from studies import local
+
+        local.search(record, on_event)
+    return record

@@ -1,0 +1,181 @@
+"""The states of a trial, who owns it, and what of it the outside sees.
+
+    state     meaning                                   becomes
+    WAITING   not begun, or given back with its         RUNNING (asked for)
+              parameters, reports and checkpoint
+    RUNNING   owned: driver, attempt, lease             WAITING (given back, or reclaimed from a
+                                                        driver that died or lost its lease),
+                                                        COMPLETE, PRUNED, FAIL
+    COMPLETE  full length, finite                       nothing more
+    PRUNED    stopped by a rung; or diverged, then      nothing more
+              with chance accuracy as its value
+    FAIL      broke; the reason is stored               nothing more
+
+Where it lies in Optuna's storage, of each trial:
+
+    value at step e        the objective after e epochs
+    system attribute       report:<e>   the whole `EpochReport`, one each, so that tables and
+                                        columns of the dashboard stay readable
+                           passed       the last rung that let the trial pass
+                           failures     reasons of the attempts that were given back broken
+    user attribute         config       the `TrialConfig`
+                           claim        the `Claim`
+                           start        true for the points tried first
+                           reason       why it was stopped or failed
+                           diverged     true if the loss was not finite
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import Field, ValidationError
+
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+from trainers.reports import EpochReport, Record
+
+State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    "WAITING": frozenset({"RUNNING"}),
+    "RUNNING": frozenset({"WAITING", "COMPLETE", "PRUNED", "FAIL"}),
+    "COMPLETE": frozenset(),
+    "PRUNED": frozenset(),
+    "FAIL": frozenset(),
+}
+
+REPORT = "report:"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who runs a trial.
+
+    Attributes:
+        owner: The driver's name, or None once the trial is given back.
+        attempt: Counts from 1; 0 before the first.
+        until: End of the lease, seconds since 1970: whoever holds the trial says so again by then.
+    """
+
+    owner: str | None = None
+    attempt: int = 0
+    until: float = 0.0
+
+    @classmethod
+    def read(cls, stored: Any) -> "Claim":
+        """From the stored attribute; whatever is none counts as never claimed."""
+        try:
+            owner, attempt, until = stored["owner"], stored["attempt"], stored["until"]
+            return cls(None if owner is None else str(owner), int(attempt), float(until))
+        except (TypeError, KeyError, ValueError):
+            return cls()
+
+    def to_json(self) -> dict[str, Any]:
+        """What is stored."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A trial to run, as `StudyRecord.ask` hands it out.
+
+    Attributes:
+        number: Of the trial.
+        config: What to train.
+        attempt: Counts from 1; with the driver's name it says who may report.
+        epochs_done: Epochs whose reports are stored already.
+        start: One of the points tried first, which no rung stops.
+        failures: Why earlier attempts broke, oldest first.
+    """
+
+    number: int
+    config: TrialConfig
+    attempt: int
+    epochs_done: int
+    start: bool
+    failures: tuple[str, ...] = ()
+
+
+class Outcome(Record):
+    """A trial as the storage has it now."""
+
+    number: int
+    state: State
+    config: TrialConfig | None = Field(description="None before it was asked for the first time")
+    params: dict[str, Any] = Field(description="what the sampler chose")
+    value: float | None = Field(description="the objective after the last epoch")
+    epochs: int = Field(description="completed")
+    report: EpochReport | None = Field(description="the last one with exits")
+    reason: str | None = Field(description="why it was stopped or failed")
+    start: bool = Field(description="one of the points tried first")
+    diverged: bool = Field(False, description="the loss was not finite")
+    attempt: int = Field(0, description="how often it was begun")
+
+
+def epochs_of(trial: FrozenTrial) -> int:
+    """Epochs whose reports are stored."""
+    return max(_stored(trial), default=0)
+
+
+def reports_of(trial: FrozenTrial) -> list[EpochReport]:
+    """All stored reports, by epoch.
+
+    Raises:
+        InputError: One of them is none of ours.
+    """
+    try:
+        return [EpochReport(**fields) for _, fields in sorted(_stored(trial).items())]
+    except (ValidationError, TypeError):
+        raise InputError(f"trial {trial.number} holds a report that cannot be read") from None
+
+
+def outcome_of(trial: FrozenTrial, start: bool) -> Outcome:
+    """The trial without Optuna. What a foreign hand made unreadable is left out, never raised."""
+    config, last = None, None
+    try:
+        if "config" in trial.user_attrs:
+            config = TrialConfig.read(trial.user_attrs["config"])
+    except InputError:
+        pass
+    stored = _stored(trial)
+    for epoch in sorted(stored, reverse=True):
+        try:
+            report = EpochReport(**stored[epoch])
+        except (ValidationError, TypeError):
+            continue
+        if report.exits:
+            last = report
+            break
+    values = trial.values if trial.state.is_finished() else None
+    if not values and trial.intermediate_values:
+        values = [trial.intermediate_values[max(trial.intermediate_values)]]
+    reason = trial.user_attrs.get("reason")
+    return Outcome(
+        number=trial.number,
+        state=state_of(trial.state),
+        config=config,
+        params=trial.params,
+        value=values[0] if values and abs(values[0]) < float("inf") else None,
+        epochs=max(stored, default=0),
+        report=last,
+        reason=None if reason is None else str(reason),
+        start=start,
+        diverged=bool(trial.user_attrs.get("diverged")),
+        attempt=Claim.read(trial.user_attrs.get("claim")).attempt,
+    )
+
+
+def state_of(state: TrialState) -> State:
+    """Optuna's state by its name."""
+    name: State = state.name
+    return name
+
+
+def _stored(trial: FrozenTrial) -> dict[int, Any]:
+    """epoch -> stored report."""
+    return {
+        int(key.removeprefix(REPORT)): value
+        for key, value in trial.system_attrs.items()
+        if key.startswith(REPORT) and key.removeprefix(REPORT).isdecimal()
+    }

@@ -1,0 +1,83 @@
+"""What the report shows of a study, read from its storage once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from studies.learning_figures import Reports
+from studies.plan import StudyPlan
+from studies.rungs import rung_epochs
+
+if TYPE_CHECKING:
+    from studies.record import StudyRecord
+    from studies.states import Outcome
+
+
+@dataclass(frozen=True)
+class View:
+    """A study at one moment.
+
+    Attributes:
+        plan: What was asked.
+        folder: Where the study lies, runs/<study>.
+        outcomes: All trials, by number.
+        reports: Trial number -> its epochs, oldest first.
+        importances: Parameter -> share of the objective's variance; empty with too few trials.
+        log: Parameters whose distribution is logarithmic.
+        versions: Of what reads the study now.
+    """
+
+    plan: StudyPlan
+    folder: Path
+    outcomes: tuple[Outcome, ...]
+    reports: Reports
+    importances: dict[str, float] = field(default_factory=dict)
+    log: frozenset[str] = frozenset()
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rungs(self) -> list[int]:
+        """Epochs at which a trial may be stopped; none without early stopping."""
+        plan = self.plan
+        return rung_epochs(plan.grace, plan.eta, plan.base.epochs) if plan.early_stopping else []
+
+    @property
+    def saved(self) -> int:
+        """Epochs that were not trained because their trial was stopped at a rung."""
+        return sum(
+            max(0, (o.config.epochs if o.config else self.plan.base.epochs) - o.epochs)
+            for o in self.outcomes
+            if o.state == "PRUNED" and not o.diverged
+        )
+
+
+def look(record: StudyRecord) -> View:
+    """All of a study that the report shows. Reads only; a search may be running on it."""
+    outcomes = tuple(sorted(record.outcomes(), key=lambda outcome: outcome.number))
+    distributions = [
+        item
+        for trial in record.study.get_trials(deepcopy=False)
+        for item in trial.distributions.items()
+    ]
+    return View(
+        plan=record.plan,
+        folder=record.folder,
+        outcomes=outcomes,
+        reports={o.number: record.reports(o.number) for o in outcomes if o.epochs},
+        importances=dict(record.importances()),
+        log=frozenset(name for name, kind in distributions if getattr(kind, "log", False)),
+        versions=_versions(),
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in ("mate-automate", "optuna", "ray", "torch", "plotly"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a plain checkout is not installed
+            continue
+    return found

@@ -1,0 +1,180 @@
+"""Training as a generator: it learns, goes on bit for bit, and says when it diverges."""
+
+import math
+
+import pytest
+import torch
+
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+from trainers.data import load
+from trainers.loop import Run, learning_rate, throughput, train
+from trainers.schemes import SCHEMES
+
+DIGITS = TrialConfig(dataset="digits", epochs=3)
+
+
+def same(a, b) -> bool:
+    """Reports equal but for the clock."""
+    return a.model_copy(update={"seconds": 0.0}) == b.model_copy(update={"seconds": 0.0})
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_trains_and_reports(scheme):
+    config = DIGITS.with_(scheme=scheme, epochs=2)
+    first, last = train(config)
+    assert (first.epoch, last.epoch) == (1, 2)
+    assert last.split == "validation"
+    assert len(last.exits) == config.exits
+    assert last.loss is not None and last.loss < first.loss
+    assert all(0 <= point.accuracy <= point.top5 <= 1 for point in last.exits)
+    number = len(SCHEMES[scheme].weights(config.alpha_per_exit())[0])
+    assert len(last.teachers) == len(last.mix) == len(last.mix_entropy) == number
+    for row, entropy in zip(last.mix, last.mix_entropy, strict=True):
+        assert sum(row) == pytest.approx(1, abs=1e-4)
+        assert -1e-6 <= entropy <= math.log(config.exits) + 1e-6
+
+
+def test_it_learns_the_digits():
+    *_, last = train(DIGITS.with_(epochs=12))
+    assert min(last.accuracies) > 0.8
+
+
+def test_the_same_config_gives_the_same_run_and_another_seed_another():
+    once, again = list(train(DIGITS)), list(train(DIGITS))
+    assert all(same(a, b) for a, b in zip(once, again, strict=True))
+    assert not same(once[-1], list(train(DIGITS.with_(seed=1)))[-1])
+
+
+def test_a_run_leaves_the_global_random_state_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    list(train(DIGITS.with_(epochs=1)))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+@pytest.mark.parametrize("scheme", ["mate", "mate_gate"])
+def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(tmp_path, scheme, stop):
+    config = DIGITS.with_(scheme=scheme)
+    whole = list(train(config, checkpoint=tmp_path / "whole.pt"))
+    path = tmp_path / "cut.pt"
+    cut = train(config, checkpoint=path)
+    for _ in range(stop):
+        next(cut)
+    cut.close()
+    gone_on = list(train(config, checkpoint=path))
+    assert all(same(a, b) for a, b in zip(whole, gone_on, strict=True))
+    weights = [torch.load(tmp_path / name, weights_only=True) for name in ("whole.pt", "cut.pt")]
+    for part in ("network", "teachers"):
+        for name, value in weights[0][part].items():
+            assert torch.equal(value, weights[1][part][name]), name
+
+
+def test_a_finished_run_gives_its_reports_again(tmp_path):
+    path = tmp_path / "run.pt"
+    once = list(train(DIGITS, checkpoint=path))
+    assert list(train(DIGITS, checkpoint=path)) == once
+
+
+def test_a_checkpoint_of_another_config_is_refused(tmp_path):
+    path = tmp_path / "run.pt"
+    list(train(DIGITS.with_(epochs=1), checkpoint=path))
+    with pytest.raises(InputError, match="belongs to another run: alpha, epochs differ"):
+        next(train(DIGITS.with_(alpha=5), checkpoint=path))
+
+
+def test_the_checkpoint_is_written_before_the_report_is_given(tmp_path):
+    path = tmp_path / "run.pt"
+    for report in train(DIGITS, checkpoint=path):
+        stored = torch.load(path, weights_only=True)
+        assert len(stored["reports"]) == report.epoch
+
+
+def test_a_diverged_run_ends_within_the_epoch():
+    reports = list(train(DIGITS.with_(lr=1e8, epochs=20)))
+    assert reports[-1].diverged and reports[-1].exits == ()
+    assert len(reports) < 20
+    assert not any(report.diverged for report in reports[:-1])
+
+
+def test_a_test_split_is_scored_once_at_the_end():
+    data = load(DIGITS, "final")
+    *early, last = train(DIGITS, data)
+    assert all(report.exits == () for report in early)
+    assert last.split == "test" and len(last.exits) == 4
+
+
+def test_scores_equal_a_loop_over_images():
+    run = Run(DIGITS)
+    data = load(DIGITS)
+    scored = run.score(data.score)
+    run.network.eval()
+    mean = torch.tensor(data.score.mean).view(1, -1, 1, 1)
+    std = torch.tensor(data.score.std).view(1, -1, 1, 1)
+    n, top1, top5 = 100, [0] * 4, [0] * 4
+    few = type(data.score)(
+        data.score.pixels[:n], data.score.labels[:n], data.score.classes,
+        data.score.mean, data.score.std,
+    )  # fmt: skip
+    for k in range(n):
+        image = (few.pixels[k : k + 1].float() / 255 - mean) / std
+        _, logits = run.network(image)
+        for i in range(4):
+            order = logits[i, 0].argsort(descending=True).tolist()
+            top1[i] += order[0] == int(few.labels[k])
+            top5[i] += int(few.labels[k]) in order[:5]
+    got = run.score(few)["exits"]
+    assert [round(point.accuracy * n) for point in got] == top1
+    assert [round(point.top5 * n) for point in got] == top5
+    assert len(scored["exits"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        (1, [1]),
+        (2, [1, 0.01]),
+        (4, [1, 1, 0.1, 0.01]),
+        (8, [1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01]),
+    ],
+)
+def test_the_step_schedule_divides_at_half_and_three_quarters(epochs, expected):
+    config = TrialConfig(epochs=epochs, lr=1.0)
+    assert [learning_rate(config, e) for e in range(epochs)] == pytest.approx(expected)
+
+
+def test_the_papers_milestones():
+    config = TrialConfig(dataset="cifar100")
+    lrs = [learning_rate(config, e) for e in range(300)]
+    assert lrs[149] == 0.1 and lrs[150] == pytest.approx(0.01)
+    assert lrs[224] == pytest.approx(0.01) and lrs[225] == pytest.approx(0.001)
+
+
+def test_other_schedules():
+    cosine = TrialConfig(epochs=10, lr=1.0, schedule="cosine")
+    lrs = [learning_rate(cosine, e) for e in range(10)]
+    assert lrs[0] == 1.0 and lrs == sorted(lrs, reverse=True)
+    assert learning_rate(cosine.with_(schedule="constant"), 9) == 1.0
+
+
+def test_a_lr_of_zero_for_the_weight_network_leaves_it_as_it_was():
+    config = DIGITS.with_(mix_lr=0.0, weight_decay=0.0)
+    run = Run(config)
+    before = [p.clone() for p in run.teachers.parameters()]
+    run.train_epoch(load(config).fit, 0)
+    assert all(torch.equal(a, b) for a, b in zip(before, run.teachers.parameters(), strict=True))
+
+
+def test_throughput_is_measured():
+    assert throughput(DIGITS, seconds=0.05) > 0
+
+
+def test_bf16_is_close_to_fp32_on_the_first_step():
+    data = load(DIGITS)
+    losses = [
+        Run(DIGITS.with_(precision=precision)).train_epoch(data.fit, 0)
+        for precision in ("fp32", "bf16")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
