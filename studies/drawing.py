@@ -41,25 +41,72 @@ def plot_text(text: object, most: int = 60) -> str:
     return escape(line if len(line) <= most else line[: most - 3] + "...", quote=False)
 
 
+AXIS = {
+    "gridcolor": GRID,
+    "zeroline": False,
+    "showline": True,
+    "linecolor": FAINT,
+    "ticks": "outside",
+    "tickcolor": FAINT,
+    "automargin": True,
+}
+# Transparent, so that light and dark pages both work.
+LOOK = go.layout.Template(
+    layout={
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "hoverlabel": {"font": {"family": FONT, "size": 12}, "align": "left"},
+        "hovermode": "closest",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": FAINT, "activecolor": INK},
+        "legend": {
+            "orientation": "h",
+            "yanchor": "bottom",
+            "y": 1.02,
+            "x": 0,
+            "font": {"size": 12},
+        },
+        "xaxis": AXIS,
+        "yaxis": AXIS,
+    }
+)
+
+
 def styled(figure: go.Figure, height: int, **layout: Any) -> go.Figure:
-    """The look that all figures share; transparent, so that light and dark pages both work."""
-    axis = {"gridcolor": GRID, "zeroline": False, "linecolor": FAINT, "ticks": "outside"}
-    axis |= {"tickcolor": FAINT, "automargin": True}
-    figure.update_xaxes(**axis)
-    figure.update_yaxes(**axis)
-    figure.update_layout(
-        template="none",
-        height=height,
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": FONT, "size": 13, "color": INK},
-        margin={"l": 56, "r": 16, "t": 40, "b": 48},
-        hoverlabel={"font": {"family": FONT, "size": 12}, "align": "left"},
-        hovermode="closest",
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "font": {"size": 12}},
-    )
-    figure.update_layout(**layout)
+    """The figure with the look that all share."""
+    margin = {"l": 56, "r": 16, "t": 40, "b": 48}
+    figure.update_layout(**{"template": LOOK, "height": height, "margin": margin, **layout})
     return figure
+
+
+def level(y: float, panel: int = 1, **line: Any) -> dict[str, Any]:
+    """A level line across a panel, counted from 1 in reading order, as a shape of a layout."""
+    n = "" if panel == 1 else str(panel)
+    return {
+        "type": "line",
+        "xref": f"x{n} domain",
+        "yref": f"y{n}",
+        "x0": 0,
+        "x1": 1,
+        "y0": y,
+        "y1": y,
+        "line": line,
+    }
+
+
+def upright(x: float, panel: int = 1, **line: Any) -> dict[str, Any]:
+    """An upright line through a panel, as `level`."""
+    n = "" if panel == 1 else str(panel)
+    return {
+        "type": "line",
+        "xref": f"x{n}",
+        "yref": f"y{n} domain",
+        "x0": x,
+        "x1": x,
+        "y0": 0,
+        "y1": 1,
+        "line": line,
+    }
 
 
 def frame(values: Iterable[float], important: Iterable[float] = ()) -> tuple[float, float]:
@@ -108,7 +155,12 @@ def flops_axis(figure: go.Figure, flops: Iterable[float]) -> None:
     figure.update_xaxes(type="log", range=[low - margin, high + margin], title_text=title)
     if len(columns) > 6:
         columns = [d * 10.0**e for e in range(int(low), int(high) + 1) for d in (1, 2, 5)]
-    figure.update_xaxes(tickvals=columns, ticktext=[v.flops_text(column) for column in columns])
+    figure.update_xaxes(tickvals=columns, ticktext=[_tick(column) for column in columns])
+
+
+def _tick(flops: float) -> str:
+    """`99 M`: short, so that close columns do not overlap."""
+    return f"{flops / 1e6:.3g} M" if flops >= 1e6 else f"{flops / 1e3:.3g} k"
 
 
 def line_of(points: Sequence[FrontPoint]) -> dict[str, list[float | None]]:
@@ -119,7 +171,17 @@ def line_of(points: Sequence[FrontPoint]) -> dict[str, list[float | None]]:
     }
 
 
-def nothing(text: str) -> dict[str, Any]:
-    """An annotation for a figure that has nothing to show yet."""
+def empty(text: str, **layout: Any) -> go.Figure:
+    """A figure that has nothing to show yet, and says so."""
     place = {"xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5, "showarrow": False}
-    return {"text": text, "font": {"size": 15}, **place}
+    note = {"text": text, "font": {"size": 15}, **place}
+    figure = styled(go.Figure(), 160, **{**layout, "annotations": [note]})
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    return figure
+
+
+def count_axis(figure: go.Figure, count: int) -> None:
+    """An x axis of trial numbers, at least ten wide."""
+    step = {"dtick": 1} if count <= 20 else {}
+    figure.update_xaxes(title_text="trial", range=[-0.7, max(count, 10) - 0.3], **step)

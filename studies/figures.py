@@ -16,13 +16,15 @@ from studies.drawing import (
     INK,
     STOPPED,
     SYMBOLS,
+    count_axis,
     describe,
+    empty,
     exit_colours,
     flops_axis,
     frame,
     hovers_of,
+    level,
     line_of,
-    nothing,
     plot_text,
     styled,
 )
@@ -32,15 +34,34 @@ from studies.plan import StudyPlan
 if TYPE_CHECKING:
     from studies.states import Outcome
 
+NOTHING = "no full-length trial yet"
 
-def front_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
-    """FLOPs against accuracy: envelope, deployable networks, the default, and the rest faintly."""
+
+def front_figure(
+    outcomes: Sequence[Outcome], plan: StudyPlan, title: str | None = None
+) -> go.Figure:
+    """FLOPs against accuracy: envelope, deployable networks, the default, and the rest faintly.
+
+    Args:
+        outcomes: All trials; those of full length are drawn.
+        plan: The study's.
+        title: Over the figure, where it stands alone in a small frame.
+    """
     figure = go.Figure()
     curves = v.curves(outcomes)
-    title = {"text": f"Front of {plot_text(plan.study, 100)}", "x": 0, "xanchor": "left"}
-    layout: dict[str, Any] = {"title": title, "margin": {"l": 56, "r": 16, "t": 116, "b": 56}}
+    layout: dict[str, Any] = {
+        "margin": {"l": 56, "r": 16, "t": 48, "b": 56},
+        "legend": {"traceorder": "normal"},
+        "legend2": {"orientation": "h", "yanchor": "top", "y": -0.16, "x": 0, "font": {"size": 12}},
+    }
+    if title is not None:
+        text = {"text": plot_text(title, 120), "x": 0.02, "xanchor": "left", "font": {"size": 16}}
+        layout |= {"title": text, "margin": {"l": 56, "r": 16, "t": 88, "b": 56}}
+        # lower right, where a front leaves room
+        layout["legend2"] = {"x": 1, "xanchor": "right", "y": 0.01, "yanchor": "bottom"}
+        layout["legend2"] |= {"bgcolor": "rgba(0,0,0,0)", "font": {"size": 11}}
     if not curves:
-        return styled(figure, 200, title=title, annotations=[nothing("no full-length trial yet")])
+        return empty(NOTHING, **layout)
     default, taken = v.reference(outcomes), v.recommended(outcomes)
     best_points, whole = envelope(curves), deployable(curves)
     on_envelope = {(point.trial, point.exit) for point in best_points}
@@ -53,9 +74,8 @@ def front_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
             mode="lines",
             line={"color": CHOSEN, "width": 1},
             opacity=0.5,
-            name=f"deployable: {len(others)} more networks that none beats as a whole"
-            if len(others) > 1
-            else "deployable: 1 more network that none beats as a whole",
+            name=f"deployable: {len(others)} more",
+            legend="legend2",
             hoverinfo="skip",
         )
     if taken is not None:
@@ -64,7 +84,8 @@ def front_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
             mode="lines",
             line={"color": CHOSEN, "width": 4},
             opacity=0.8,
-            name=f"deployable, the one to take: trial {taken.number}",
+            name=f"deployable: trial {taken.number}, the one to take",
+            legend="legend2",
             hoverinfo="skip",
         )
     figure.add_scatter(
@@ -72,13 +93,16 @@ def front_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
         y=[100 * point.accuracy for point in best_points],
         mode="lines",
         line={"color": INK, "width": 1.5, "dash": "dot", "shape": "hv"},
-        name="envelope (may need a different network for each point)",
+        name="envelope: may need a different network for each point",
+        legend="legend2",
         hoverinfo="skip",
     )
     hovers = {o.number: hovers_of(o, default) for o in v.finished(outcomes)}
     exits = max(len(points) for points in curves.values())
     for i, colour in enumerate(exit_colours(exits)):
         column = [points[i] for points in curves.values() if len(points) > i]
+        # the strongest first: the legend shows the look of the first
+        column.sort(key=lambda p: ((p.trial, p.exit) not in on_envelope, p.trial not in whole))
         ahead = [(p.trial, p.exit) in on_envelope for p in column]
         kept = [p.trial in whole for p in column]
         figure.add_scatter(
@@ -89,6 +113,7 @@ def front_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
                 "color": colour,
                 "symbol": SYMBOLS[i % len(SYMBOLS)],
                 "size": [11 if a else 8 if k else 6 for a, k in zip(ahead, kept, strict=True)],
+                "line": {"width": 0},
                 "opacity": [
                     1 if a else 0.8 if k else 0.3 for a, k in zip(ahead, kept, strict=True)
                 ],
@@ -106,14 +131,23 @@ def front_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
             text=hovers[default.number],
             hovertemplate="%{text}<extra></extra>",
             name=f"{v.reference_name(default)}: trial {default.number}",
+            legend="legend2",
         )
-    shown = [*whole, *([default.number] if default else [])]
-    every = [point.accuracy for points in curves.values() for point in points]
-    important = [point.accuracy for number in shown for point in curves[number]]
-    styled(figure, 560, **layout)
+    styled(figure, 580 if title is None else 440, **layout)
     flops_axis(figure, (point.flops for points in curves.values() for point in points))
-    figure.update_yaxes(title_text="accuracy on validation (%)", range=frame(every, important))
+    low, high = front_frame(outcomes)
+    if title is not None:  # room for the legend
+        low -= 0.35 * (high - low)
+    figure.update_yaxes(title_text="accuracy on validation (%)", range=[low, high])
     return figure
+
+
+def front_frame(outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    """The front's range in %: the networks worth a look; some points may lie below."""
+    curves, default = v.curves(outcomes), v.reference(outcomes)
+    shown = [*deployable(curves), *([default.number] if default else [])]
+    every = [point.accuracy for points in curves.values() for point in points]
+    return frame(every, [point.accuracy for number in shown for point in curves[number]])
 
 
 def joint_figure(studies: Sequence[tuple[StudyPlan, Sequence[Outcome]]]) -> go.Figure:
@@ -137,7 +171,7 @@ def joint_figure(studies: Sequence[tuple[StudyPlan, Sequence[Outcome]]]) -> go.F
             name=f"{plot_text(plan.study, 100)}: trial {taken.number}",
         )
     if not drawn:
-        return styled(figure, 200, annotations=[nothing("no full-length trial yet")])
+        return empty(NOTHING)
     styled(figure, 460, margin={"l": 56, "r": 16, "t": 80, "b": 56}, showlegend=True)
     flops_axis(figure, (point.flops for point in drawn))
     figure.update_yaxes(
@@ -153,7 +187,7 @@ def progress_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
     values = [factor * (outcome.value or 0.0) for outcome in done]
     figure = go.Figure()
     if not done:
-        return styled(figure, 200, annotations=[nothing("no full-length trial yet")])
+        return empty(NOTHING)
     figure.add_scatter(
         x=[outcome.number for outcome in done],
         y=np.maximum.accumulate(values).tolist(),
@@ -180,7 +214,7 @@ def progress_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
         )
     unit = "" if plan.objective == "hypervolume" else " (%)"
     styled(figure, 340, showlegend=True)
-    figure.update_xaxes(title_text="trial")
+    count_axis(figure, len(outcomes))
     low, high = frame([value / 100 for value in values], [values[0] / 100])
     if plan.objective != "hypervolume":
         figure.update_yaxes(range=[low, high])
@@ -216,6 +250,7 @@ def epochs_figure(outcomes: Sequence[Outcome], rungs: Sequence[int]) -> go.Figur
             figure.add_bar(
                 x=[o.number for o in some],
                 y=[o.epochs for o in some],
+                width=0.85,
                 marker={"color": colour, "line": {"width": 0}},
                 text=[
                     f"<b>trial {o.number}</b>: {name} after {o.epochs} epochs<br>{describe(o)}"
@@ -225,9 +260,8 @@ def epochs_figure(outcomes: Sequence[Outcome], rungs: Sequence[int]) -> go.Figur
                 hovertemplate="%{text}<extra></extra>",
                 name=name,
             )
-    for epoch in rungs:
-        figure.add_hline(y=epoch, line={"color": INK, "dash": "dot", "width": 1})
-    styled(figure, 320, showlegend=True, bargap=0.15)
-    figure.update_xaxes(title_text="trial")
+    lines = [level(epoch, color=INK, dash="dot", width=1) for epoch in rungs]
+    styled(figure, 320, showlegend=True, shapes=lines)
+    count_axis(figure, len(outcomes))
     figure.update_yaxes(title_text="epochs", rangemode="tozero")
     return figure

@@ -10,7 +10,17 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from studies import verdict as v
-from studies.drawing import FAINT, INK, STOPPED, SYMBOLS, describe, exit_colours, nothing, styled
+from studies.drawing import (
+    FAINT,
+    INK,
+    STOPPED,
+    SYMBOLS,
+    describe,
+    empty,
+    exit_colours,
+    styled,
+    upright,
+)
 from studies.front import deployable
 from trainers.reports import EpochReport
 
@@ -55,7 +65,7 @@ def exits_figure(reports: Sequence[EpochReport]) -> go.Figure:
     figure = go.Figure()
     seen = thinned(reports, 300)
     if not seen:
-        return styled(figure, 200, annotations=[nothing("no epoch yet")])
+        return empty("no epoch yet")
     exits = len(seen[-1].exits)
     for i, colour in enumerate(exit_colours(exits)):
         epochs, accuracy = accuracy_line(seen, i)
@@ -91,7 +101,7 @@ def learning_figure(
     shown = set(chosen_trials(outcomes))
     exits = max((len(r.exits) for n in shown for r in reports.get(n, ())), default=0)
     if not exits:
-        return styled(go.Figure(), 200, annotations=[nothing("no epoch yet")])
+        return empty("no epoch yet")
     columns = min(exits, 4)
     rows = -(-exits // columns)
     figure = make_subplots(
@@ -136,7 +146,7 @@ def learning_figure(
             x=[line[0][-1] for _, line in ends],
             y=[line[1][-1] for _, line in ends],
             mode="markers",
-            marker={"symbol": "x-thin", "size": 6, "line": {"color": STOPPED, "width": 1.5}},
+            marker={"symbol": "x-thin", "size": 5, "line": {"color": STOPPED, "width": 1.2}},
             text=[f"<b>trial {number}</b>, stopped<br>{texts[number]}" for number, _ in ends],
             hovertemplate="%{text}<br>%{y:.2f} % at epoch %{x}<extra></extra>",
             showlegend=False,
@@ -147,10 +157,18 @@ def learning_figure(
             add([default.number], v.reference_name(default), line, 1.0)
         if taken is not None:
             add([taken.number], f"trial {taken.number}", {"color": colour, "width": 3}, 1.0)
-        for epoch in rungs:
-            figure.add_vline(x=epoch, line={"color": FAINT, "dash": "dot", "width": 1}, **place)
-    styled(figure, 90 + 300 * rows, showlegend=True, margin={"l": 56, "r": 16, "t": 72, "b": 48})
-    figure.update_layout(legend={"y": 1.1 if rows == 1 else 1.06})
+    styled(
+        figure,
+        90 + 300 * rows,
+        showlegend=True,
+        margin={"l": 56, "r": 16, "t": 72, "b": 48},
+        legend={"y": 1.1 if rows == 1 else 1.06},
+        shapes=[
+            upright(epoch, panel, color=FAINT, dash="dot", width=1)
+            for panel in range(1, exits + 1)
+            for epoch in rungs
+        ],
+    )
     figure.update_xaxes(title_text="epoch", row=rows)
     figure.update_yaxes(title_text="accuracy on validation (%)", col=1)
     return figure

@@ -15,7 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from studies.drawing import INK, SYMBOLS, exit_colours, nothing, styled
+from studies.drawing import INK, SYMBOLS, empty, exit_colours, styled
 from studies.learning_figures import thinned
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
@@ -68,7 +68,7 @@ def heat_figure(reports: Sequence[EpochReport], config: TrialConfig) -> go.Figur
     """Heat maps of the mix, mean over images, at four epochs; the fixed optimum on the right."""
     seen = {report.epoch: report for report in _with_mix(reports)}
     if not seen:
-        return styled(go.Figure(), 160, annotations=[nothing("no mix yet")])
+        return empty("no mix yet")
     wanted = mix_epochs(config.epochs)
     nearest = dict.fromkeys(min((abs(e - epoch), e) for e in seen)[1] for epoch in wanted)
     panels: list[tuple[str, Any]] = [(f"epoch {epoch}", seen[epoch].mix) for epoch in nearest]
@@ -93,7 +93,7 @@ def heat_figure(reports: Sequence[EpochReport], config: TrialConfig) -> go.Figur
             row=1,
             col=i + 1,
         )
-    styled(figure, 96 + max(56 * teachers, 80), margin={"l": 56, "r": 16, "t": 40, "b": 48})
+    styled(figure, 108 + max(56 * teachers, 80), margin={"l": 56, "r": 16, "t": 52, "b": 48})
     figure.update_xaxes(title_text="from exit", type="category", showgrid=False, ticks="")
     figure.update_yaxes(
         type="category", autorange="reversed", showgrid=False, ticks="", showticklabels=False
@@ -106,7 +106,7 @@ def entropy_figure(reports: Sequence[EpochReport], config: TrialConfig) -> go.Fi
     """Entropy of the mix over epochs (ln M = uniform), and its distance from the optimum."""
     seen = thinned(_with_mix(reports), 200)
     if not seen:
-        return styled(go.Figure(), 160, annotations=[nothing("no mix yet")])
+        return empty("no mix yet")
     figure = make_subplots(
         1,
         2,
@@ -167,7 +167,7 @@ def mix_sentence(reports: Sequence[EpochReport], config: TrialConfig) -> str:
     if not last.mix_entropy or most == 0:
         return text + "."
     share = float(np.mean(last.mix_entropy)) / most
-    text += f"; an image's mix has {share:.0%} of the entropy of the uniform one"
+    text += f"; an image's mix has {100 * share:.0f} % of the entropy of the uniform one"
     if share < SATURATED:
         text += (
             ": it is saturated, each image picks little more than one exit, and the weight network "
@@ -187,7 +187,7 @@ def optimum_sentence(config: TrialConfig) -> str:
     own = ", ".join(f"{share:.2f}" for share in np.diag(fixed_optimum(config)))
     return (
         "For every image and temperature, the mix that minimises teacher j's loss is "
-        f"V_ij / Σ_i V_ij (own shares here: {own}). A weight network under no other force tends "
-        "there, unless its softmax saturates first; the scheme mate_fixed is that mix with nothing "
-        "learned."
+        f"V_ij / Σ_i V_ij (own shares here: {own}). A weight network under no other "
+        "force tends there, unless its softmax saturates first; the scheme mate_fixed is that mix "
+        "with nothing learned."
     )

@@ -13,7 +13,7 @@
     const source = plot.querySelector("script");
     const { data, layout } = JSON.parse(source.textContent);
     source.remove();
-    layout.font.color = ink();
+    layout.font = { ...layout.font, color: ink() };
     Plotly.newPlot(plot, data, layout, options);
   }
   dark.addEventListener("change", () => {

@@ -50,7 +50,7 @@ def table(
     """A table; cells that look like numbers stand right, marked rows are set off."""
 
     def cell(text: object) -> Html:
-        numeric = not isinstance(text, Html) and str(text)[:1] in "0123456789+-\u2212."
+        numeric = not isinstance(text, Html) and str(text).startswith(tuple("0123456789+-\u2212."))
         return tag("td", text, **({"class_": "number"} if numeric else {}))
 
     body = [

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,21 +16,24 @@ from studies.drawing import (
     CHOSEN,
     FAINT,
     INK,
-    STOPPED,
     SYMBOLS,
     describe,
+    empty,
     exit_colours,
     frame,
-    nothing,
+    level,
     plot_text,
     styled,
 )
+from studies.learning_figures import Reports
 
 if TYPE_CHECKING:
     from studies.states import Outcome
 
+Sample = tuple["Outcome", tuple[float, ...]]
 SMOOTH_FROM = 10
 BANDWIDTH = 0.12
+DASHES = ("solid", "dot", "dash")
 
 
 def parameter_names(outcomes: Sequence[Outcome]) -> list[str]:
@@ -49,124 +54,233 @@ def kernel_mean(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
     return smooth
 
 
-def parameter_figure(outcomes: Sequence[Outcome], name: str, log: bool = False) -> go.Figure:
-    """A panel per exit: one parameter against accuracy, of the full-length trials.
+@dataclass(frozen=True)
+class Axis:
+    """Where the values of one parameter lie: on a line, on a log line, or in a column each.
 
-    Where early stopping ended a trial, a cross lies on the floor: its accuracy is of an earlier
-    epoch and not comparable. A second parameter that is a choice of two or three (attention or
-    gate, Fig. 10) is told apart by symbol.
+    Attributes:
+        name: Of the parameter.
+        low, high: Its smallest and largest value, if it is a number.
+        log: Whether the axis is logarithmic.
+        choices: Its values, if it is a choice.
+    """
+
+    name: str
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    choices: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, values: Sequence[Any], log: bool) -> Axis:
+        """The axis that these values need."""
+        if not is_numeric(values):
+            return cls(name, choices=tuple(dict.fromkeys(map(str, values))))
+        low, high = float(min(values)), float(max(values))
+        return cls(name, low, high, log and low > 0)
+
+    def places(self, samples: Sequence[Sample]) -> list[float]:
+        """x of each sample; within the column of a choice they are spread a little."""
+        values = [outcome.params[self.name] for outcome, _ in samples]
+        if not self.choices:
+            return [float(value) for value in values]
+        spread = [0.4 * ((0.618 * outcome.number) % 1 - 0.5) for outcome, _ in samples]
+        return [
+            self.choices.index(str(value)) + shift
+            for value, shift in zip(values, spread, strict=True)
+        ]
+
+    def look(self) -> dict[str, Any]:
+        """The axis for plotly; a log one has ticks at 0.1, 0.3, 1, 3, ..., or tens alone."""
+        if self.choices:
+            names = [plot_text(choice, 24) for choice in self.choices]
+            ends = [-0.5, len(names) - 0.5]
+            return {"tickvals": list(range(len(names))), "ticktext": names, "range": ends}
+        if not self.log:
+            return {}
+        low, high = log10(self.low), log10(self.high)
+        look: dict[str, Any] = {"type": "log", "range": [low - 0.08, high + 0.08]}
+        if high - low >= 0.6:
+            steps = (1, 3) if high - low < 2.2 else (1,)
+            exponents = range(floor(low), ceil(high) + 1)
+            ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
+            look |= {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+        return look
+
+
+def full_length(outcomes: Sequence[Outcome], name: str) -> list[Sample]:
+    """The finished trials that have the parameter, with the accuracies of their exits."""
+    return [
+        (outcome, outcome.report.accuracies)
+        for outcome in v.finished(outcomes)
+        if outcome.report is not None and name in outcome.params
+    ]
+
+
+def at_epoch(outcomes: Sequence[Outcome], reports: Reports, name: str, epoch: int) -> list[Sample]:
+    """Every trial that has the parameter and came so far, with its accuracies there."""
+    return [
+        (outcome, report.accuracies)
+        for outcome in outcomes
+        if name in outcome.params
+        for report in reports.get(outcome.number, ())
+        if report.epoch == epoch and report.exits
+    ]
+
+
+def parameter_figure(
+    outcomes: Sequence[Outcome],
+    reports: Reports,
+    name: str,
+    log: bool = False,
+    rung: int | None = None,
+) -> go.Figure:
+    """A panel per exit: one parameter against accuracy.
+
+    Above the full-length trials. Below, where trials were stopped early, all of them at the first
+    rung: the same epoch, so they compare, but an early one. A second parameter that is a choice of
+    two or three (attention or gate, Fig. 10) is told apart by symbol.
 
     Args:
         outcomes: All trials.
+        reports: Their epochs.
         name: The parameter.
         log: Whether its axis is logarithmic, as its distribution is.
+        rung: Epoch of the first rung, if there is one.
     """
-    done = [outcome for outcome in v.finished(outcomes) if name in outcome.params]
-    if not done:
-        return styled(go.Figure(), 160, annotations=[nothing("no full-length trial yet")])
-    exits = max(len(o.report.exits) for o in done if o.report is not None)
+    done = full_length(outcomes, name)
+    rows = {"full length": done}
+    if rung is not None:
+        early = at_epoch(outcomes, reports, name, rung)
+        if len(early) > len(done):
+            rows[f"epoch {rung}, all"] = early
+    rows = {title: samples for title, samples in rows.items() if samples}
+    if not rows:
+        return empty("no full-length trial yet")
+    every = [sample for samples in rows.values() for sample in samples]
+    exits = max(len(accuracies) for _, accuracies in every)
     figure = make_subplots(
-        1, exits, subplot_titles=[f"exit {i + 1}" for i in range(exits)], horizontal_spacing=0.055
+        len(rows),
+        exits,
+        column_titles=[f"exit {i + 1}" for i in range(exits)],
+        shared_xaxes=True,
+        horizontal_spacing=0.055,
+        vertical_spacing=0.07,
     )
-    numeric = is_numeric([outcome.params[name] for outcome in done])
-    log = log and numeric and all(o.params[name] > 0 for o in done)
-    groups = _groups(done, name)
-    stopped = [o for o in outcomes if o.state == "PRUNED" and name in o.params]
-    default, taken = v.reference(outcomes), v.recommended(outcomes)
-    for i, colour in enumerate(exit_colours(exits)):
-        place = {"row": 1, "col": i + 1}
-        every = [_accuracy(o, i) for o in done]
-        important = [_accuracy(o, i) for o in (default, taken) if o is not None]
-        low, high = frame(every, [value / 100 for value in important])
-        for j, (group, members) in enumerate(groups.items()):
-            y = [_accuracy(o, i) for o in members]
-            figure.add_scatter(
-                x=_places(members, name, numeric),
-                y=[100 * value for value in y],
-                mode="markers",
-                marker={"color": colour, "size": 7, "opacity": 0.7,
-                        "symbol": SYMBOLS[(i + j if len(groups) == 1 else j) % len(SYMBOLS)]},
-                text=[f"<b>trial {o.number}</b><br>{describe(o)}" for o in members],
-                hovertemplate="%{text}<br>%{y:.2f} %<extra></extra>",
-                name=group,
-                legendgroup=group,
-                showlegend=bool(group) and i == 0,
-                **place,
-            )  # fmt: skip
-            if numeric and len(members) >= SMOOTH_FROM:
-                dash = ("solid", "dot", "dash")[j]
-                _add_mean(figure, members, name, i, log, {"color": colour, "dash": dash}, place)
+    axis = Axis.of(name, [outcome.params[name] for outcome, _ in every], log)
+    lines: list[dict[str, Any]] = []
+    for row, (title, samples) in enumerate(rows.items(), start=1):
+        for i in range(exits):
+            _draw_panel(figure, samples, axis, i, exits, {"row": row, "col": i + 1})
+        lines += _mark(figure, samples, outcomes, axis, exits, row)
+        figure.update_yaxes(title_text=f"accuracy (%), {title}", row=row, col=1)
+    grouped = len(_groups(every, name)) > 1
+    styled(
+        figure,
+        116 + 230 * len(rows),
+        showlegend=grouped,
+        margin={"l": 56, "r": 16, "t": 76 if grouped else 52, "b": 56},
+        legend={"y": 1.06 + 0.06 / len(rows)},
+        shapes=lines,
+    )
+    figure.update_xaxes(**axis.look())
+    figure.update_xaxes(title_text=plot_text(name, 40), row=len(rows))
+    figure.update_yaxes(title_font={"size": 12})
+    return figure
+
+
+def _draw_panel(
+    figure: go.Figure, samples: Sequence[Sample], axis: Axis, i: int, exits: int,
+    place: dict[str, int],
+) -> None:  # fmt: skip
+    """Points of one exit, a symbol for each group, and their running means."""
+    colour = exit_colours(exits)[i]
+    groups = _groups(samples, axis.name)
+    for j, (group, members) in enumerate(groups.items()):
+        members = [sample for sample in members if len(sample[1]) > i]
+        symbol = SYMBOLS[j if len(groups) > 1 else i % len(SYMBOLS)]
         figure.add_scatter(
-            x=_places(stopped, name, numeric),
-            y=[low] * len(stopped),
+            x=axis.places(members),
+            y=[round(100 * accuracies[i], 3) for _, accuracies in members],
             mode="markers",
-            marker={"symbol": "x-thin", "size": 7, "line": {"color": STOPPED, "width": 1.5}},
-            text=[f"<b>trial {o.number}</b>, stopped<br>{describe(o)}" for o in stopped],
-            hovertemplate="%{text}<extra></extra>",
-            cliponaxis=False,
-            showlegend=False,
+            marker={"color": colour, "symbol": symbol, "size": 7, "opacity": 0.7},
+            text=[f"<b>trial {o.number}</b><br>{describe(o)}" for o, _ in members],
+            hovertemplate="%{text}<br>%{y:.2f} %<extra></extra>",
+            name=group,
+            legendgroup=group,
+            showlegend=bool(group) and place == {"row": 1, "col": 1},
             **place,
         )
-        if default is not None:
-            line = {"color": INK, "dash": "dash", "width": 1.2}
-            figure.add_hline(y=100 * _accuracy(default, i), line=line, **place)
-        if taken is not None and name in taken.params:
+        if not axis.choices and len(members) >= SMOOTH_FROM:
+            _add_mean(figure, members, axis, i, {"color": colour, "dash": DASHES[j]}, place)
+
+
+def _mark(
+    figure: go.Figure, samples: Sequence[Sample], outcomes: Sequence[Outcome], axis: Axis,
+    exits: int, row: int,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """A ring around the network to take, and the shapes of the default's dashed lines.
+
+    The ranges are set so that both are seen.
+    """
+    default, taken = v.reference(outcomes), v.recommended(outcomes)
+    by_number = {outcome.number: (outcome, accuracies) for outcome, accuracies in samples}
+    line = by_number.get(default.number) if default is not None else None
+    ring = by_number.get(taken.number) if taken is not None else None
+    lines = []
+    for i in range(exits):
+        place = {"row": row, "col": i + 1}
+        if line is not None:
+            panel = (row - 1) * exits + i + 1
+            lines.append(level(100 * line[1][i], panel, color=INK, dash="dash", width=1.2))
+        if ring is not None:
             figure.add_scatter(
-                x=_places([taken], name, numeric),
-                y=[100 * _accuracy(taken, i)],
+                x=axis.places([ring]),
+                y=[100 * ring[1][i]],
                 mode="markers",
-                marker={"symbol": "circle-open", "size": 14, "line": {"color": CHOSEN, "width": 2}},
+                marker={
+                    "symbol": "circle-open",
+                    "size": 14,
+                    "color": CHOSEN,
+                    "line": {"width": 2},
+                },
                 hoverinfo="skip",
                 showlegend=False,
                 **place,
             )
-        figure.update_yaxes(range=[low, high], **place)
-    styled(figure, 300, showlegend=len(groups) > 1, margin={"l": 56, "r": 16, "t": 56, "b": 56})
-    figure.update_layout(legend={"y": 1.14})
-    figure.update_xaxes(title_text=plot_text(name, 40), type="log" if log else None)
-    if not numeric:
-        figure.update_xaxes(type="category", tickangle=-40)
-    figure.update_yaxes(title_text="accuracy (%)", col=1)
-    return figure
+        seen = [accuracies[i] for _, accuracies in samples if len(accuracies) > i]
+        kept = [sample[1][i] for sample in (line, ring) if sample is not None]
+        figure.update_yaxes(range=frame(seen, kept), **place)
+    return lines
 
 
-def _groups(done: Sequence[Outcome], name: str) -> dict[str, list[Outcome]]:
+def _groups(samples: Sequence[Sample], name: str) -> dict[str, list[Sample]]:
     """The trials by another parameter that is a choice of two or three; else all as one."""
-    for other in parameter_names(done):
-        values = [outcome.params.get(other) for outcome in done]
+    for other in parameter_names([outcome for outcome, _ in samples]):
+        values = [outcome.params.get(other) for outcome, _ in samples]
         kinds = list(dict.fromkeys(str(value) for value in values))
         if other != name and not is_numeric(values) and 2 <= len(kinds) <= 3:
             return {
                 plot_text(f"{other} = {group}"): [
-                    o for o in done if str(o.params.get(other)) == group
+                    sample for sample in samples if str(sample[0].params.get(other)) == group
                 ]
-                for group in kinds
+                for group in sorted(kinds)
             }
-    return {"": list(done)}
-
-
-def _accuracy(outcome: Outcome, i: int) -> float:
-    report = outcome.report
-    return report.exits[i].accuracy if report is not None and len(report.exits) > i else 0.0
-
-
-def _places(outcomes: Sequence[Outcome], name: str, numeric: bool) -> list[Any]:
-    values = [outcome.params[name] for outcome in outcomes]
-    return values if numeric else [plot_text(value, 24) for value in values]
+    return {"": list(samples)}
 
 
 def _add_mean(
-    figure: go.Figure, members: Sequence[Outcome], name: str, i: int, log: bool,
-    line: dict[str, str], place: dict[str, int],
+    figure: go.Figure, members: Sequence[Sample], axis: Axis, i: int, line: dict[str, str],
+    place: dict[str, int],
 ) -> None:  # fmt: skip
-    x = np.array([outcome.params[name] for outcome in members], dtype=np.float64)
-    x = np.log10(x) if log else x
+    x = np.array(axis.places(members), dtype=np.float64)
+    x = np.log10(x) if axis.log else x
     if x.max() == x.min():
         return
     at = np.linspace(x.min(), x.max(), 60)
-    y = 100 * np.array([_accuracy(outcome, i) for outcome in members])
+    y = 100 * np.array([accuracies[i] for _, accuracies in members])
     figure.add_scatter(
-        x=(10**at if log else at).round(6).tolist(),
+        x=(10**at if axis.log else at).round(6).tolist(),
         y=kernel_mean(x, y, at).round(3).tolist(),
         mode="lines",
         line={**line, "width": 2},
@@ -180,11 +294,11 @@ def _add_mean(
 def importance_figure(importances: Mapping[str, float]) -> go.Figure:
     """Share of the objective's variance that each parameter explains, largest on top."""
     if not importances:
-        return styled(go.Figure(), 160, annotations=[nothing("too few full-length trials")])
+        return empty("too few full-length trials")
     order = sorted(importances.items(), key=lambda item: item[1])
     figure = go.Figure()
     figure.add_bar(
-        x=[share for _, share in order],
+        x=[round(share, 4) for _, share in order],
         y=[plot_text(name, 40) for name, _ in order],
         orientation="h",
         marker={"color": exit_colours(4)[3]},

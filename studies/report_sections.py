@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from studies import verdict as v
-from studies.figures import epochs_figure, front_figure, kind, progress_figure
+from studies.figures import epochs_figure, front_figure, front_frame, kind, progress_figure
 from studies.front import deployable
 from studies.learning_figures import chosen_trials, exits_figure, learning_figure
 from studies.mix_figures import (
@@ -27,7 +27,7 @@ from trainers.schemes import SCHEMES
 if TYPE_CHECKING:
     from studies.states import Outcome
 
-MOST_BEST, MOST_STOPPED, MOST_COLUMNS, MOST_MIXES = 10, 60, 6, 2
+MOST_BEST, MOST_STOPPED, MOST_COLUMNS = 10, 60, 6
 
 
 def paragraph(*inside: object, kind: str = "") -> Html:
@@ -36,6 +36,8 @@ def paragraph(*inside: object, kind: str = "") -> Html:
 
 def front(view: View) -> list[Html]:
     """The front, and how to read it."""
+    if not v.finished(view.outcomes):
+        return [paragraph("No trial has run its full length yet, so there is no front.")]
     caption = (
         "Each point is one exit of one full-length trial; up and left is better. The green lines "
         "are networks that can be deployed: no other network is as good at every exit and better "
@@ -43,9 +45,12 @@ def front(view: View) -> list[Html]:
         "network for each point. Faint points are beaten by others. Stopped trials are not here: "
         "their accuracy is of an earlier epoch."
     )
-    if view.plan.base.backbone and len(v.curves(view.outcomes)) > 1:
-        caption += " Points below the frame come into view with a double click."
-    return [figure(front_figure(view.outcomes, view.plan), caption)]
+    low, _ = front_frame(view.outcomes)
+    drawn = [point for points in v.curves(view.outcomes).values() for point in points]
+    below = sum(100 * point.accuracy < low for point in drawn)
+    if below:
+        caption += f" {below} points lie below the frame: double click to see all."
+    return [figure(front_figure(view.outcomes, view.plan), caption, wide=True)]
 
 
 def choice(view: View) -> list[Html]:
@@ -75,7 +80,7 @@ def best(view: View) -> list[Html]:
     exits = max(len(o.report.exits) for o in order if o.report is not None)
     objective = view.plan.objective
     head = ["rank", "trial", *(names if spread else ["setting"]), v.objective_name(objective)]
-    head += ["over the default", *(f"exit {i + 1}" for i in range(exits)), "deployable"]
+    head += [f"vs {_default(view)}", *(f"exit {i + 1}" for i in range(exits)), "deployable"]
     shown = list(order)
     if default is not None and ranks[default.number] > len(order):
         shown.append(default)
@@ -85,7 +90,7 @@ def best(view: View) -> list[Html]:
         value = o.value or 0.0
         over = "" if default is None or default.value is None else _gain(value - default.value)
         if default is not None and o.number == default.number:
-            over = "default"
+            over = "itself"
         accuracies = o.report.accuracies if o.report is not None else ()
         rows.append(
             [
@@ -105,8 +110,9 @@ def best(view: View) -> list[Html]:
     return [
         table(head, rows, marked),
         paragraph(
-            "Accuracies in % on the validation split, differences in points (hypervolume as it "
-            "is); one run each, so an order of close ones means little. The marked row is the "
+            "In the order of the export: networks that no other beats as a whole (deployable) "
+            "come first, then the rest, each by objective. Accuracies in % on the validation "
+            "split; one run each, so the order of close ones means little. The marked row is the "
             "network to take.",
             kind="note",
         ),
@@ -123,6 +129,11 @@ def best(view: View) -> list[Html]:
     ]
 
 
+def _default(view: View) -> str:
+    default = v.reference(view.outcomes)
+    return v.reference_name(default) if default is not None else "the default"
+
+
 def _gain(gain: float) -> str:
     return f"{100 * gain:+.2f}".replace("-", "\u2212")
 
@@ -133,22 +144,24 @@ def progress(view: View) -> list[Html]:
         figure(
             progress_figure(view.outcomes, view.plan),
             "The objective of each full-length trial in the order of the search. A best line that "
-            "still climbs at the end asks for more trials; scatter about the default is luck.",
+            "still climbs at the end asks for more trials.",
         )
     ]
     spent = sum(outcome.epochs for outcome in view.outcomes)
     if view.plan.early_stopping:
         text = f"{spent} epochs were trained and {view.saved} saved by early stopping"
         share = view.saved / (spent + view.saved) if spent + view.saved else 0
-        text += f" ({share:.0%} of the whole)." if view.saved else "."
+        text += f" ({100 * share:.0f} % of the whole)." if view.saved else "."
         if not view.rungs:
             text += " No rung lies before the last epoch, so no trial could be stopped."
     else:
         text = f"{spent} epochs were trained; early stopping was off."
-    caption = (
-        "Epochs that each trial took. Dotted: the rungs, where a trial is stopped unless it is "
-        f"among the best 1 in {view.plan.eta} seen there. The starting points are never stopped."
-    )
+    caption = "Epochs that each trial took."
+    if view.rungs:
+        caption += (
+            " Dotted: the rungs, where a trial is stopped unless it is among the best 1 in "
+            f"{view.plan.eta} seen there. The starting points are never stopped."
+        )
     parts += [
         tag("h3", "What early stopping stopped and saved"),
         paragraph(text),
@@ -162,7 +175,9 @@ def progress(view: View) -> list[Html]:
         kept = max(view.plan.base.epochs - rung, 0) * len(there)
         rows.append([f"epoch {rung}", str(reached), str(len(there)), str(kept)])
     if rows:
-        parts.append(table(["rung", "trials that reached it", "stopped there", "saved"], rows))
+        parts.append(
+            table(["rung", "trials that reached it", "stopped there", "epochs saved"], rows)
+        )
     return parts + _ended(view)
 
 
@@ -195,8 +210,8 @@ def learning(view: View) -> list[Html]:
     """Each exit over epochs, all trials."""
     shown, begun = len(chosen_trials(view.outcomes)), sum(o.epochs > 0 for o in view.outcomes)
     caption = (
-        "Thick: the network to take; dashed: the default; crosses: where trials were stopped. "
-        "Strong distillation starts slowly, so curves may cross late."
+        f"Thick: the network to take; dashed: {_default(view)}; crosses: where trials were "
+        "stopped. Strong distillation starts slowly, so curves may cross late."
     )
     if shown < begun:
         caption += f" {shown} of {begun} trials are drawn: the best ones and an even choice."
@@ -208,18 +223,23 @@ def parameters(view: View) -> list[Html]:
     names = parameter_names(view.outcomes)
     if not names:
         return [paragraph("This study's space has no parameter.")]
+    lower = (
+        "The upper row has the trials of full length. The lower row has all trials at the first "
+        "rung: they compare with each other, but early, and strong distillation starts slowly. "
+    )
     parts = [
         paragraph(
             "Each parameter against the accuracy of each exit, as in the paper's Figs. 8 to 10. "
-            "The dashed line is the default, the ring the network to take, the curve a running "
-            "mean (from 10 trials on); the other parameters vary too, so read trends, not points. "
-            "Crosses on the floor are trials that were stopped early. In the paper accuracy falls "
-            "where α is too small or far too large, and the best α differs by exit."
+            f"The dashed line is {_default(view)}, the ring the network to take, the curve a "
+            "running mean (from 10 trials on); the other parameters vary too, so read trends, not "
+            f"points. {lower if view.rungs else ''}In the paper accuracy falls where α is too "
+            "small or far too large, and the best α differs by exit."
         )
     ]
     for name in names:
         caption = f"{name} against accuracy, a panel per exit, each with a range of its own."
-        plot = parameter_figure(view.outcomes, name, name in view.log)
+        rung = next(iter(view.rungs), None)
+        plot = parameter_figure(view.outcomes, view.reports, name, name in view.log, rung)
         parts.append(figure(plot, caption, wide=True))
     count = len(v.finished(view.outcomes))
     parts += [
@@ -287,6 +307,7 @@ def _mix_of(outcome: Outcome, view: View, default: Outcome | None) -> list[Html]
     return [
         tag("h3", title),
         paragraph(mix_sentence(reports, config)),
+        paragraph(optimum_sentence(config), kind="note"),
         figure(
             heat_figure(reports, config),
             "Who composes each teacher, mean over images, at the epochs that correspond to the "
@@ -301,7 +322,6 @@ def _mix_of(outcome: Outcome, view: View, default: Outcome | None) -> list[Html]
             "optimum, 0 where the weight network adds nothing to it.",
             wide=True,
         ),
-        paragraph(optimum_sentence(config), kind="note"),
     ]
 
 

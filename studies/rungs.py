@@ -4,17 +4,17 @@ Li et al., "A System for Massively Parallel Hyperparameter Tuning" (ASHA), MLSys
 that stops trials and never resumes stopped ones. Nothing is remembered between calls: a driver that
 starts again finds every decision in the study's history.
 
-Where other implementations differ (both are checked in the tests):
+How others decide (both are checked in the tests):
 
-- Optuna's `SuccessiveHalvingPruner` (min_resource=grace, reduction_factor=eta) follows the same
-  rule: the best max(1, floor(n / eta)) of the n values seen, own value included. Ties are kept
-  there too. It lets a NaN pass every rung for ever; here a NaN is stopped.
+- Optuna's `SuccessiveHalvingPruner` (min_resource=grace, reduction_factor=eta) decides the same:
+  the best max(1, floor(n / eta)) of the n values seen, own value included, ties kept, NaN stopped.
+  It keeps notes in the storage of what was seen at a rung, where this looks at the reports.
 - Ray's `AsyncHyperBandScheduler` compares with the (1 - 1/eta) percentile of the *earlier* values,
   own value left out, interpolated between two of them. With eta = 2 and an odd number of earlier
   values that is their median, a real value, and the two rules coincide; so they do on sequences
   that only rise or only fall. Else Ray may keep one trial more or less: of the values 1, 2, then
-  1.6 it keeps 1.6 (cutoff 1.5), while 1.6 is not the best floor(3 / 2) = 1 of three. Its NaN, too,
-  is never stopped, and turns up among the values that others are compared with.
+  1.6 it keeps 1.6 (cutoff 1.5), while 1.6 is not the best floor(3 / 2) = 1 of three. And it never
+  stops a NaN.
 """
 
 from collections.abc import Iterable

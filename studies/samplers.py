@@ -9,6 +9,7 @@ Nothing is read from the storage but numbers and names (Optuna's CMA-ES unpickle
 there, so it is not among these).
 """
 
+import threading
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -16,21 +17,34 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import optuna
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.plan import StudyPlan
 
 
+_quiet = threading.RLock()
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Without Optuna's warnings that something is experimental."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        yield
+    """Without Optuna's warnings that something is experimental, and its lines on new studies.
+
+    Both are settings of the whole process: one thread at a time, so hold it briefly.
+    """
+    with _quiet:
+        before = optuna.logging.get_verbosity()
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                yield
+        finally:
+            optuna.logging.set_verbosity(before)
 
 
 class _Sequence(QMCSampler):
@@ -49,6 +63,52 @@ class _Sequence(QMCSampler):
         return self._index
 
 
+class _Process(GPSampler):
+    """Gaussian process that sees stopped trials too, with the value that they had.
+
+    Optuna's looks at complete trials alone. Where a rung stops what it proposes it then learns
+    nothing and proposes the same point for ever (seen: six trials in a row). So it is shown a copy
+    of the study in which stopped trials are complete ones. That they might have got better is no
+    harm: they were the worse half.
+    """
+
+    _copy: Study | None = None
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        self._copy = _with_stopped_as_complete(study, trial)
+        return super().infer_relative_search_space(self._copy, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if self._copy is None:
+            return super().sample_relative(study, trial, search_space)
+        asked = self._copy.ask()  # what it writes to a trial goes to the copy
+        frozen = next(t for t in self._copy.get_trials(deepcopy=False) if t.number == asked.number)
+        return super().sample_relative(self._copy, frozen, search_space)
+
+
+def _with_stopped_as_complete(study: Study, trial: FrozenTrial) -> Study:
+    """A copy in memory of the trials that have parameters, this one left out."""
+    with quietly():
+        copy = optuna.create_study(direction=study.direction)
+    for other in study.get_trials(deepcopy=False):
+        ended = other.state in (TrialState.COMPLETE, TrialState.PRUNED) and other.values is not None
+        if other.number == trial.number or not (ended or other.state == TrialState.RUNNING):
+            continue
+        copy.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE if ended else TrialState.RUNNING,
+                values=other.values if ended else None,
+                params=other.params,
+                distributions=other.distributions,
+            )
+        )
+    return copy
+
+
 class TrialSampler(BaseSampler):
     """The sampler of one trial.
 
@@ -60,8 +120,7 @@ class TrialSampler(BaseSampler):
       leaves open is drawn.
     - qmc: one scrambled Sobol sequence for the study; parameters that the study's first finished
       trial did not have are drawn at random.
-    - gp: a Gaussian process, fitted to the complete trials alone: it does not see stopped or
-      diverged ones.
+    - gp: a Gaussian process over complete and stopped trials; the first ten are followed at random.
 
     Args:
         plan: Of the study: sampler and seed.
@@ -82,7 +141,7 @@ class TrialSampler(BaseSampler):
             if self._plan.sampler == "tpe":
                 return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
             if self._plan.sampler == "gp":
-                return GPSampler(seed=seed, warn_independent_sampling=False)
+                return _Process(seed=seed, warn_independent_sampling=False)
             if self._plan.sampler == "qmc" and len(key) == 1:
                 return _Sequence(self._plan.seed, self._index)
             return RandomSampler(seed=seed)

@@ -5,14 +5,15 @@ record = search(plan)
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search_spaces import load_space
 from studies import trial
-from studies.front import checked_objective
-from studies.plan import StudyPlan, default_study_name
+from studies.front import checked_budgets, checked_objective
+from studies.plan import SAMPLERS, StudyPlan, default_study_name
 from studies.record import StudyRecord
 from studies.trial import OnEvent
 from trainers import catalog
@@ -122,6 +123,14 @@ def make_plan(
     base = make_config(dataset, **fields)
     loaded = load_space(space)
     checked_objective(objective, base.exits)
+    if budgets is not None:
+        checked_budgets(budgets, base.exits)
+    if sampler not in SAMPLERS:
+        raise catalog.unknown("sampler", sampler, SAMPLERS)
+    if device not in (None, "cpu", "cuda"):
+        raise catalog.unknown("device", device, ("cpu", "cuda"))
+    if threads is not None and threads < 1:
+        raise InputError(f"threads needs to be at least 1, got {threads}")
     if sampler == "grid" and loaded.grid is None:
         raise InputError(f"space {space} gives no grid: take another --sampler")
     if trials is None:
@@ -221,6 +230,7 @@ def search(
     storage: str | None = None,
     runs: Path = Path("runs"),
     fresh: bool = False,
+    runtime: Mapping[str, Any] | None = None,
     ray_address: str | None = None,
     on_event: OnEvent = trial.ignore,
 ) -> StudyRecord:
@@ -231,6 +241,7 @@ def search(
         storage: An Optuna URL; `runs/<study>/study.db` if not given.
         runs: Folder of the studies.
         fresh: Start over.
+        runtime: See `StudyRecord.create_or_open`.
         ray_address: A Ray cluster to run on; Ray is started here where more than one worker asks.
         on_event: Called with what happens.
 
@@ -240,7 +251,22 @@ def search(
     from trainers.data import check
 
     check(plan.base, plan.data_root)
-    record = StudyRecord.create_or_open(plan, storage=storage, runs=runs, fresh=fresh)
+    record = StudyRecord.create_or_open(
+        plan, storage=storage, runs=runs, fresh=fresh, runtime=runtime
+    )
+    drive(record, ray_address=ray_address, on_event=on_event)
+    return record
+
+
+def drive(
+    record: StudyRecord, *, ray_address: str | None = None, on_event: OnEvent = trial.ignore
+) -> None:
+    """Runs the trials of an open study that wait, in this process or on Ray as its plan says.
+
+    Args:
+        record: From `StudyRecord.create_or_open`.
+        ray_address, on_event: See `search`.
+    """
     if record.plan.workers > 1 or ray_address is not None:
         from studies import cluster
 
@@ -249,4 +275,3 @@ def search(
         from studies import local
 
         local.search(record, on_event)
-    return record

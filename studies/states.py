@@ -26,7 +26,7 @@ Where it lies in Optuna's storage, of each trial:
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import Field, ValidationError
@@ -150,7 +150,9 @@ def outcome_of(trial: FrozenTrial, start: bool) -> Outcome:
     values = trial.values if trial.state.is_finished() else None
     if not values and trial.intermediate_values:
         values = [trial.intermediate_values[max(trial.intermediate_values)]]
-    reason = trial.user_attrs.get("reason")
+    # One that is left from a driver that died before it told the state says nothing yet.
+    ended_early = trial.state in (TrialState.PRUNED, TrialState.FAIL)
+    reason = trial.user_attrs.get("reason") if ended_early else None
     return Outcome(
         number=trial.number,
         state=state_of(trial.state),
@@ -161,15 +163,14 @@ def outcome_of(trial: FrozenTrial, start: bool) -> Outcome:
         report=last,
         reason=None if reason is None else str(reason),
         start=start,
-        diverged=bool(trial.user_attrs.get("diverged")),
+        diverged=ended_early and bool(trial.user_attrs.get("diverged")),
         attempt=Claim.read(trial.user_attrs.get("claim")).attempt,
     )
 
 
 def state_of(state: TrialState) -> State:
     """Optuna's state by its name."""
-    name: State = state.name
-    return name
+    return cast(State, state.name)
 
 
 def _stored(trial: FrozenTrial) -> dict[int, Any]:

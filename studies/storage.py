@@ -24,6 +24,9 @@ DATABASE = "study.db"
 SQLITE = b"SQLite format 3\0"
 # Seconds that a writer waits for another one, e.g. for a note made in the dashboard.
 BUSY = 60.0
+# What storages raise when they fail.
+DATABASE_FAILURES = (StorageInternalError, SQLAlchemyError, sqlite3.Error)
+FAILURES = (*DATABASE_FAILURES, OSError, ImportError)
 
 
 class StorageError(InputError):
@@ -113,7 +116,7 @@ def one_line_errors(where: Place) -> Iterator[None]:
     """Turns what a storage raises into one `StorageError` line without passwords."""
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+    except FAILURES as error:
         raise StorageError(
             f"storage {where.label}: {where.redact(' '.join(_cause(error).split()))[:300]}"
         ) from None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from studies.states import Outcome
 
 UNCONFIRMED = "n = 1, unconfirmed"
+NOTABLE = 0.001  # a fraction; a smaller lead of a rival is not worth its sentence
 
 
 def finished(outcomes: Sequence[Outcome]) -> list[Outcome]:
@@ -146,8 +147,9 @@ def states_text(outcomes: Sequence[Outcome]) -> str:
         "RUNNING": "running",
         "WAITING": "waiting",
     }
-    counts = Counter(outcome.state for outcome in outcomes)
-    return ", ".join(f"{counts[s]} {name}" for s, name in names.items() if counts[s]) or "no trial"
+    counts = Counter[str](outcome.state for outcome in outcomes)
+    some = [f"{counts[state]} {name}" for state, name in names.items() if counts[state]]
+    return ", ".join(some) or "no trial"
 
 
 def verdict(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
@@ -174,10 +176,12 @@ def verdict(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
                 f"only {name} has run its full length ({what} {value} on the validation split; "
                 f"{UNCONFIRMED}), so there is nothing to compare it with."
             )
+        beaten = f"none of the {count - 1} other trials that ran their full length beats"
+        if count == 2:
+            beaten = "the other full-length trial does not beat"
         return sentence(
-            f"none of the {count - 1} other trials that ran their full length beats {name} "
-            f"(trial {base.number}: {what} {value} on the validation split; {UNCONFIRMED}: "
-            "one run each proves nothing)."
+            f"{beaten} {name} (trial {base.number}: {what} {value} on the validation split; "
+            f"{UNCONFIRMED}: one run each proves nothing)."
         )
     chosen = f"trial {best.number}" + (f" ({setting(best.params)})" if best.params else "")
     if count == 1:
@@ -242,7 +246,7 @@ def _rivals(number: int, whole: Mapping[int, Sequence[FrontPoint]]) -> list[str]
     for own in whole[number]:
         same = [p for points in whole.values() for p in points if p.exit == own.exit]
         other = max((p for p in same if p.flops <= own.flops), key=lambda p: (p.accuracy, -p.trial))
-        if other.accuracy > own.accuracy:
+        if other.accuracy - own.accuracy >= NOTABLE:
             gain = points(other.accuracy - own.accuracy)
             found.append(f"trial {other.trial} is {gain} better at exit {own.exit}")
     return found

@@ -64,13 +64,19 @@ def look(record: StudyRecord) -> View:
     ]
     return View(
         plan=record.plan,
-        folder=record.folder,
+        folder=_short(record.folder),
         outcomes=outcomes,
         reports={o.number: record.reports(o.number) for o in outcomes if o.epochs},
         importances=dict(record.importances()),
         log=frozenset(name for name, kind in distributions if getattr(kind, "log", False)),
         versions=_versions(),
     )
+
+
+def _short(folder: Path) -> Path:
+    """The folder as a command names it: relative where it lies below the working directory."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _versions() -> dict[str, str]:

@@ -178,7 +178,7 @@ def crop_flip(pixels: Tensor, shifts: Tensor, mirrors: Tensor, pad: int) -> Tens
     b, channels, height, width = pixels.shape
     places = torch.arange(b, device=pixels.device)
     both = torch.cat((pixels, pixels.flip(3)))
-    padded = functional.pad(both.index_select(0, places + b * mirrors), (pad,) * 4).contiguous()
+    padded = functional.pad(both.index_select(0, places + b * mirrors), (pad,) * 4)
     image, channel, row, _ = padded.stride()
     reach = (channels - 1) * channel + (height - 1) * row + width
     cuts = padded.as_strided(

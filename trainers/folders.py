@@ -7,6 +7,7 @@ cannot touch test/. numpy and Pillow only: flags can describe a folder without t
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 from collections.abc import Callable
@@ -60,14 +61,15 @@ class Decoded:
 
     @classmethod
     def of(cls, pixels: Bytes, labels: Labels, classes: tuple[str, ...]) -> Decoded:
-        """With mean and standard deviation computed, exactly: the sums are of integers."""
+        """With mean and standard deviation; from sums of integers, so without rounding."""
         count = pixels.size // pixels.shape[1]
-        total = pixels.sum(axis=(2, 3), dtype=np.uint64).sum(axis=0).astype(float)
-        squares = np.einsum("nchw,nchw->nc", pixels, pixels, dtype=np.uint64).sum(axis=0)
-        mean = total / count / 255
-        std = np.sqrt(np.maximum(squares.astype(float) / count / 255**2 - mean**2, 0))
-        std[std == 0] = 1.0  # a channel of one value: nothing to scale
-        return cls(pixels, labels, classes, tuple(mean.tolist()), tuple(std.tolist()))
+        sums = pixels.sum(axis=(2, 3), dtype=np.uint64).sum(axis=0).tolist()
+        squares = np.einsum("nchw,nchw->nc", pixels, pixels, dtype=np.uint64).sum(axis=0).tolist()
+        mean = tuple(one / (255 * count) for one in sums)
+        variances = [count * two - one * one for one, two in zip(sums, squares, strict=True)]
+        # A channel of one value has nothing to scale.
+        std = tuple(math.sqrt(value) / (255 * count) if value else 1.0 for value in variances)
+        return cls(pixels, labels, classes, mean, std)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,19 +204,15 @@ def _read(path: Path, side: int | None) -> Bytes:
             if mode == "RGB" and width == height and side in (None, width):
                 return np.asarray(image)
     except Exception as error:  # Pillow's readers raise every kind on a broken file
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise InputError(f"{str(path)!r} cannot be read as an image ({reason})") from None
+        reason = getattr(error, "strerror", None) or "it is damaged, or no image"
+        raise InputError(f"cannot read {str(path)!r}: {reason}") from None
     if mode != "RGB":
         named = f"{MODES[mode]}, " if mode in MODES else ""
         raise InputError(
             f"{str(path)!r} is no RGB image ({named}mode {mode}): convert the images to RGB"
         )
-    if width != height:
-        raise InputError(f"{str(path)!r} is {width}x{height} pixels, expected a square")
-    raise InputError(
-        f"{str(path)!r} is {width}x{height} pixels, the images before it are {side}x{side}: "
-        "all of a split need one size"
-    )
+    expected = f"{side}x{side} like the images before it" if side else "a square image"
+    raise InputError(f"{str(path)!r} is {width}x{height} pixels, expected {expected}")
 
 
 def _side(path: Path) -> int:

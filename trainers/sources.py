@@ -6,10 +6,13 @@ never meets the test images. No torch here: flags and checks stay quick.
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
+from urllib.error import HTTPError
 
 import numpy as np
 
@@ -74,14 +77,16 @@ def _agree(
     config: TrialConfig, where: str, name: Literal["classes", "image_size"], found: int
 ) -> None:
     """Raises InputError unless the data has what the data set of that name, and the config, say."""
-    what = f"{found} class folders" if name == "classes" else f"images of {found}x{found} pixels"
+    of_classes = name == "classes"
+    what = f"{found} class folders" if of_classes else f"images of {found}x{found} pixels"
     entry = DATASETS.get(config.dataset)
     if entry and found != getattr(entry, name):
         raise InputError(
             f"{where!r} has {what}, {config.dataset} has {getattr(entry, name)}; "
-            f"for other {'classes' if name == 'classes' else 'sizes'} use --dataset PATH"
+            f"for other {'classes' if of_classes else 'sizes'} use --dataset PATH"
         )
     if found != getattr(config, name):
+        what = f"{found} classes" if of_classes else what
         raise InputError(f"{where!r} has {what}, the config says {name} = {getattr(config, name)}")
 
 
@@ -138,6 +143,14 @@ def _official(root: Path, split: Split) -> Listing:
     )
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning of NumPy 2.4.0 to 2.4.4 about the dtypes in a pickle of 2009."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _read_official(root: Path, split: Split) -> Decoded:
     from torchvision.datasets import CIFAR100
 
@@ -146,8 +159,7 @@ def _read_official(root: Path, split: Split) -> Decoded:
     other = {"train": "test_list", "test": "train_list"}[split]
     one_split = type("OneSplit", (CIFAR100,), {other: []})
     try:
-        with warnings.catch_warnings():  # NumPy's about the dtypes in a pickle of 2009
-            warnings.simplefilter("ignore")
+        with _quiet():
             found = one_split(root, train=split == "train")
     except (OSError, RuntimeError):
         raise InputError(
@@ -179,8 +191,11 @@ def fetch(name: str, root: str | Path | None = None) -> Path | None:
 
     folder = data_root(root)
     try:
-        CIFAR100(folder, download=True)
+        with _quiet():
+            CIFAR100(folder, download=True)
     except (OSError, HTTPException, RuntimeError) as error:
+        if isinstance(error, HTTPError):
+            error.close()  # it holds the connection
         raise InputError(
             f"cannot download cifar100 to {str(folder)!r} from {CIFAR100.url}: {error}"
         ) from None

@@ -40,8 +40,8 @@ def training(
 
     From each class the share `validation` is held out, at least one image and never all. Of what
     is left `limit_train` keeps N, as equal per class as possible. With the same seed a larger
-    share, or a larger N of the same share, keeps what the smaller one had. The digits come in their fixed order
-    (`digits_parts`): there only `limit_train` chooses.
+    share, or a larger N of the same share, keeps what the smaller one had. The digits come in
+    their fixed order (`digits_parts`): there only `limit_train` chooses.
 
     Args:
         config: dataset, validation, limit_train and split_seed are read.

@@ -1,0 +1,230 @@
+"""`automate search`: the plan, the search, its front."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext, redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from automate import flags
+from automate.printing import command, say, say_json, say_pairs
+from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan
+
+if TYPE_CHECKING:
+    from studies.record import Outcome, StudyRecord
+    from studies.search import Estimate
+
+OVER = ("COMPLETE", "PRUNED", "FAIL")
+
+
+def search(
+    *,
+    space: str,
+    study: str | None = None,
+    trials: flags.WholeOrNone = None,
+    sampler: Annotated[str, Parameter(help=f"One of {', '.join(SAMPLERS)}.")] = "tpe",
+    objective: Annotated[
+        str, Parameter(help=f"What is maximised: {', '.join(OBJECTIVES)}.")
+    ] = "anytime",
+    budgets: flags.Numbers = None,
+    search_seed: flags.Whole = 0,
+    early_stopping: bool = True,
+    eta: flags.Whole = 2,
+    grace: flags.WholeOrNone = None,
+    workers: flags.WholeOrNone = None,
+    threads: Annotated[flags.WholeOrNone, Parameter(alias="--cpus-per-trial")] = None,
+    gpus_per_trial: float | None = None,
+    device: str | None = None,
+    ray_address: str | None = None,
+    data_root: flags.DataRoot = None,
+    storage: flags.Storage = None,
+    runs: flags.Runs = Path("runs"),
+    fresh: flags.Switch = False,
+    dry_run: flags.Switch = False,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    config: flags.Config = None,
+) -> int:
+    """Search a space; the same command again goes on.
+
+    Once all trials have ended, it says so. What is several numbers, as --alpha and --budgets, is
+    given with spaces or commas between them: --alpha 3, --alpha 30 5 10 10, --alpha 30,5,10,10.
+
+    Args:
+        space: A name from `automate spaces`, or a Python file of the same form.
+        study: Name of the study [default: <dataset>-<backbone>-<space>].
+        trials: Total number of trials of the study [default: the data set's].
+        budgets: Weight of each exit in the anytime objective [default: equal].
+        search_seed: Seed of the sampler.
+        early_stopping: Stop trials at rungs.
+        eta: A rung keeps 1 in eta.
+        grace: Epochs before the first rung [default: a third of the epochs].
+        workers: Trials at a time [default: GPUs, or cores where the search is long, else 1].
+        threads: CPU threads of a trial [default: the faster of 1 and all].
+        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 on a GPU].
+        device: cpu or cuda [default: cuda where there is one].
+        ray_address: A Ray cluster to run on.
+        fresh: Delete the study and start over.
+        dry_run: Print the plan and end; nothing is made.
+    """
+    from automate.plan_text import plan_json, plan_pairs
+    from search_spaces import load_space
+    from studies.record import StudyRecord
+    from studies.search import make_plan
+    from studies.storage import place
+    from studies.verdict import states_text
+    from trainers.data import check
+
+    settings: dict[str, Any] = dict(config or {})
+    runtime: dict[str, Any] = {
+        "workers": workers,
+        "threads": threads,
+        "gpus_per_trial": gpus_per_trial,
+        "device": device,
+    }
+    plan = make_plan(
+        space,
+        study=study,
+        data_root=data_root,
+        trials=trials,
+        sampler=sampler,
+        objective=objective,
+        budgets=budgets,
+        search_seed=search_seed,
+        early_stopping=early_stopping,
+        eta=eta,
+        grace=grace,
+        **runtime,
+        **settings,
+    )
+    check(plan.base, plan.data_root)
+    # A study that goes on keeps what runs it, unless it was said otherwise here.
+    explicit = {name: value for name, value in runtime.items() if value is not None}
+    if "precision" in settings:
+        explicit["precision"] = settings["precision"]
+    outcomes = None
+    if not fresh:
+        plan, outcomes = _as_stored(plan, storage, runs, explicit, keep_trials=trials is None)
+    label = place(storage, runs, plan.study).label
+    so_far = None if outcomes is None else states_text(outcomes)
+    cost = _left(plan, outcomes or [])
+    if not quiet:
+        pairs = plan_pairs(plan, load_space(space).title, label, cost, so_far)
+        say_pairs(pairs, stderr=json)
+        say(stderr=json)
+    if dry_run:
+        if json:
+            say_json(plan_json(plan, label, cost, so_far))
+        return 0
+    if cost is None:
+        say(
+            f"All {plan.trials} trials of study {plan.study} have ended: nothing is left to do. "
+            f"For more, give a larger total, e.g. --trials {2 * plan.trials}.",
+            stderr=json,
+        )
+        record = StudyRecord.open(plan.study, storage, runs)
+    else:
+        record = StudyRecord.create_or_open(plan, storage, runs, fresh, explicit)
+    with closing(record):
+        if cost is not None:
+            _drive(record, ray_address, quiet=quiet, json=json)
+        return _ending(record, runs, storage, json=json, quiet=quiet)
+
+
+def _as_stored(
+    plan: StudyPlan,
+    storage: str | None,
+    runs: Path,
+    runtime: Mapping[str, Any],
+    keep_trials: bool,
+) -> tuple[StudyPlan, "list[Outcome] | None"]:
+    """The plan as it goes on where its study is there already, and that study's trials.
+
+    Looks only: nothing is made. Raises InputError if the study is another search.
+    """
+    from studies import resume
+    from studies.record import StudyRecord, list_studies
+    from studies.storage import holds_studies, place
+
+    where = place(storage, runs, plan.study)
+    there = where.database is None or holds_studies(where)
+    if there and not where.own:
+        there = any(summary.name == plan.study for summary in list_studies(runs, storage))
+    if not there:
+        return plan, None
+    with closing(StudyRecord.open(plan.study, storage, runs)) as record:
+        if keep_trials:
+            plan = plan.with_(trials=record.plan.trials)
+        plan = resume.going_on(record.plan, plan, runtime)
+        return plan, [o for o in record.outcomes() if o.number < plan.trials]
+
+
+def _left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":
+    """What the trials that have not ended cost at most; None if there is none."""
+    from studies.search import estimate
+
+    ended = [outcome for outcome in outcomes if outcome.state in OVER]
+    if len(ended) >= plan.trials:
+        return None
+    done = sum(outcome.epochs for outcome in outcomes if outcome.state not in OVER)
+    left = (plan.trials - len(ended)) * plan.base.epochs - done
+    whole = estimate(plan)
+    return replace(whole, epochs=left, seconds=whole.seconds * left / whole.epochs)
+
+
+def _drive(record: "StudyRecord", ray_address: str | None, *, quiet: bool, json: bool) -> None:
+    """Runs the trials that wait, and tells how it goes."""
+    from automate.progress import Progress, watched
+    from studies.search import drive
+
+    progress = Progress(record.plan, record.outcomes)
+    # Ray prints on stdout, whatever it is told.
+    elsewhere = redirect_stdout(sys.stderr) if json else nullcontext()
+    try:
+        with elsewhere, watched(progress, quiet=quiet, stderr=json) as on_event:
+            drive(record, ray_address=ray_address, on_event=on_event)
+    except (KeyboardInterrupt, SystemExit):
+        progress.refresh()
+        say(f"Stopped: {progress.summary()}. What ran waits with its checkpoint.", stderr=True)
+        raise
+
+
+def _ending(
+    record: "StudyRecord", runs: Path, storage: str | None, *, json: bool, quiet: bool
+) -> int:
+    """The front, the verdict, the report, and what to do next. 1 if no trial came to its end."""
+    from automate.front_text import front_json, say_front
+    from studies.report import write_report
+    from studies.verdict import finished
+
+    plan, outcomes = record.plan, record.outcomes()
+    failed = [outcome for outcome in outcomes if outcome.state == "FAIL"]
+    if failed:
+        reasons = "; ".join(f"trial {o.number}: {o.reason}" for o in failed[:3])
+        more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+        say(f"{len(failed)} of {len(outcomes)} trials failed: {reasons}{more}", stderr=True)
+    if not json:
+        say_front(outcomes, plan)
+    write_report([record], record.folder / "report.html")
+    page = runs / plan.study / "report.html"
+    good = bool(finished(outcomes))
+    if json:
+        found = front_json(outcomes, plan)
+        say_json({"study": plan.study, "folder": page.parent, "report": page, **found})
+        return 0 if good else 1
+    say(f"Report: {page}")
+    if good and not quiet:
+        tail = [plan.study] + (["--runs-dir", str(runs)] if runs != Path("runs") else [])
+        tail += ["--storage", storage] if storage else []
+        say("Next:")
+        for words in (
+            ("dashboard", *tail),
+            ("export", *tail, "--top", "3"),
+            ("train", page.parent / "best" / "1.yaml", "--seeds", "3"),
+            ("report", *tail),
+        ):
+            say(f"  {command(*words)}")
+    return 0 if good else 1

@@ -1,0 +1,99 @@
+"""The front of a study in words: what each exit costs, and how often it is right."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from automate.printing import say, say_table
+from studies.plan import StudyPlan
+from studies.states import Outcome
+from studies.verdict import (
+    curves,
+    percent,
+    recommended,
+    reference,
+    reference_name,
+    states_text,
+    verdict,
+)
+
+
+@dataclass(frozen=True)
+class FrontRow:
+    """One exit of the network to take, and what the other trials reach at its cost.
+
+    Attributes:
+        exit: 1 = shallowest.
+        flops: Per image, this head only.
+        accuracy: Of the network to take; top-1, fraction, validation split.
+        best: The highest of any trial at that cost or less.
+        best_trial: Whose.
+        reference: Of the paper's default, at that cost or less; None without one.
+    """
+
+    exit: int
+    flops: float
+    accuracy: float
+    best: float
+    best_trial: int
+    reference: float | None
+
+
+def front_rows(outcomes: Sequence[Outcome]) -> list[FrontRow]:
+    """A row an exit, shallow first; none if no trial ran its full length."""
+    taken, base = recommended(outcomes), reference(outcomes)
+    if taken is None:
+        return []
+    found = curves(outcomes)
+    every = [point for points in found.values() for point in points]
+    compared = found[base.number] if base is not None else []
+    rows = []
+    for own in found[taken.number]:
+        affordable = [point for point in every if point.flops <= own.flops]
+        best = max(affordable, key=lambda p: (p.accuracy, p.trial == taken.number, -p.trial))
+        standard = [point.accuracy for point in compared if point.flops <= own.flops]
+        rows.append(
+            FrontRow(
+                exit=own.exit,
+                flops=own.flops,
+                accuracy=own.accuracy,
+                best=best.accuracy,
+                best_trial=best.trial,
+                reference=max(standard, default=None),
+            )
+        )
+    return rows
+
+
+def say_front(outcomes: Sequence[Outcome], plan: StudyPlan, *, stderr: bool = False) -> None:
+    """The table and the verdict."""
+    taken, base = recommended(outcomes), reference(outcomes)
+    rows = front_rows(outcomes)
+    if taken is not None:
+        other = "" if base is None else f"{reference_name(base)} (trial {base.number})"
+        head = ["exit", "MFLOPs", f"network to take (trial {taken.number})", "best of any trial"]
+        cells = [
+            [
+                str(row.exit),
+                f"{row.flops / 1e6:.3f}" if row.flops < 1e6 else f"{row.flops / 1e6:.2f}",
+                percent(row.accuracy),
+                f"{percent(row.best)} (trial {row.best_trial})",
+                *([] if base is None else [percent(row.reference or 0.0)]),
+            ]
+            for row in rows
+        ]
+        title = "Front (validation accuracy, n = 1 each; at an exit's cost or less)"
+        say_table([*head, *([other] if other else [])], cells, title=title, stderr=stderr)
+    say(verdict(outcomes, plan), stderr=stderr)
+
+
+def front_json(outcomes: Sequence[Outcome], plan: StudyPlan) -> dict[str, Any]:
+    """The same for `--json`."""
+    taken, base = recommended(outcomes), reference(outcomes)
+    return {
+        "verdict": verdict(outcomes, plan),
+        "states": states_text(outcomes),
+        "front": [asdict(row) for row in front_rows(outcomes)],
+        "take": None if taken is None else taken.model_dump(mode="json"),
+        "reference": None if base is None else base.model_dump(mode="json"),
+    }

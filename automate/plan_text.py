@@ -1,0 +1,112 @@
+"""A resolved plan in words, before a search begins."""
+
+from dataclasses import asdict
+from typing import Any
+
+from automate.printing import duration, size
+from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan
+from studies.rungs import rung_epochs
+from studies.search import Estimate
+from trainers.config import TrialConfig
+from trainers.schemes import scheme_named
+
+
+def plan_pairs(
+    plan: StudyPlan, title: str, storage: str, estimate: Estimate | None, so_far: str | None
+) -> dict[str, str]:
+    """Names and values, in the order in which they are read.
+
+    Args:
+        plan: Of the search.
+        title: What the space says of itself.
+        storage: Where the study lies, without a password.
+        estimate: Of the trials that are left; None if none is.
+        so_far: States of a study that goes on; None of a new one.
+    """
+    base = plan.base
+    pairs = {
+        "study": plan.study,
+        "stored in": storage,
+        "space": f"{plan.space}: {title}",
+        "search": f"{plan.trials} trials, {plan.sampler} (seed {plan.seed}): "
+        f"{SAMPLERS[plan.sampler].removesuffix(' (default)')}",
+        "objective": _objective(plan),
+        "data": _data(plan),
+        "network": f"{base.backbone}" + (f", width {base.width:g}" if base.width != 1 else ""),
+        "training": f"{base.epochs} epochs, batches of {base.batch_size} images, lr {base.lr:g} "
+        f"({base.schedule}), augmentation {base.augmentation}",
+        "base": _base(base),
+        "early stopping": _stopping(plan),
+        "runs on": _machine(plan),
+    }
+    if so_far is not None:
+        pairs["goes on from"] = so_far
+    if estimate is not None:
+        pairs["at most"] = (
+            f"{estimate.epochs:,} epochs, {duration(estimate.seconds)} "
+            f"({estimate.images_per_second:,.0f} images/s a worker), "
+            f"{size(estimate.disk)} of checkpoints at a time"
+        )
+    return pairs
+
+
+def _objective(plan: StudyPlan) -> str:
+    known = "exit:K" if plan.objective.startswith("exit:") else plan.objective
+    text = OBJECTIVES[known].removesuffix(" (default)")
+    name = plan.objective if known == plan.objective else f"{plan.objective}: {known}"
+    if plan.budgets is not None:
+        text += f", weighted {' '.join(f'{weight:g}' for weight in plan.budgets)}"
+    return f"{name}: {text}"
+
+
+def _data(plan: StudyPlan) -> str:
+    base = plan.base
+    text = f"{base.dataset}: {base.classes} classes, {base.image_size}x{base.image_size} pixels"
+    if base.limit_train is not None:
+        text += f", {base.limit_train:,} training images"
+    held = "a fixed part" if base.dataset == "digits" else f"{100 * base.validation:g} %"
+    text += f"; scored on {held} of the training images, the test images stay unread"
+    return text + (f"; in {plan.data_root}" if plan.data_root else "")
+
+
+def _base(base: TrialConfig) -> str:
+    """The distillation that the space starts from."""
+    scheme = scheme_named(base.scheme)
+    parts = [f"scheme {base.scheme}"]
+    if scheme.alpha:
+        parts.append(f"alpha {' '.join(f'{value:g}' for value in base.alpha)}")
+    if scheme.teaches:
+        parts.append(f"T {base.temperature:g}")
+        parts.append(f"kd_weight {base.kd_weight:g}")
+        if base.t_squared:
+            parts.append("times T squared")
+    return ", ".join(parts)
+
+
+def _stopping(plan: StudyPlan) -> str:
+    if not plan.early_stopping:
+        return "none: every trial runs its full length"
+    rungs = rung_epochs(plan.grace, plan.eta, plan.base.epochs)
+    if not rungs:
+        return "none: the grace period is the full length"
+    listed = ", ".join(str(epoch) for epoch in rungs)
+    return f"after epoch {listed}: the best 1 in {plan.eta} goes on (starting points always do)"
+
+
+def _machine(plan: StudyPlan) -> str:
+    workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers on Ray"
+    threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
+    text = f"{plan.device}, {workers}, {threads} a trial, {plan.base.precision}"
+    return text + (f", {plan.gpus_per_trial:g} GPU a trial" if plan.gpus_per_trial else "")
+
+
+def plan_json(
+    plan: StudyPlan, storage: str, estimate: Estimate | None, so_far: str | None
+) -> dict[str, Any]:
+    """The same for `--json`."""
+    return {
+        "plan": plan.model_dump(mode="json"),
+        "storage": storage,
+        "goes_on_from": so_far,
+        "estimate": None if estimate is None else asdict(estimate),
+    }

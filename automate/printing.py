@@ -1,0 +1,148 @@
+"""What is printed: text, tables and JSON, with nothing in a user's names taken for markup.
+
+Results go to stdout. Errors, and with `--json` whatever is not the JSON, go to stderr.
+"""
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDE = 10_000  # columns where no terminal breaks the lines
+
+
+def console(stderr: bool = False) -> Console:
+    """A console on the stream as it is now; off a terminal no line is ever broken."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        file=stream,
+        width=None if stream.isatty() else WIDE,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=True,
+    )
+
+
+def redacted(text: str) -> str:
+    """The text with *** for the password of every URL in it."""
+    text = re.sub(r"(\w://[^\s:/@]*):\S*@", r"\1:***@", text)
+    return re.sub(
+        r"(?i)([?&][^\s=&]*(?:pass|pwd|secret|token|key)[^\s=&]*=)[^\s&]+", r"\1***", text
+    )
+
+
+def clean(text: object) -> Text:
+    """Text as it is: no markup, no password, and no character that could steer a terminal."""
+    shown = "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1]
+        for letter in redacted(str(text))
+    )
+    return Text(shown)
+
+
+def say(text: object = "", *, style: str = "", stderr: bool = False) -> None:
+    """One paragraph; commands in it are never broken, so that they can be copied."""
+    line = clean(text)
+    line.stylize(style)
+    console(stderr).print(line)
+
+
+def say_error(text: object) -> None:
+    """One line on stderr, whatever the text has."""
+    say(f"automate: {' '.join(str(text).split())}", stderr=True)
+
+
+def say_table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    title: str = "",
+    stderr: bool = False,
+) -> None:
+    """A table; see `table`."""
+    if title:
+        say(title, style="bold", stderr=stderr)
+    console(stderr).print(table(head, rows))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table; columns of numbers stand right.
+
+    Args:
+        head: Names of the columns.
+        rows: Cells, a row as long as the head.
+    """
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+    texts = [[clean(cell) for cell in row] for row in rows]
+    for index, name in enumerate(head):
+        column = [row[index].plain for row in texts]
+        number = any(column) and all(re.match(r"[-+±\d.]|$", text) for text in column)
+        made.add_column(clean(name), justify="right" if number else "left", overflow="fold")
+    for row in texts:
+        made.add_row(*row)
+    return made
+
+
+def say_pairs(pairs: Mapping[str, object], *, stderr: bool = False) -> None:
+    """Names and values below each other, a line each."""
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        line = Text(f"  {name:<{width}}  ", style="bold")
+        console(stderr).print(line.append_text(clean(value)))
+
+
+def say_json(value: Any) -> None:
+    """JSON alone on stdout. Never a password: URLs are redacted in every text."""
+    text = json.dumps(value, indent=2, allow_nan=False, default=_plain, ensure_ascii=False)
+    print(redacted(text), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value.model_dump(mode="json")
+
+
+def program() -> str:
+    """How this program was started: `automate`, or `python -m automate`."""
+    return "python -m automate" if sys.argv[0].endswith("__main__.py") else "automate"
+
+
+def command(*words: object) -> str:
+    """A command line to copy, without passwords: `automate train runs/x/best/1.yaml`."""
+    # Word by word, since a password may hold spaces.
+    safe = (re.sub(r"(?s)(\w://[^\s:/@]*):.*@", r"\1:***@", str(word)) for word in words)
+    return f"{program()} {shlex.join(safe)}"
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `3 min 20 s`, `2 h 5 min`, `3 days 4 h`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    for limit, big, unit, small, rest in (
+        (3600, 60, "min", 1, "s"),
+        (86_400, 3600, "h", 60, "min"),
+        (float("inf"), 86_400, "days", 3600, "h"),
+    ):
+        if whole < limit:
+            left = whole % big // small
+            name = "day" if unit == "days" and whole // big == 1 else unit
+            return f"{whole // big:,} {name}" + (f" {left} {rest}" if left else "")
+    raise AssertionError
+
+
+def size(count: float) -> str:
+    """Bytes, decimal: `3.2 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

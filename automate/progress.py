@@ -1,0 +1,299 @@
+"""How a search goes, told while it runs: a live table on a terminal, plain lines elsewhere."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from automate.printing import clean, console, duration, table
+from studies.plan import StudyPlan
+from studies.states import Outcome
+from studies.trial import Event
+from studies.verdict import objective_name, setting, value_text
+from trainers.reports import EpochReport
+
+LINE_EVERY = 20.0  # seconds between two lines about epochs, where no trial ends
+SHOWN = 10  # trials in the live table
+STATES = {
+    "RUNNING": "running",
+    "COMPLETE": "complete",
+    "PRUNED": "stopped early",
+    "FAIL": "failed",
+    "WAITING": "waiting",
+}
+OVER = ("COMPLETE", "PRUNED", "FAIL")
+
+
+@dataclass
+class Row:
+    """What is known of one trial.
+
+    Attributes:
+        state: As in the study.
+        length: Its full length, epochs.
+        epochs: Completed.
+        report: The last one with exits.
+        value: Of the objective, of an ended trial.
+        params: What the sampler chose.
+        reason: Why it was stopped or failed.
+        diverged: Its loss was not finite.
+        touched: Order in which the trials were last heard of.
+    """
+
+    state: str
+    length: int
+    epochs: int = 0
+    report: EpochReport | None = None
+    value: float | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    reason: str | None = None
+    diverged: bool = False
+    touched: int = 0
+
+
+class Progress:
+    """A search as its events tell it. Knows no terminal.
+
+    Args:
+        plan: Of the study.
+        read: The study's trials as they are now.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self,
+        plan: StudyPlan,
+        read: Callable[[], list[Outcome]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.plan = plan
+        self.rows: dict[int, Row] = {}
+        self._read = read
+        self._clock = clock
+        self._begin = clock()
+        self._trained = 0  # epochs, since the beginning
+        self._events = 0
+        self.refresh()
+
+    def see(self, event: Event) -> None:
+        """Takes one event in."""
+        self._events += 1
+        row = self.rows.setdefault(event.number, Row("WAITING", event.config.epochs))
+        row.length, row.touched = event.config.epochs, self._events
+        if event.kind == "started":
+            row.state = "RUNNING"
+        elif event.kind == "given back":
+            row.state = "WAITING"
+        elif event.kind == "epoch" and event.report is not None:
+            # A trial that goes on gives its earlier reports again; they took no time now.
+            self._trained += event.report.epoch > row.epochs
+            row.epochs = max(row.epochs, event.report.epoch)
+            if event.report.exits:
+                row.report = event.report
+        elif event.kind == "ended":
+            row.state, row.reason = event.state or "FAIL", event.reason
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Takes over what the study knows, other drivers' trials too."""
+        for outcome in self._read():
+            row = self.rows.setdefault(outcome.number, Row("WAITING", self.plan.base.epochs))
+            row.state, row.value, row.params = outcome.state, outcome.value, outcome.params
+            row.reason, row.diverged = outcome.reason, outcome.diverged
+            row.epochs = max(row.epochs, outcome.epochs)
+            row.report = outcome.report or row.report
+            if outcome.config is not None:
+                row.length = outcome.config.epochs
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """State -> number of trials; what the study has not made yet is waiting."""
+        found = Counter(row.state for row in self.rows.values())
+        found["WAITING"] += max(0, self.plan.trials - len(self.rows))
+        return dict(found)
+
+    @property
+    def over(self) -> int:
+        """Trials that have ended, in whatever way."""
+        return sum(self.counts.get(state, 0) for state in OVER)
+
+    @property
+    def best(self) -> tuple[int, Row] | None:
+        """The best trial of full length so far."""
+        complete = [
+            (number, row)
+            for number, row in self.rows.items()
+            if row.state == "COMPLETE" and row.value is not None
+        ]
+        return max(complete, key=lambda item: (item[1].value or 0.0, -item[0]), default=None)
+
+    @property
+    def spent(self) -> int:
+        """Epochs trained in this study."""
+        return sum(row.epochs for row in self.rows.values())
+
+    @property
+    def saved(self) -> int:
+        """Epochs that stopped trials were spared."""
+        return sum(
+            row.length - row.epochs
+            for row in self.rows.values()
+            if row.state == "PRUNED" and not row.diverged
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return self._clock() - self._begin
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, from the pace so far and the mean length of ended trials; None: unknown."""
+        if not self._trained:
+            return None
+        ended = [row.epochs for row in self.rows.values() if row.state in OVER]
+        usual = sum(ended) / len(ended) if ended else float(self.plan.base.epochs)
+        begun = [r for r in self.rows.values() if r.state not in OVER]
+        epochs = sum(max(usual - row.epochs, 0.0) for row in begun)
+        epochs += usual * max(0, self.plan.trials - len(self.rows))
+        return epochs * self.seconds / self._trained
+
+    def summary(self) -> str:
+        """`5 of 30 trials done; best 91.23 % (trial 2); about 40 s left`."""
+        parts = [f"{self.over} of {self.plan.trials} trials done"]
+        if self.best is not None:
+            number, row = self.best
+            parts.append(f"best {self.value(row)} (trial {number})")
+        if self.left and self.over < self.plan.trials:
+            parts.append(f"about {duration(self.left)} left")
+        return "; ".join(parts)
+
+    def value(self, row: Row) -> str:
+        """The objective of a trial, or nothing."""
+        return "" if row.value is None else value_text(self.plan.objective, row.value)
+
+
+def accuracies(row: Row) -> str:
+    """`80.1 88.2 90.0 91.0 %`, shallow first."""
+    if row.report is None:
+        return ""
+    return " ".join(f"{100 * value:.1f}" for value in row.report.accuracies) + " %"
+
+
+class Lines:
+    """A line for each trial that ends, and now and then one for an epoch."""
+
+    def __init__(self, progress: Progress, stderr: bool = False) -> None:
+        self._progress = progress
+        self._stderr = stderr
+        self._last = float("-inf")
+
+    def see(self, event: Event) -> None:
+        """Prints what there is to say about an event."""
+        self._progress.see(event)
+        row = self._progress.rows[event.number]
+        now = self._progress.seconds
+        if event.kind == "ended":
+            self._print(self._ended(event.number, row))
+        elif event.kind == "given back":
+            self._print(f"trial {event.number} given back after epoch {row.epochs}")
+        elif event.kind == "epoch" and now - self._last >= LINE_EVERY and row.report is not None:
+            loss = event.report.loss if event.report else None
+            self._print(
+                f"trial {event.number} epoch {row.epochs} of {row.length}: "
+                f"exits {accuracies(row)}" + ("" if loss is None else f", loss {loss:.3f}")
+            )
+
+    def _ended(self, number: int, row: Row) -> str:
+        text = f"trial {number} {'diverged' if row.diverged else STATES[row.state]}"
+        if row.state == "FAIL":
+            text += f": {row.reason or 'no reason given'}"
+        else:
+            chosen = f", {setting(row.params)}" if row.params else ""
+            text += f" after epoch {row.epochs}: {self._progress.value(row)}"
+            text += f" (exits {accuracies(row)}{chosen})" if row.report else chosen
+        return f"{text}; {self._progress.summary()}"
+
+    def _print(self, text: str) -> None:
+        self._last = self._progress.seconds
+        # A reader that has gone must not fail the trial: the search goes on, the study has it all.
+        with suppress(OSError):
+            stream = console(self._stderr)
+            stream.print(clean(text))
+            stream.file.flush()
+
+
+class LiveTable:
+    """The table that renews itself on a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()  # rich draws in a thread of its own
+
+    def see(self, event: Event) -> None:
+        """Takes an event in; it is shown with the next drawing."""
+        with self._lock:
+            self._progress.see(event)
+
+    def draw(self) -> Group:
+        """What is on the screen."""
+        progress = self._progress
+        with self._lock:
+            counts, best = progress.counts, progress.best
+            states = ", ".join(f"{counts[s]} {name}" for s, name in STATES.items() if counts.get(s))
+            lines = [f"{progress.plan.study}: {states} of {progress.plan.trials} trials"]
+            if best is not None:
+                number, row = best
+                name = objective_name(progress.plan.objective)
+                chosen = f" ({setting(row.params)})" if row.params else ""
+                lines.append(f"best {name} {progress.value(row)}, trial {number}{chosen}")
+            epochs = f"epochs: {progress.spent:,} trained"
+            if progress.plan.early_stopping:
+                epochs += f", {progress.saved:,} saved by early stopping"
+            left = progress.left
+            epochs += f"; {duration(progress.seconds)} so far"
+            epochs += f", about {duration(left)} left" if left else ""
+            latest = sorted(progress.rows.items(), key=lambda item: -item[1].touched)
+            shown = sorted((n, row) for n, row in latest[:SHOWN] if row.touched)
+            rows = [
+                (
+                    number,
+                    "diverged" if row.diverged else STATES[row.state],
+                    f"{row.epochs}/{row.length}",
+                    accuracies(row),
+                    progress.value(row) if row.state in OVER else "",
+                    row.reason if row.state == "FAIL" else setting(row.params),
+                )
+                for number, row in shown
+            ]
+        head = ("trial", "state", "epoch", "accuracy per exit", "objective", "setting")
+        return Group(table(head, rows), *(Text.assemble(clean(x)) for x in (*lines, epochs)))
+
+
+@contextmanager
+def watched(
+    progress: Progress, *, quiet: bool = False, stderr: bool = False
+) -> Iterator[Callable[[Event], None]]:
+    """Where a driver sends its events, for as long as it runs.
+
+    Args:
+        progress: Of the search.
+        quiet: Nothing is printed.
+        stderr: Print there, because stdout is for JSON.
+    """
+    screen: Console = console(stderr)
+    if quiet:
+        yield progress.see
+    elif not screen.is_terminal:
+        yield Lines(progress, stderr).see
+    else:
+        live = LiveTable(progress)
+        with Live(get_renderable=live.draw, console=screen, refresh_per_second=4):
+            yield live.see

@@ -1,0 +1,278 @@
+"""The same search on Ray Tune: several trials at a time, on this machine or a cluster.
+
+Ray owns processes and clocks and sees a trial as a number and a config; the study's record owns
+choices, states and memory. `tune.Tuner` drives a `Searcher` of ours, which asks the record, and a
+`TrialScheduler` of ours, which hands every report to it. The stock OptunaSearch is not used: it
+tells every trial that a scheduler stopped as COMPLETE. Tune's own experiment state is not used
+either: going on means a new Tuner over the same study.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Read by Ray at its import. Ctrl-C has to reach us, who give the trials back, and not Tune.
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints at verbose=0 too
+# Ray runs its workers at the lowest priority but four; beside any other load they would starve.
+os.environ.setdefault("RAY_worker_niceness", "0")
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from studies import trial
+from studies.record import StudyRecord, Ticket
+from studies.trial import Event, OnEvent
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+from trainers.reports import EpochReport
+
+# A worker that died is replaced this often; its trial goes on from its own checkpoint.
+RETRIES = 2
+
+
+def search(
+    record: StudyRecord, on_event: OnEvent = trial.ignore, address: str | None = None
+) -> None:
+    """Runs the study's waiting trials on Ray until there is none left.
+
+    Args:
+        record: An open study, owned by this process.
+        on_event: Called with what happens, in this thread.
+        address: Of a running Ray cluster; Ray is started on this machine if not given.
+
+    Raises:
+        InputError: No Ray cluster answers at the address, or it has no room for one trial.
+    """
+    driver = _Driver(record, on_event)
+    with _ray(record, address), _scratch() as folder:
+        try:
+            _tuner(record, driver, folder).fit()
+        finally:
+            driver.give_back()
+
+
+class _Driver:
+    """Ray's trials and the record's tickets, held together for one call of `search`."""
+
+    def __init__(self, record: StudyRecord, on_event: OnEvent) -> None:
+        self.record = record
+        self.on_event = on_event
+        self.tickets: dict[str, Ticket] = {}  # by Ray's trial id
+
+    def ask(self, ray_id: str) -> Ticket | None:
+        ticket = self.record.ask()
+        if ticket is not None:
+            self.tickets[ray_id] = ticket
+            self.on_event(Event("started", ticket.number, ticket.config))
+        return ticket
+
+    def take(self, ray_id: str, result: dict[str, Any]) -> bool:
+        """One result of a worker. Returns whether the trial goes on."""
+        ticket = self.tickets.get(ray_id)
+        if ticket is None:  # given back, or told: a late worker's
+            return False
+        if "error" in result:
+            self.record.fail(ticket, str(result["error"]))
+            self.ended(ray_id)
+            return False
+        report = EpochReport.model_validate_json(result["report"])
+        going_on = self.record.report(ticket, report)
+        self.on_event(Event("epoch", ticket.number, ticket.config, report))
+        if not going_on:
+            self.ended(ray_id)
+        return going_on
+
+    def lost(self, ray_id: str) -> None:
+        """A worker died more often than it is replaced."""
+        ticket = self.tickets.get(ray_id)
+        if ticket is not None:
+            self.record.fail(ticket, f"its worker died {RETRIES + 1} times")
+            self.ended(ray_id)
+
+    def ended(self, ray_id: str) -> None:
+        ticket = self.tickets.pop(ray_id)
+        outcome = self.record.outcome(ticket.number)
+        self.on_event(
+            Event(
+                "ended",
+                ticket.number,
+                ticket.config,
+                state=outcome.state,
+                reason=outcome.reason,
+            )
+        )
+
+    def give_back(self) -> None:
+        """Every trial that is still ours becomes WAITING again, with its checkpoint."""
+        for ray_id in list(self.tickets):
+            ticket = self.tickets.pop(ray_id)
+            self.record.give_back(ticket)
+            self.on_event(Event("given back", ticket.number, ticket.config))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Driver":
+        return self  # Tune copies what it is given; the record is one
+
+    def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[()]]:
+        return dict, ()  # Tune saves its state, which nobody reads
+
+
+class _Asks(Searcher):
+    """Tune's trials are the record's."""
+
+    def __init__(self, driver: _Driver) -> None:
+        super().__init__(metric="epoch", mode="max")
+        self.driver = driver
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        ticket = self.driver.ask(trial_id)
+        if ticket is None:
+            return str(Searcher.FINISHED)
+        plan = self.driver.record.plan
+        return {
+            "number": ticket.number,
+            "config": ticket.config.model_dump_json(),
+            "checkpoint": str(self.driver.record.checkpoint(ticket.number).absolute()),
+            "data_root": plan.data_root,
+            "device": plan.device,
+            "threads": plan.threads,
+        }
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        if error:
+            self.driver.lost(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the memory."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the study is the memory."""
+
+
+class _Reports(FIFOScheduler):  # type: ignore[misc]
+    """Every report goes to the record, which says whether the trial goes on."""
+
+    def __init__(self, driver: _Driver) -> None:
+        super().__init__()
+        self.driver = driver
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        going_on = self.driver.take(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE if going_on else TrialScheduler.STOP)
+
+
+class _Worker(tune.Trainable):  # type: ignore[misc]
+    """The generator of `trials.run`, an epoch a step. One process serves many trials."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        # Ray moves its workers elsewhere; a user's relative paths mean the driver's folder.
+        if os.path.isdir(config["folder"]):
+            os.chdir(config["folder"])
+        self._reports: Iterator[EpochReport] | None = None
+        self._settings = config
+
+    def step(self) -> dict[str, Any]:
+        settings = self._settings
+        try:
+            if self._reports is None:
+                self._reports = trial.run(
+                    TrialConfig.model_validate_json(settings["config"]),
+                    data_root=settings["data_root"],
+                    device=settings["device"],
+                    threads=settings["threads"],
+                    checkpoint=Path(settings["checkpoint"]),
+                )
+            report = next(self._reports)
+        except Exception as error:  # the trial's own failure, not the worker's
+            return {"error": trial.reason_of(error)}
+        return {"epoch": report.epoch, "report": report.model_dump_json()}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._reports = None
+        self._settings = new_config
+        return True
+
+
+def _tuner(record: StudyRecord, driver: _Driver, folder: Path) -> tune.Tuner:
+    plan = record.plan
+    resources = {"cpu": plan.threads, "gpu": plan.gpus_per_trial}
+    return tune.Tuner(
+        tune.with_resources(_Worker, resources),
+        param_space={"folder": os.getcwd()},
+        tune_config=tune.TuneConfig(
+            search_alg=_Asks(driver),
+            scheduler=_Reports(driver),
+            num_samples=-1,  # until the record has no more
+            max_concurrent_trials=plan.workers,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(folder),
+            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            verbose=0,
+        ),
+    )
+
+
+@contextlib.contextmanager
+def _ray(record: StudyRecord, address: str | None) -> Iterator[None]:
+    """A Ray to run on: one that is there already, the one at the address, or one of our own."""
+    plan = record.plan
+    if ray.is_initialized():
+        yield
+        return
+    own: dict[str, Any] = {"address": address}
+    if address is None:
+        from studies.search import cores
+
+        # A user who asks for more workers than cores gets them.
+        own = {
+            "address": "local",
+            "num_cpus": max(cores(), plan.workers * plan.threads),
+            "include_dashboard": False,
+        }
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"no Ray cluster can be reached at {address or 'this machine'}: "
+            f"{' '.join(str(error).split())[:200]}"
+        ) from None
+    try:
+        room = ray.cluster_resources()
+        for kind, needed in (("CPU", float(plan.threads)), ("GPU", plan.gpus_per_trial)):
+            if needed > room.get(kind, 0.0):
+                raise InputError(
+                    f"a trial needs {needed:g} {kind}, the Ray cluster has "
+                    f"{room.get(kind, 0.0):g}: lower --threads or --gpus-per-trial"
+                )
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for what Tune insists on writing, removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="automate-ray-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,167 @@
+"""Which studies there are, without reading their reports."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import text
+
+from studies.plan import StudyPlan
+from studies.states import State, state_of
+from studies.storage import DATABASE, Place, connect, holds_studies, one_line_errors, place
+from trainers.catalog import InputError
+
+PLAN, DRIVEN = "plan", "driven"
+STATES: tuple[State, ...] = ("WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of `automate studies`.
+
+    Attributes:
+        name: Of the study.
+        path: Its run folder.
+        plan: What it was asked to do; None where `note` says why it cannot be read.
+        states: Number of trials in each state.
+        best: The best objective of a complete trial.
+        driven: When a search last began or went on, seconds since 1970.
+        note: What is wrong with it.
+    """
+
+    name: str
+    path: Path
+    plan: StudyPlan | None
+    states: dict[State, int]
+    best: float | None
+    driven: float
+    note: str | None = None
+
+
+def stored_plan(name: str, attributes: dict[str, Any]) -> StudyPlan | None:
+    """The plan in a study's attributes; None if automate did not make it.
+
+    Fields that an older version did not know take their defaults.
+
+    Raises:
+        InputError: It is there and cannot be read.
+    """
+    fields = attributes.get(PLAN)
+    if fields is None:
+        return None
+    try:
+        return StudyPlan(**{**fields, "study": name})
+    except (InputError, TypeError) as error:
+        raise InputError(
+            f"study {name!r} holds a plan that this version cannot read: {error}"
+        ) from None
+
+
+def list_studies(
+    runs: Path = Path("runs"), storage: str | BaseStorage | None = None
+) -> list[Summary]:
+    """Every study of a storage, or of the runs folder, the latest first.
+
+    What cannot be read is listed with a note, never raised, and studies of others are left out.
+
+    Raises:
+        InputError: The storage itself cannot be opened, or `runs` is no folder.
+    """
+    where = place(storage, runs, None)
+    if not where.own:
+        if where.database is not None and not holds_studies(where):
+            return []
+        found = list(_studies_in(where, storage, runs))
+    else:
+        found = []
+        for folder in folders(runs):
+            own = place(None, runs, folder.name)
+            try:
+                inside = list(_studies_in(own, None, runs)) if holds_studies(own) else []
+            except InputError as error:
+                inside = [Summary(folder.name, folder, None, {}, None, 0.0, str(error))]
+            found += [summary for summary in inside if summary.name == folder.name]
+    return sorted(found, key=lambda summary: -summary.driven)
+
+
+def folders(runs: Path) -> list[Path]:
+    """The run folders with a database of their own. Raises InputError."""
+    try:
+        return sorted(path for path in runs.iterdir() if (path / DATABASE).exists())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"runs folder {runs} cannot be read: {error.strerror}") from None
+
+
+@contextlib.contextmanager
+def opened(where: Place, storage: str | BaseStorage | None) -> Iterator[BaseStorage]:
+    """A storage for a short look."""
+    if isinstance(storage, BaseStorage):
+        yield storage
+        return
+    connected = connect(where)
+    try:
+        yield connected
+    finally:
+        connected.remove_session()
+        connected.engine.dispose()
+
+
+def _studies_in(where: Place, storage: str | BaseStorage | None, runs: Path) -> Iterator[Summary]:
+    with opened(where, storage) as source, one_line_errors(where):
+        for study in source.get_all_studies():
+            name, plan, note = study.study_name, None, None
+            try:
+                plan = stored_plan(name, study.user_attrs)
+            except InputError as error:
+                note = str(error)
+            if plan is None and note is None:
+                continue
+            trials = plan.trials if plan else 0
+            states, best = _counts(source, source.get_study_id_from_name(name), trials)
+            driven = study.user_attrs.get(DRIVEN)
+            since = float(driven) if isinstance(driven, int | float) else 0.0
+            yield Summary(name, (runs / name).absolute(), plan, states, best, since, note)
+
+
+def _counts(
+    source: BaseStorage, study_id: int, trials: int
+) -> tuple[dict[State, int], float | None]:
+    """Trials by state and the best value.
+
+    From a database by two small queries: building a hundred long trials, reports and all, takes
+    Optuna seconds. Their tables are those that Optuna has just found to be of its own version.
+    """
+    states = dict.fromkeys(STATES, 0)
+    if not isinstance(source, RDBStorage):
+        all_trials = source.get_all_trials(study_id, deepcopy=False)
+        for trial in all_trials:
+            name = state_of(trial.state)
+            states[name] += not (name == "WAITING" and trial.number >= trials)
+        complete = optuna.trial.TrialState.COMPLETE
+        values = [t.value for t in all_trials if t.state == complete and t.value is not None]
+        return states, max(values, default=None)
+    with source.engine.connect() as connection:
+        counts = connection.execute(
+            text(
+                "SELECT state, COUNT(*) FROM trials WHERE study_id = :study "
+                "AND NOT (state = 'WAITING' AND number >= :trials) GROUP BY state"
+            ),
+            {"study": study_id, "trials": trials},
+        )
+        for name, count in counts:
+            states[name] = count
+        best = connection.execute(
+            text(
+                "SELECT MAX(trial_values.value) FROM trial_values JOIN trials "
+                "ON trials.trial_id = trial_values.trial_id "
+                "WHERE trials.study_id = :study AND trials.state = 'COMPLETE'"
+            ),
+            {"study": study_id},
+        ).scalar()
+    return states, best

@@ -1,0 +1,229 @@
+"""Which trials this process runs: claims, leases, giving back and taking over."""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces import Space, load_space
+from studies.drivers import Driver, DriverLock, is_dead
+from studies.listing import DRIVEN
+from studies.reading import StudyReader, one_line
+from studies.states import Claim, Ticket
+from studies.storage import Place, StorageError, make_folder
+
+
+@dataclass
+class Held:
+    """A trial that this driver runs.
+
+    Attributes:
+        ticket: As handed out.
+        trial_id: Optuna's, unique in the storage.
+        claim: As this driver wrote it last.
+        done: Epochs whose reports are stored.
+        value: The objective after the last of these; NaN before the first.
+        diverged: Whether the last of these diverged.
+        passed: The last rung that let it pass, epochs.
+    """
+
+    ticket: Ticket
+    trial_id: int
+    claim: Claim
+    done: int
+    value: float
+    diverged: bool
+    passed: int
+
+
+class HeldTrials(dict[int, Held]):
+    """number -> trial; a class of its own, so that it can be referred to weakly."""
+
+
+class StudyDriver(StudyReader):
+    """A study with the right to run its trials.
+
+    Attributes:
+        driver: This driver's name, clock and lease.
+    """
+
+    def __init__(
+        self,
+        where: Place,
+        storage: BaseStorage,
+        name: str,
+        folder: Path,
+        driver: Driver | None = None,
+        lock: DriverLock | None = None,
+        held: HeldTrials | None = None,
+    ) -> None:
+        super().__init__(where, storage, name, folder)
+        self.driver = driver or Driver()
+        self._held = HeldTrials() if held is None else held
+        self._lock = lock
+        self._driving = False
+        self._space: Space | None = None
+
+    def _drive(self) -> None:
+        """Makes this process the study's driver, if it is not so yet."""
+        if self._driving and (self._lock is None or self._lock.held):
+            return
+        if self._lock is None or not self._lock.held:
+            self._lock = lock_of(self.place, self.folder, self.name, self._held)
+        self._space = self._space or load_space(self.plan.space)
+        self._direct.set_study_user_attr(self._study_id, DRIVEN, self.driver.clock())
+        self._driving = True
+        self.reclaim()
+
+    @one_line
+    def give_back(self, ticket: Ticket, reason: str | None = None) -> bool:
+        """Lets the trial wait, with its parameters, reports and checkpoint, to be asked for again.
+
+        Args:
+            ticket: From `ask`.
+            reason: Why the attempt broke, if it did; the next ticket tells it.
+
+        Returns:
+            False if it is not this attempt's any more.
+        """
+        held = self._mine(ticket)
+        if held is None:
+            return False
+        if reason is not None:
+            failures = [*ticket.failures, one_line_of(reason)]
+            self._storage.set_trial_system_attr(held.trial_id, "failures", failures)
+        return self._put_back(ticket.number, held.trial_id, held.claim)
+
+    @one_line
+    def fail(self, ticket: Ticket, reason: str) -> bool:
+        """Ends the trial as FAIL; False if it is not this attempt's any more."""
+        held = self._mine(ticket)
+        return held is not None and self._end(held, TrialState.FAIL, None, reason)
+
+    @one_line
+    def reclaim(self) -> list[int]:
+        """Lets RUNNING trials wait again that nobody runs; their numbers.
+
+        Those whose lease has ended, or whose driver was a process of this machine that is dead; of
+        a SQLite study, which this process alone drives, all that it does not run itself.
+        """
+        self._drive()
+        back = []
+        for trial in self._all(TrialState.RUNNING):
+            if trial.number in self._held:
+                continue
+            claim = Claim.read(trial.user_attrs.get("claim"))
+            if self._is_lost(trial, claim):
+                trial_id = self._trial_id(trial.number)
+                now = Claim.read(self._direct.get_trial_user_attrs(trial_id).get("claim"))
+                if now == claim and self._put_back(trial.number, trial_id, claim):
+                    back.append(trial.number)
+        return back
+
+    def _is_lost(self, trial: FrozenTrial, claim: Claim) -> bool:
+        if self._lock is not None or claim.owner == self.driver.name:
+            return True
+        if claim.owner is None:  # taken, and not claimed yet: or its driver died just then
+            begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+            return self.driver.clock() > begun + self.driver.lease
+        return self.driver.clock() > claim.until or is_dead(claim.owner)
+
+    @one_line
+    def renew(self) -> None:
+        """Renews the lease of every trial that this driver runs, e.g. during a long epoch."""
+        for held in list(self._held.values()):
+            with contextlib.suppress(UpdateFinishedTrialError):  # it ended just now
+                if self._mine(held.ticket) is not None:
+                    self._extend(held, 0.0)
+
+    def release(self) -> None:
+        """Ends this process's driving: trials still out go back, and another driver may come.
+
+        Where the storage fails they stay RUNNING, and the next driver takes them over.
+        """
+        for held in list(self._held.values()):
+            with contextlib.suppress(StorageError):
+                self.give_back(held.ticket)
+        self._held.clear()
+        self._driving = False
+        if self._lock is not None:
+            self._lock.release()
+
+    def close(self) -> None:
+        """Releases the study and closes the connections to its storage."""
+        self.release()
+        super().close()
+
+    def _mine(self, ticket: Ticket) -> Held | None:
+        """The trial, if this driver still runs this attempt of it, by the storage's word."""
+        held = self._held.get(ticket.number)
+        if held is None or held.ticket.attempt != ticket.attempt:
+            return None
+        try:
+            stored = self._direct.get_trial_user_attrs(held.trial_id).get("claim")
+        except KeyError:
+            raise StorageError(f"study {self.name!r} was deleted while it was searched") from None
+        claim = Claim.read(stored)
+        if (claim.owner, claim.attempt) != (self.driver.name, ticket.attempt):
+            del self._held[ticket.number]
+            return None
+        return held
+
+    def _extend(self, held: Held, at_least: float) -> None:
+        """Moves the end of the lease, where half of it has gone: not at every short epoch."""
+        now, lease = self.driver.clock(), max(self.driver.lease, at_least)
+        if held.claim.until - now < lease / 2:
+            held.claim = Claim(self.driver.name, held.ticket.attempt, now + lease)
+            self._storage.set_trial_user_attr(held.trial_id, "claim", held.claim.to_json())
+
+    def _put_back(self, number: int, trial_id: int, claim: Claim) -> bool:
+        """RUNNING to WAITING, the claim cleared first, so that a late report finds none."""
+        nobody = Claim(None, claim.attempt, 0.0)
+        try:
+            self._storage.set_trial_user_attr(trial_id, "claim", nobody.to_json())
+            self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
+        except UpdateFinishedTrialError:
+            return False
+        finally:
+            self._held.pop(number, None)
+        return True
+
+    def _end(
+        self, held: Held, state: TrialState, value: float | None, reason: str | None = None
+    ) -> bool:
+        """RUNNING to a final state; False if it has ended already."""
+        try:
+            if reason is not None:
+                self._storage.set_trial_user_attr(held.trial_id, "reason", one_line_of(reason))
+            # Not study.tell: it looks and then writes, and this refuses by itself.
+            values = None if value is None else [value]
+            self._storage.set_trial_state_values(held.trial_id, state, values)
+        except UpdateFinishedTrialError:
+            return False
+        finally:
+            self._held.pop(held.ticket.number, None)
+        return True
+
+
+def lock_of(where: Place, folder: Path, name: str, held: HeldTrials) -> DriverLock | None:
+    """The right to drive a SQLite study; a server needs none."""
+    if where.database is None:
+        return None
+    path = folder / "driver.lock"
+    if not where.own:
+        make_folder(where.database.parent)
+        path = where.database.with_name(f"{where.database.name}.{name}.lock")
+    out = weakref.ref(held)  # a record that is gone with its trials is not busy
+    return DriverLock(path, name, lambda: bool(out()))
+
+
+def one_line_of(reason: str) -> str:
+    """One line of at most 300 characters."""
+    text = " ".join(str(reason).split())
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -1,0 +1,176 @@
+"""What a study holds, for anyone to read while it is searched or after: no lock, no writing."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TextIO, TypeVar
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from studies import table
+from studies.front import Box
+from studies.making import MADE, foreign, plan_in
+from studies.samplers import quietly
+from studies.states import Outcome, outcome_of, reports_of
+from studies.storage import Place, StorageError, one_line_errors
+from trainers.catalog import InputError
+from trainers.reports import EpochReport
+
+FINISHED_FOR_IMPORTANCE = 8
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound="StudyReader")
+
+
+def one_line(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
+    """What the storage raises in a method becomes one line, without passwords."""
+
+    @functools.wraps(method)
+    def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        with one_line_errors(self.place):
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+class StudyReader:
+    """A study in its storage.
+
+    Attributes:
+        plan: What is searched.
+        name: Of the study.
+        folder: `runs/<study>`, absolute.
+        place: The storage; its `label` can be printed.
+    """
+
+    def __init__(self, where: Place, storage: BaseStorage, name: str, folder: Path) -> None:
+        self.place, self.name, self.folder = where, name, folder
+        self._direct = storage
+        self._storage = optuna.storages.get_storage(storage)  # remembers finished trials
+        self._study_id = storage.get_study_id_from_name(name)
+        self._finished: dict[int, Outcome] = {}
+        plan = plan_in(storage, self._study_id, name)
+        made = storage.get_study_system_attrs(self._study_id).get(MADE)
+        if plan is None or not isinstance(made, dict):
+            raise foreign(name)
+        self.plan = plan
+        self._points: list[dict[str, Any]] = list(made.get("points") or [])
+        self._starts = int(made.get("starts") or 0)
+        box = made.get("box")
+        self._box: Box | None = (float(box[0]), float(box[1]), float(box[2])) if box else None
+
+    @functools.cached_property
+    def study(self) -> optuna.Study:
+        """The Optuna study, for the dashboard and for importances."""
+        return optuna.load_study(study_name=self.name, storage=self._storage)
+
+    def _trial_id(self, number: int) -> int:
+        try:
+            return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        except KeyError:
+            raise InputError(f"study {self.name!r} has no trial {number}") from None
+
+    def _all(self, *states: TrialState) -> list[FrozenTrial]:
+        """The study's trials by number; finished ones are read from the storage only once."""
+        try:
+            return self._storage.get_all_trials(
+                self._study_id, deepcopy=False, states=states or None
+            )
+        except KeyError:
+            raise StorageError(f"study {self.name!r} has been deleted") from None
+
+    @one_line
+    def outcomes(self) -> list[Outcome]:
+        """Every trial of the plan as it is now, by number."""
+        return [
+            self._outcome(trial)
+            for trial in self._all()
+            if trial.state != TrialState.WAITING or trial.number < self.plan.trials
+        ]
+
+    @one_line
+    def outcome(self, number: int) -> Outcome:
+        """One trial as it is now. Raises InputError if there is none of that number."""
+        return self._outcome(self._storage.get_trial(self._trial_id(number)))
+
+    def _outcome(self, trial: FrozenTrial) -> Outcome:
+        if trial.number in self._finished:
+            return self._finished[trial.number]
+        outcome = outcome_of(trial, trial.number < self._starts)
+        if trial.state.is_finished():
+            self._finished[trial.number] = outcome
+        return outcome
+
+    @one_line
+    def reports(self, number: int) -> list[EpochReport]:
+        """Every stored epoch of a trial. Raises InputError if there is none of that number."""
+        return reports_of(self._storage.get_trial(self._trial_id(number)))
+
+    def values_at(self, epoch: int) -> list[float]:
+        """The objective that each trial reported after an epoch; NaN of those that diverged."""
+        return [
+            math.nan if trial.user_attrs.get("diverged") else trial.intermediate_values[epoch]
+            for trial in self._all()
+            if epoch in trial.intermediate_values
+        ]
+
+    def checkpoint(self, number: int) -> Path:
+        """Where a trial keeps its checkpoint, whether there is one or not."""
+        return self.folder / "trials" / str(number) / "checkpoint.pt"
+
+    def columns(self) -> list[tuple[int, int]]:
+        """(exit, FLOPs) of the base config: of its reports, else counted, which needs torch."""
+        base = self.plan.base
+        for outcome in self.outcomes():
+            config = outcome.config
+            same = config is not None and all(
+                getattr(config, name) == getattr(base, name)
+                for name in ("backbone", "width", "image_size", "classes", "exits")
+            )
+            if same and outcome.report is not None:
+                return [(point.exit, point.flops) for point in outcome.report.exits]
+        from trainers.exits import costs
+
+        return [(cost.exit, cost.flops) for cost in costs(base)]
+
+    @one_line
+    def importances(self) -> dict[str, float]:
+        """Share of each parameter in the variance of the objective, the largest first (fANOVA).
+
+        Over complete trials and the parameters that all of them have; {} with fewer than 8 trials,
+        fewer than 2 parameters, or values that are all the same.
+        """
+        done = self._all(TrialState.COMPLETE)
+        names = set.intersection(*(set(trial.params) for trial in done)) if done else set()
+        if len(done) < FINISHED_FOR_IMPORTANCE or len(names) < 2:
+            return {}
+        if len({trial.value for trial in done}) < 2:
+            return {}
+        with quietly():
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.plan.seed)
+            found = optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+        return {name: float(value) for name, value in found.items() if math.isfinite(value)}
+
+    def to_csv(self, target: str | Path | TextIO) -> None:
+        """The trials as CSV, a row each, into a path or an open text file. Raises InputError."""
+        outcomes = self.outcomes()
+        if not isinstance(target, str | Path):
+            table.write_csv(outcomes, target)
+            return
+        try:
+            with Path(target).open("w", encoding="utf-8", newline="") as file:
+                table.write_csv(outcomes, file)
+        except OSError as error:
+            raise InputError(f"{target} cannot be written: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Closes the connections to the storage."""
+        if isinstance(self._direct, RDBStorage) and self.place.url is not None:
+            self._direct.remove_session()
+            self._direct.engine.dispose()

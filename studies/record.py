@@ -1,0 +1,331 @@
+"""The study's record: ask, report, give back, go on. The one truth about a search.
+
+Together with the modules that it is made of (`making` a study, `reading` it, `owning` its trials,
+`listing` all of them) it alone reads or writes an Optuna study. What a trial may go through is the
+table in `studies.states`.
+
+Any number of drivers share a study on a server and together run exactly its trials:
+
+- All trials are enqueued when the study is made, and a trial is taken by Optuna's own
+  compare-and-set (WAITING to RUNNING, row locked). Two drivers that make a study at once may
+  enqueue too many; a trial whose number is not below the plan's total is never asked for or shown.
+- Optuna has no compare-and-set for ownership, so that is an attribute, the `Claim`, which is
+  written after the trial is taken, cleared before it goes back, and looked at before every write.
+  What is left is a gap of milliseconds between look and write, and clocks that differ by more than
+  a lease. Then a trial may be run twice for some epochs, of which the first report counts, or go
+  back to WAITING once more than needed. It is never lost and never told twice: Optuna refuses to
+  change a finished trial.
+
+A SQLite study has one driver at a time, by an OS lock, so nothing of this can happen there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from search_spaces import load_space
+from studies import making, rungs
+from studies.drivers import Driver
+from studies.front import checked_budgets, checked_objective, objective
+from studies.listing import Summary, list_studies
+from studies.owning import Held, HeldTrials, StudyDriver, lock_of
+from studies.plan import StudyPlan, checked_study_name
+from studies.reading import one_line
+from studies.resume import checked_config
+from studies.samplers import TrialSampler
+from studies.states import REPORT, Claim, Outcome, State, Ticket, epochs_of
+from studies.storage import (
+    DATABASE_FAILURES,
+    connect,
+    holds_studies,
+    make_folder,
+    one_line_errors,
+    place,
+)
+from trainers.catalog import InputError, unknown
+from trainers.config import TrialConfig
+from trainers.reports import EpochReport
+
+__all__ = ["Outcome", "State", "StudyRecord", "Summary", "Ticket", "list_studies"]
+
+
+class StudyRecord(StudyDriver):
+    """A study to be searched: made, or found, by `create_or_open` or `open`."""
+
+    @classmethod
+    def create_or_open(
+        cls,
+        plan: StudyPlan,
+        storage: str | BaseStorage | None = None,
+        runs: Path = Path("runs"),
+        fresh: bool = False,
+        runtime: Mapping[str, Any] | None = None,
+        driver: Driver | None = None,
+    ) -> StudyRecord:
+        """The plan's study to be driven by this process: made, or gone on with.
+
+        Args:
+            plan: What to search. Of a study that is there already only the number of trials and the
+                place of the data may differ; a smaller number leaves what is beyond it waiting.
+            storage: An Optuna URL (or storage); $AUTOMATE_STORAGE or `runs/<study>/study.db`.
+            runs: Folder of the studies.
+            fresh: Delete the study, its checkpoints and its exports first.
+            runtime: Those of workers, threads, gpus_per_trial, device and precision that were asked
+                for explicitly; of a study that goes on all others stay as they are stored.
+            driver: Another name, clock or lease than this process's own.
+
+        Raises:
+            InputError: One line: another search of that name, or one that automate did not make,
+                another driver of a SQLite study, a storage or folder that cannot be used.
+        """
+        runtime = runtime or {}
+        checked_objective(plan.objective, plan.base.exits)
+        if plan.budgets is not None:
+            checked_budgets(plan.budgets, plan.base.exits)
+        space = load_space(plan.space)
+        where, folder = place(storage, runs, plan.study), (runs / plan.study).absolute()
+        make_folder(folder)
+        held = HeldTrials()
+        lock = lock_of(where, folder, plan.study, held)
+        try:
+            if fresh:
+                making.erase(where, storage, plan.study, folder, driver or Driver())
+            source = storage if isinstance(storage, BaseStorage) else connect(where)
+            with one_line_errors(where):
+                plan = making.settle(source, plan, space, folder, runtime)
+                record = cls(where, source, plan.study, folder, driver, lock, held)
+                record.plan = plan
+                record._enqueue()
+                record._drive()
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+        return record
+
+    @classmethod
+    def open(
+        cls,
+        name: str | None = None,
+        storage: str | BaseStorage | None = None,
+        runs: Path = Path("runs"),
+        driver: Driver | None = None,
+    ) -> StudyRecord:
+        """A study that is there, to be read; asking for a trial makes this process its driver.
+
+        Args:
+            name: None is the one that was searched last.
+            storage, runs, driver: As in `create_or_open`.
+
+        Raises:
+            InputError: No such study; the known ones and the nearest are named.
+        """
+        if name is None:
+            readable = [summary for summary in list_studies(runs, storage) if summary.plan]
+            if not readable:
+                where = place(storage, runs, None)
+                home = f"folder {runs}" if where.own else f"storage {where.label}"
+                raise InputError(f"{home} holds no study yet: start one with `automate search`")
+            name = readable[0].name
+        checked_study_name(name)
+        where = place(storage, runs, name)
+        there = where.database is None or holds_studies(where)
+        source = storage if isinstance(storage, BaseStorage) else connect(where) if there else None
+        with one_line_errors(where):
+            if source is None or not making.exists(source, name):
+                known = [summary.name for summary in list_studies(runs, storage)]
+                if not known:
+                    raise InputError(f"unknown study {name!r}: there is none yet in {where.label}")
+                raise unknown("study", name, known)
+            return cls(where, source, name, (runs / name).absolute(), driver)
+
+    def _enqueue(self) -> None:
+        """As many waiting trials as the plan has."""
+        study = self.study
+        for number in range(len(self._all()), self.plan.trials):
+            start = {"start": True} if number < self._starts else None
+            study.enqueue_trial(self._fixed(number), user_attrs=start)
+
+    def _fixed(self, number: int) -> dict[str, Any]:
+        """The parameters that are fixed for a trial, by its number alone."""
+        return self._points[number] if number < len(self._points) else {}
+
+    @one_line
+    def ask(self) -> Ticket | None:
+        """The next trial to run: one that was given back, else a new one; None if none waits.
+
+        A point that the space cannot make a config of is told FAIL with the reason, and the next
+        one is taken.
+
+        Raises:
+            InputError: Another process drives this SQLite study, or the storage fails.
+        """
+        self._drive()
+        while True:
+            trial = self._take()
+            if trial is None:
+                if not self.reclaim():
+                    return None
+                continue
+            ticket = self._begin(trial)
+            if ticket is not None:
+                return ticket
+
+    def _take(self) -> FrozenTrial | None:
+        """A trial that was waiting and is RUNNING now, by compare-and-set."""
+        for trial in self._all(TrialState.WAITING):
+            if trial.number >= self.plan.trials:
+                return None
+            trial_id = self._trial_id(trial.number)
+            try:
+                if self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
+                    return self._direct.get_trial(trial_id)
+            except UpdateFinishedTrialError:
+                continue
+        return None
+
+    def _begin(self, trial: FrozenTrial) -> Ticket | None:
+        """Claims a trial that was just taken, and settles its config."""
+        trial_id, number = self._trial_id(trial.number), trial.number
+        attempt = Claim.read(trial.user_attrs.get("claim")).attempt + 1
+        claim = Claim(self.driver.name, attempt, self.driver.clock() + self.driver.lease)
+        self._storage.set_trial_user_attr(trial_id, "claim", claim.to_json())
+        self.checkpoint(number).parent.mkdir(parents=True, exist_ok=True)
+        done, start = epochs_of(trial), number < self._starts
+        ticket = Ticket(number, self.plan.base, attempt, done, start, _failures(trial))
+        last, passed = trial.system_attrs.get(f"{REPORT}{done}"), trial.system_attrs.get("passed")
+        held = Held(
+            ticket=ticket,
+            trial_id=trial_id,
+            claim=claim,
+            done=done,
+            value=trial.intermediate_values.get(done, math.nan),
+            diverged=isinstance(last, dict) and last.get("loss") is None,
+            passed=passed if isinstance(passed, int) else 0,
+        )
+        self._held[number] = held
+        try:
+            held.ticket = replace(ticket, config=self._config(trial, trial_id))
+        except DATABASE_FAILURES:
+            del self._held[number]  # RUNNING and ours, but not held: the next reclaim finds it
+            raise
+        except Exception as error:  # whatever a user's space raises is the user's to read
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            self._end(held, TrialState.FAIL, None, f"{kind}{error}")
+            return None
+        except BaseException:  # Ctrl-C
+            self._put_back(number, trial_id, claim)
+            raise
+        return held.ticket
+
+    def _config(self, trial: FrozenTrial, trial_id: int) -> TrialConfig:
+        """The trial's config: the stored one, else what the space makes of the sampler's choice."""
+        if "config" in trial.user_attrs:
+            return TrialConfig.read(trial.user_attrs["config"])
+        assert self._space is not None
+        fixed = self._fixed(trial.number)
+        if trial.system_attrs.get("fixed_params", {}) != fixed:
+            self._storage.set_trial_system_attr(trial_id, "fixed_params", fixed)
+        if bool(trial.user_attrs.get("start")) != (trial.number < self._starts):
+            self._storage.set_trial_user_attr(trial_id, "start", trial.number < self._starts)
+        study = optuna.load_study(
+            study_name=self.name,
+            storage=self._storage,
+            sampler=TrialSampler(self.plan, trial.number, len(self._points)),
+            pruner=optuna.pruners.NopPruner(),
+        )
+        config = checked_config(self._space.suggest(Trial(study, trial_id), self.plan.base))
+        self._storage.set_trial_user_attr(trial_id, "config", config.model_dump(mode="json"))
+        return config
+
+    @one_line
+    def report(self, ticket: Ticket, report: EpochReport) -> bool:
+        """Stores an epoch and says whether to go on.
+
+        After the last epoch the trial is COMPLETE. A rung that it does not pass, or a loss that is
+        not finite, makes it PRUNED. An epoch that is stored already changes nothing, so a run that
+        goes on from its checkpoint may give all its reports again.
+
+        Args:
+            ticket: From `ask`.
+            report: Of the epoch after the last one reported, or an earlier one.
+
+        Returns:
+            False if the trial has ended, or is no longer this attempt's: then nothing was written.
+
+        Raises:
+            ValueError: An epoch was left out, or the report has no exits.
+        """
+        held = self._mine(ticket)
+        if held is None or report.epoch < held.done:
+            return held is not None
+        if report.epoch > held.done + 1:
+            raise ValueError(
+                f"trial {ticket.number} reported epoch {report.epoch} after {held.done}"
+            )
+        if report.epoch == held.done + 1:
+            value = self._value(report)
+            try:
+                # The report last: with it the epoch counts as stored.
+                self._storage.set_trial_intermediate_value(held.trial_id, report.epoch, value)
+                self._storage.set_trial_system_attr(
+                    held.trial_id, f"{REPORT}{report.epoch}", report.model_dump(mode="json")
+                )
+            except UpdateFinishedTrialError:
+                del self._held[ticket.number]
+                return False
+            held.done, held.value, held.diverged = report.epoch, value, report.diverged
+            self._extend(held, 10 * report.seconds)
+        elif math.isnan(held.value):
+            held.value = self._value(report)
+        return self._judge(held)
+
+    def _value(self, report: EpochReport) -> float:
+        """The objective; of a diverged network what guessing would reach."""
+        if report.diverged:
+            return 0.0 if self.plan.objective == "hypervolume" else 1.0 / self.plan.base.classes
+        if not report.exits:
+            raise ValueError(f"the report of epoch {report.epoch} has no exits to judge")
+        return objective(self.plan.objective, report.exits, self.plan.budgets, self._box)
+
+    def _judge(self, held: Held) -> bool:
+        """What the last stored epoch means for the trial. True: go on."""
+        if held.diverged:
+            reason = f"diverged: the loss of epoch {held.done} is not finite"
+            self._storage.set_trial_user_attr(held.trial_id, "diverged", True)
+            self._end(held, TrialState.PRUNED, held.value, reason)
+            return False
+        if held.done >= held.ticket.config.epochs:
+            self._end(held, TrialState.COMPLETE, held.value)
+            return False
+        plan = self.plan
+        at_rung = held.done in rungs.rung_epochs(plan.grace, plan.eta, plan.base.epochs)
+        if held.ticket.start or not plan.early_stopping or not at_rung or held.passed >= held.done:
+            return True
+        values = self.values_at(held.done)
+        if rungs.keeps(held.value, values, plan.eta):
+            # Remembered, so that after an interruption the same epoch is not judged by more rivals.
+            held.passed = held.done
+            self._storage.set_trial_system_attr(held.trial_id, "passed", held.done)
+            return True
+        count = sum(not math.isnan(value) for value in values)
+        reason = (
+            f"stopped after epoch {held.done}: {plan.objective} {held.value:.4f} is not among the "
+            f"best {rungs.places(count, plan.eta)} of {count} there"
+        )
+        self._end(held, TrialState.PRUNED, held.value, reason)
+        return False
+
+
+def _failures(trial: FrozenTrial) -> tuple[str, ...]:
+    stored = trial.system_attrs.get("failures")
+    return tuple(str(text) for text in stored) if isinstance(stored, list) else ()

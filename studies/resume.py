@@ -1,0 +1,157 @@
+"""What of a plan may change when a study goes on, and the points that it tries first."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import RandomSampler
+
+from search_spaces import Space
+from studies.front import Box
+from studies.plan import StudyPlan
+from studies.samplers import quietly
+from trainers.catalog import InputError, is_path
+from trainers.config import TrialConfig
+
+# What runs a study, not what it is: the stored value is kept unless another is given explicitly.
+RUNTIME = ("workers", "threads", "gpus_per_trial", "device", "precision")
+# How far the hypervolume's box reaches beyond the exits of the base config and the starts.
+MARGIN = 10.0
+
+
+def first_points(space: Space, plan: StudyPlan) -> tuple[list[dict[str, Any]], int]:
+    """The fixed parameters of the study's first trials, and how many of these are starts.
+
+    The space's starts, which no rung stops, then, for the grid sampler, the grid's other points.
+
+    Raises:
+        InputError: No grid where one is asked, or a point that the space itself cannot take.
+    """
+    starts = list(space.starts(plan.base))
+    points = list(starts)
+    if plan.sampler == "grid":
+        if space.grid is None:
+            raise InputError(f"space {space.name} gives no grid: take another --sampler")
+        points += [point for point in space.grid(plan.base) if point not in starts]
+    for point in points:
+        config_at(space, plan.base, point)
+    try:
+        # As the storage gives them back.
+        return list(json.loads(json.dumps(points))), len(starts)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"space {space.name}: its starts and grid need plain numbers, texts and truth values"
+        ) from None
+
+
+def config_at(space: Space, base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:
+    """The config of a point, tried in a study that is thrown away.
+
+    Raises:
+        InputError: The space's own `suggest` fails at it, or it lies outside the space.
+    """
+    if not isinstance(point, Mapping):
+        raise InputError(
+            f"space {space.name}: its starts and grid need to be mappings of names to "
+            f"values, got {point!r}"
+        )
+    try:
+        with quietly(), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Fixed parameter")
+            study = optuna.create_study(sampler=RandomSampler(seed=0))
+            study.enqueue_trial(dict(point))
+            return checked_config(space.suggest(study.ask(), base))
+    except Exception as error:  # whatever a user's file raises is the user's to read
+        text = " ".join(str(error).split())[:300] or type(error).__name__
+        raise InputError(f"space {space.name} cannot take its point {point}: {text}") from None
+
+
+def checked_config(suggested: Any) -> TrialConfig:
+    """What a space's `suggest` returned, if it is a config. Raises InputError."""
+    if not isinstance(suggested, TrialConfig):
+        raise InputError(f"suggest needs to return a TrialConfig, got {type(suggested).__name__}")
+    return suggested
+
+
+def total(plan: StudyPlan, points: int) -> int:
+    """How many trials the plan comes to: no more than there are points for the grid sampler."""
+    return min(plan.trials, points) if plan.sampler == "grid" else plan.trials
+
+
+def box_of(space: Space, plan: StudyPlan, points: list[dict[str, Any]]) -> Box | None:
+    """The hypervolume's box, fixed when the study is made; None for other objectives.
+
+    A factor `MARGIN` around the FLOPs of the base config's exits and those of the first points,
+    accuracy from chance up.
+    """
+    if plan.objective != "hypervolume":
+        return None
+    from trainers.exits import costs  # torch
+
+    configs = [plan.base, *(config_at(space, plan.base, point) for point in points)]
+    flops = [cost.flops for config in configs for cost in costs(config)]
+    return min(flops) / MARGIN, max(flops) * MARGIN, 1.0 / plan.base.classes
+
+
+def with_runtime(plan: StudyPlan, runtime: Mapping[str, Any]) -> StudyPlan:
+    """The plan with other workers, threads, GPUs, device or precision."""
+    wrong = set(runtime) - set(RUNTIME)
+    if wrong:
+        raise ValueError(f"runtime takes {', '.join(RUNTIME)}, got {', '.join(sorted(wrong))}")
+    changes = dict(runtime)
+    if "precision" in changes:
+        changes["base"] = plan.base.with_(precision=changes.pop("precision"))
+    return plan.with_(**changes)
+
+
+def going_on(stored: StudyPlan, asked: StudyPlan, runtime: Mapping[str, Any]) -> StudyPlan:
+    """The plan with which a study goes on.
+
+    The number of trials and, if given, the place of the data are the asked ones; workers, threads,
+    GPUs, device and precision the stored ones unless `runtime` says otherwise.
+
+    Raises:
+        InputError: Anything else differs; the fields are named with both values.
+    """
+    changed = differences(stored, asked)
+    if changed:
+        raise InputError(
+            f"study {stored.study!r} is another search: {'; '.join(changed)}: give the stored "
+            "values, start over with --fresh, or take another --study NAME"
+        )
+    data_root = asked.data_root if asked.data_root is not None else stored.data_root
+    return with_runtime(stored.with_(trials=asked.trials, data_root=data_root), runtime)
+
+
+def differences(stored: StudyPlan, asked: StudyPlan) -> list[str]:
+    """The fields that make two plans different searches: "base.lr is 0.1, now 0.2"."""
+    free = {"study", "base", "trials", "data_root", *RUNTIME}
+    before, now = stored.model_dump(exclude=free), asked.model_dump(exclude=free)
+    for name, plan in ((before, stored), (now, asked)):
+        name |= {
+            f"base.{key}": value
+            for key, value in plan.base.model_dump(exclude={"precision"}).items()
+        }
+    return [
+        f"{name} is {_shown(before[name])}, now {_shown(now[name])}"
+        for name in before
+        if _same_path(before[name]) != _same_path(now[name])
+    ]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple) and len(value) == 1:
+        value = value[0]
+    text = str(value)
+    if len(text) <= 60:
+        return text
+    # Of paths the ends differ.
+    return f"...{text[-57:]}" if isinstance(value, str) else f"{text[:57]}..."
+
+
+def _same_path(value: Any) -> Any:
+    """A user's file under whatever name it is given; anything else as it is."""
+    return Path(value).resolve() if isinstance(value, str) and is_path(value) else value

@@ -1,0 +1,64 @@
+"""What there is, as tables and as JSON."""
+
+import json
+import re
+
+import pytest
+
+from search_spaces import names
+from tests.automate.conftest import Cli
+from trainers.catalog import BACKBONES, DATASETS
+from trainers.schemes import SCHEMES
+
+
+@pytest.mark.parametrize(
+    ("words", "known"),
+    [("spaces", names()), ("datasets", DATASETS), ("schemes", SCHEMES), ("backbones", BACKBONES)],
+)
+def test_listings_have_every_row(cli: Cli, words, known):
+    said = cli(words)
+    assert (said.code, said.err) == (0, "")
+    for name in known:
+        assert re.search(rf"^ {name} .*\S{{3}}", said.out, re.MULTILINE), name
+    said = cli(f"{words} --json")
+    assert (said.code, said.err) == (0, "")
+    rows = json.loads(said.out)
+    assert {row.get("name") or row["backbone"] for row in rows} == set(known)
+
+
+def test_backbones_tell_what_exits_cost_as_table_1_does(cli: Cli):
+    rows = json.loads(cli("backbones vgg16 --json").out)
+    assert [row["exit"] for row in rows] == [1, 2, 3, 4]
+    assert [round(row["flops"] / 1e6, 2) for row in rows] == [99.19, 192.79, 286.39, 314.18]
+    assert rows[3]["flops_cascade"] > rows[3]["flops"]
+    assert "99.186" in cli("backbones vgg16").out
+
+
+def test_backbones_of_another_width_and_data_set(cli: Cli):
+    rows = json.loads(cli("backbones resnet18 --width 0.25 --dataset cifar100 --json").out)
+    assert len(rows) == 4
+    assert rows[0]["flops"] < 163e6 / 4
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("backbones vgg17", "did you mean 'vgg16'?"),
+        ("backbones ./nothing.py", "does not exist"),
+        ("backbones vgg16 --dataset digits", "takes images of 32 pixels"),
+        ("backbones --dataset mnist", "unknown dataset 'mnist'"),
+        ("backbones --width 0", "width: "),
+        ("datasets fetch mnist", "unknown dataset 'mnist'"),
+    ],
+)
+def test_wrong_names_are_one_line(cli: Cli, words, said):
+    found = cli(words)
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert said in found.err
+
+
+def test_digits_need_no_fetching(cli: Cli, tmp_path):
+    said = cli("datasets fetch digits")
+    assert (said.code, said.err) == (0, "")
+    assert "nothing to fetch" in said.out
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,98 @@
+"""Nothing that a user names is markup, steers a terminal, or gives a password away."""
+
+import json
+
+import pytest
+
+from automate import printing
+
+
+@pytest.mark.parametrize("text", ["[red]x", "[/red]", ":smile:", "[link=http://x]y[/link]", "a[0]"])
+def test_markup_is_text(capsys, text):
+    printing.say(text)
+    printing.say_table(["name"], [[text]], title=text)
+    printing.say_pairs({"name": text})
+    assert capsys.readouterr().out.count(text) == 4
+
+
+def test_control_characters_are_shown_not_sent(capsys):
+    printing.say("a\x1b[31mb\x07c")
+    printing.say_table(["x"], [["\x1b]0;title\x07"]])
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert r"a\x1b[31mb\x07c" in out
+
+
+def test_passwords_are_not_printed(capsys):
+    url = "postgresql://user:pa:ss@w@host/base"
+    printing.say(f"at {url}")
+    printing.say_error(url)
+    printing.say_json({"url": url})
+    out, err = capsys.readouterr()
+    assert "pa:ss" not in out + err
+    assert "user:***@host/base" in out
+    assert "user:***@host/base" in err
+
+
+def test_an_error_is_one_line(capsys):
+    printing.say_error("first\n  second\tthird")
+    assert capsys.readouterr() == ("", "automate: first second third\n")
+
+
+def test_off_a_terminal_no_line_is_broken(capsys):
+    printing.say("word " * 100)
+    printing.say_table(["x"], [["word " * 100]])
+    printing.say_pairs({"x": "word " * 100})
+    lines = [line for line in capsys.readouterr().out.splitlines() if "word" in line]
+    assert len(lines) == 3
+
+
+def test_json_is_valid_and_unescaped(capsys):
+    printing.say_json({"α": [1.5, None, "x"]})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"α": [1.5, None, "x"]}
+    assert "α" in out
+
+
+def test_numbers_stand_right(capsys):
+    printing.say_table(["n", "name"], [["1", "a"], ["100", "bcd"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("   1   a") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-1, "0 s"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (200, "3 min 20 s"),
+        (3600, "1 h"),
+        (7500, "2 h 5 min"),
+        (86_400, "1 day"),
+        (86_400 * 3 + 4 * 3600, "3 days 4 h"),
+        (86_400 * 5000, "5,000 days"),
+    ],
+)
+def test_durations(seconds, text):
+    assert printing.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 bytes"), (999, "999 bytes"), (3.2e6, "3.2 MB"), (5e13, "50.0 TB")]
+)
+def test_sizes(count, text):
+    assert printing.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("started", "name"),
+    [("/usr/bin/automate", "automate"), ("/x/automate/__main__.py", "python -m automate")],
+)
+def test_commands_are_quoted_and_named_as_started(monkeypatch, started, name):
+    monkeypatch.setattr("sys.argv", [started])
+    assert (
+        printing.command("train", "a b.yaml", "--seeds", 3) == f"{name} train 'a b.yaml' --seeds 3"
+    )

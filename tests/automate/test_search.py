@@ -1,0 +1,394 @@
+"""`automate search` from the plan to the front, on the digits."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from studies.record import StudyRecord
+from studies.trial import Event
+from tests.automate.conftest import Cli
+from tests.studies import made_up
+from trainers.config import TrialConfig
+
+ROOT = Path(__file__).parents[2]
+QUICK = "--workers 1 --threads 1"
+TINY = f"search --space diverse_alpha --trials 3 --epochs 2 {QUICK}"
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials that run to their end without any training."""
+
+    def run(config: TrialConfig, **_: object) -> Iterator[object]:
+        return made_up.trained(config, seed=round(config.alpha[0] * 1000))
+
+    monkeypatch.setattr("studies.trial.run", run)
+
+
+def test_dry_run_tells_the_plan_and_makes_nothing(cli: Cli, tmp_path):
+    said = cli(f"search --space diverse_alpha --alpha 30 5 10 10 --dry-run {QUICK}")
+    assert (said.code, said.err) == (0, "")
+    for part in (
+        "digits-cnn4-diverse_alpha",
+        "runs/digits-cnn4-diverse_alpha/study.db",
+        "30 trials, tpe (seed 0)",
+        "alpha 30 5 10 10",
+        "after epoch 10, 20: the best 1 in 2 goes on",
+        "1 worker, 1 thread a trial, fp32",
+        "900 epochs, ",
+        " of checkpoints at a time",
+    ):
+        assert part in said.out, part
+    assert not list(tmp_path.iterdir())
+
+
+def test_dry_run_as_json(cli: Cli, tmp_path):
+    said = cli(f"search --space temperature --sampler grid --t-squared --json --dry-run {QUICK}")
+    assert said.code == 0
+    found = json.loads(said.out)
+    assert found["plan"]["base"]["t_squared"] is True
+    assert found["plan"]["sampler"] == "grid"
+    assert found["goes_on_from"] is None
+    assert found["estimate"]["epochs"] == 30 * found["plan"]["trials"]
+    assert "stored in" in said.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_users_space_of_any_name_is_printed_as_it_is(cli: Cli, tmp_path):
+    space = tmp_path / "[red]x.py"
+    space.write_text((ROOT / "search_spaces" / "diverse_alpha.py").read_text())
+    said = cli("search", "--space", "./[red]x.py", "--dry-run", *QUICK.split())
+    assert (said.code, said.err) == (0, "")
+    assert "./[red]x.py: One" in said.out
+    assert "digits-cnn4-_red_x" in said.out
+
+
+def test_a_search_ends_with_front_verdict_report_and_what_is_next(cli: Cli, untrained, tmp_path):
+    said = cli(f"{TINY} --study mine")
+    assert (said.code, said.err) == (0, "")
+    lines = said.out.splitlines()
+    assert sum(bool(re.match(r"trial \d (complete|stopped early) after", x)) for x in lines) == 3
+    assert "3 of 3 trials done" in said.out
+    assert "network to take (trial " in said.out
+    assert "n = 1, unconfirmed" in said.out
+    folder = tmp_path / "runs" / "mine"
+    assert (folder / "report.html").stat().st_size > 10_000
+    after = lines[lines.index("Next:") + 1 :]
+    assert after == [
+        "  automate dashboard mine",
+        "  automate export mine --top 3",
+        "  automate train runs/mine/best/1.yaml --seeds 3",
+        "  automate report mine",
+    ]
+    for line in after[1:2] + after[3:]:  # they are commands that work
+        assert cli(line.strip().removeprefix("automate ")).code == 0
+    assert (folder / "best" / "1.yaml").exists()
+
+
+def test_the_same_command_again_says_that_all_is_done(cli: Cli, untrained, monkeypatch):
+    assert cli(TINY).code == 0
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a finished study was driven again")
+
+    monkeypatch.setattr("studies.search.drive", never)
+    said = cli(TINY)
+    assert (said.code, said.err) == (0, "")
+    assert "All 3 trials of study digits-cnn4-diverse_alpha have ended" in said.out
+    assert "--trials 6" in said.out
+    assert "network to take" in said.out
+    # the number of trials that was once said is kept
+    assert "All 3 trials" in cli(TINY.replace("--trials 3", "")).out
+
+
+def test_more_trials_and_starting_over(cli: Cli, untrained):
+    assert cli(TINY).code == 0
+    said = cli(TINY.replace("--trials 3", "--trials 4"))
+    assert said.code == 0
+    assert re.search(r"goes on from +\d complete", said.out)
+    assert "4 of 4 trials done" in said.out
+    said = cli(f"{TINY} --fresh")
+    assert "goes on from" not in said.out
+    assert "1 of 3 trials done" in said.out
+    with StudyRecordOpened() as record:
+        assert len(record.outcomes()) == 3
+
+
+@contextmanager
+def StudyRecordOpened() -> Iterator[StudyRecord]:
+    record = StudyRecord.open()
+    try:
+        yield record
+    finally:
+        record.close()
+
+
+def test_what_runs_a_study_is_kept_unless_it_is_said_again(cli: Cli, untrained):
+    assert cli(f"{TINY} --precision bf16").code == 0
+    again = TINY.replace(QUICK, "").replace("3", "4")
+    assert "1 worker, 1 thread a trial, bf16" in cli(f"{again} --dry-run").out
+    assert (
+        "1 worker, 2 threads a trial, fp32"
+        in cli(f"{again} --dry-run --threads 2 --precision fp32").out
+    )
+    found = json.loads(cli(f"{again} --dry-run --cpus-per-trial 2 --json").out)
+    assert found["plan"]["threads"] == 2
+
+
+def test_json_is_alone_on_stdout_whatever_a_driver_prints(cli: Cli, untrained, monkeypatch):
+    from studies import local
+
+    def loud(record: StudyRecord, on_event: object) -> None:
+        print("Ray is here")
+        driven(record, on_event)  # type: ignore[arg-type]
+
+    driven = local.search
+    monkeypatch.setattr(local, "search", loud)
+    said = cli(f"{TINY} --json")
+    assert said.code == 0
+    found = json.loads(said.out)
+    assert found["study"] == "digits-cnn4-diverse_alpha"
+    assert found["report"] == "runs/digits-cnn4-diverse_alpha/report.html"
+    assert found["take"]["state"] == "COMPLETE"
+    assert len(found["front"]) == 4
+    assert "Ray is here" in said.err
+    assert "3 of 3 trials done" in said.err
+
+
+def test_quiet_is_the_result_alone(cli: Cli, untrained):
+    said = cli(f"{TINY} --quiet")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith("Front")
+    assert "Next:" not in said.out
+
+
+def test_a_search_that_fails_altogether_is_1(cli: Cli, monkeypatch):
+    def fails(config: TrialConfig, **_: object) -> Iterator[object]:
+        raise OSError("[bold]disk is gone")
+
+    monkeypatch.setattr("studies.trial.run", fails)
+    said = cli(TINY)
+    assert said.code == 1
+    assert "3 of 3 trials failed: trial 0: OSError: [bold]disk is gone" in said.err
+    assert "No trial has run its full length (3 failed)" in said.out
+    assert "Next:" not in said.out
+
+
+def test_a_storage_elsewhere(cli: Cli, untrained, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path}/all of mine.db"
+    said = cli(*TINY.split(), "--storage", url)
+    assert said.code == 0
+    assert f"automate export digits-cnn4-diverse_alpha --storage '{url}' --top 3" in said.out
+    assert (tmp_path / "all of mine.db").exists()
+    monkeypatch.setenv("AUTOMATE_STORAGE", url)
+    said = cli(TINY)
+    assert "All 3 trials" in said.out
+    assert "--storage" not in said.out
+    assert cli(TINY.replace("diverse_alpha", "single_alpha") + " --dry-run").code == 0
+
+
+def test_interrupted_it_says_where_it_stands_and_how_to_go_on(cli: Cli, untrained, monkeypatch):
+    from automate.progress import Lines
+
+    def stop(self: Lines, event: Event) -> None:
+        seen(self, event)
+        if event.kind == "epoch" and event.number == 1:
+            raise KeyboardInterrupt
+
+    seen = Lines.see
+    with monkeypatch.context() as patch:
+        patch.setattr(Lines, "see", stop)
+        said = cli(f"{TINY} --fresh")
+    assert said.code == 130
+    assert "Stopped: 1 of 3 trials done" in said.err
+    assert said.err.endswith(f"interrupted\nGo on with:\n  automate {TINY}\n")
+    with StudyRecordOpened() as record:
+        assert [outcome.state for outcome in record.outcomes()] == [
+            "COMPLETE",
+            "WAITING",
+            "WAITING",
+        ]
+    said = cli(TINY)
+    assert said.code == 0
+    assert "1 complete, 2 waiting" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--alpha 1 2 3", "alpha needs 1 or 4 values, got 3"),
+        ("--alpha 1,2", "alpha needs 1 or 4 values, got 2"),
+        ("--alpha", "alpha needs 1 or 4 values, got 0"),
+        ("--alpha -1", "alpha needs values from 0 to 1e6, got [-1.0]"),
+        ("--alpha nan", "finite"),
+        ("--alpha x", "expected numbers"),
+        ("--temperature 0", "temperature: input should be greater than 0, got 0.0"),
+        ("--temperature inf", "finite"),
+        ("--epochs 0", "epochs: "),
+        ("--epochs 2.5", "expected a whole number, got '2.5'"),
+        ("--seed -1", "seed: "),
+        ("--validation 2", "validation: "),
+        ("--limit-train 100000", "there are 180 training images"),
+        ("--space diverse_alfa", "did you mean 'diverse_alpha'?"),
+        ("--space ./no.py", "space file './no.py' does not exist"),
+        ("--space ./file", "is no Python file"),
+        ("--space ./broken.py", "space file './broken.py' fails: NameError"),
+        ("--space ./empty.py", "needs a function starts"),
+        ("--dataset cifar10", "did you mean 'cifar100'?"),
+        ("--dataset ./none", "no folder"),
+        ("--dataset ./file", "is a file where a folder is needed"),
+        ("--dataset .", "a data set is a folder with train/<class>/"),
+        ("--dataset cifar100", "`--dataset digits` needs nothing"),
+        ("--dataset cifar100 --data-root file", "is a file where a folder is needed"),
+        ("--backbone vgg17", "did you mean 'vgg16'?"),
+        ("--backbone vgg16", "takes images of 32 pixels, digits has 8"),
+        ("--backbone ./none.py", "does not exist"),
+        ("--backbone ./empty.py", "needs a line 'EXITS = "),
+        ("--scheme mat", "did you mean 'mate'?"),
+        ("--kl forwrd", 'Did you mean "forward"?'),
+        ("--sampler tp", "did you mean 'tpe'?"),
+        ("--sampler grid", "gives no grid"),
+        ("--objective anytme", "did you mean 'anytime'?"),
+        ("--objective exit:9", "needs K from 1 to 4"),
+        ("--budgets 1 2", "budgets need 4 values"),
+        ("--budgets 0 0 0 0", "not all 0"),
+        ("--device cdua", "did you mean 'cuda'?"),
+        ("--trials 0", "trials: "),
+        ("--workers 0", "workers: "),
+        ("--threads 0", "threads needs to be at least 1"),
+        ("--eta 1", "eta: "),
+        ("--grace 31", "grace needs to be at most the 30 epochs, got 31"),
+        ("--study ../up", "study name '../up' cannot be used"),
+        ("--study [red]x", "study name '[red]x' cannot be used"),
+        ("--runs-dir file", "file/"),
+        ("--storage nonsense", "is no URL"),
+        ("--storage sqlite:///.", "is a folder"),
+        ("--storage postgresql://u:secret@:x/y", "is no URL of a database"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["--dry-run", ""])
+def test_hostile_input_is_one_line_and_nothing_made(cli: Cli, tmp_path, words, said, ending):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty.py").touch()
+    (tmp_path / "broken.py").write_text("what = is_this")
+    before = sorted(tmp_path.rglob("*"))
+    defaults = {"--space": "diverse_alpha", "--workers": "1", "--threads": "1"}
+    line = [x for flag, value in defaults.items() if flag not in words for x in (flag, value)]
+    found = cli("search", *line, *words.split(), *ending.split())
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert said in found.err
+    assert "secret" not in found.err
+    assert [p for p in sorted(tmp_path.rglob("*")) if "__pycache__" not in p.parts] == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--space single_alpha --study made-up", "space is diverse_alpha, now single_alpha"),
+        ("--study made-up --lr 0.5", "base.lr is 0.1, now 0.5"),
+        ("--study made-up --objective last", "objective is anytime, now last"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["--dry-run", ""])
+def test_a_study_of_another_search_is_refused(
+    cli: Cli, made: StudyRecord, monkeypatch, words, said, ending
+):
+    monkeypatch.setattr("trainers.data.check", lambda config, root: None)
+    line = "--dataset cifar100 --epochs 6 --grace 2 --device cpu " + QUICK
+    space = "" if "--space" in words else "--space diverse_alpha"
+    found = cli(f"search {space} {line} {words} {ending}")
+    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+    assert said in found.err
+    assert "--fresh" in found.err
+
+
+def test_a_damaged_study_is_one_line(cli: Cli, tmp_path):
+    folder = tmp_path / "runs" / "digits-cnn4-diverse_alpha"
+    folder.mkdir(parents=True)
+    (folder / "study.db").write_text("this is no database")
+    for words in (TINY, "report", "export"):
+        found = cli(words)
+        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+        assert "is no SQLite file" in found.err or "no study" in found.err
+
+
+@pytest.mark.slow
+def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
+    """Ctrl-C after the first epoch, then the very command that it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "automate", *TINY.replace("--epochs 2", "--epochs 30").split()]
+    process = subprocess.Popen(
+        words,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if " epoch 1 of 30" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "trial 0 given back after epoch" in out
+    assert "Traceback" not in out + err
+    command = err.splitlines()[-1].strip()
+    assert command.startswith("python -m automate search --space diverse_alpha")
+    again = command.replace("python", sys.executable, 1)
+    done = subprocess.run(
+        again, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "goes on from" in done.stdout
+    assert "trial 0 complete after epoch 30" in done.stdout
+    assert "3 of 3 trials done" in done.stdout
+    assert (tmp_path / "runs" / "digits-cnn4-diverse_alpha" / "report.html").exists()
+
+
+@pytest.mark.slow
+def test_a_real_search_ended_by_sigterm_gives_its_trial_back(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = TINY.replace("--epochs 2", "--epochs 300").split()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "automate", *words],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if " epoch 1 of 300" in line:
+            break
+    process.terminate()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "ended by signal 15\nGo on with:\n" in err
+    record = StudyRecord.open(runs=tmp_path / "runs")
+    assert [outcome.state for outcome in record.outcomes()] == ["WAITING"] * 3
+    record.close()
+
+
+@pytest.mark.slow
+def test_the_whole_job_on_digits(cli: Cli, tmp_path):
+    """search, report, export, train: as the first screen of the README has it."""
+    said = cli(TINY)
+    assert (said.code, said.err) == (0, "")
+    assert cli("report").code == 0
+    assert cli("export --top 1").code == 0
+    said = cli("train runs/digits-cnn4-diverse_alpha/best/1.yaml --seeds 2 --threads 1")
+    assert (said.code, said.err) == (0, "")
+    assert "n = 2 seeds" in said.out
+    weights = list((tmp_path / "runs" / "digits-cnn4-diverse_alpha" / "best").rglob("weights.pt"))
+    assert len(weights) == 2

@@ -1,0 +1,159 @@
+"""The search on a real Ray: the same trials, states and values as in one process."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from studies import local
+from studies.plan import StudyPlan
+from studies.record import StudyRecord
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray leaves sockets and subprocesses to the garbage collector, and warns of its own future.
+    pytest.mark.filterwarnings("default"),
+]
+
+TINY = TrialConfig(dataset="digits", epochs=4, limit_train=60)
+
+
+def plan(study: str, **changes) -> StudyPlan:
+    fields = {
+        "study": study, "space": "diverse_alpha", "base": TINY, "trials": 8, "grace": 1,
+        "threads": 1, "workers": 1,
+    }  # fmt: skip
+    return StudyPlan(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Ray on this machine, once for the module."""
+    import ray
+
+    from studies import cluster
+
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+        logging_level="ERROR",
+    )  # fmt: skip
+    yield cluster
+    ray.shutdown()
+
+
+def described(record: StudyRecord) -> list[tuple]:
+    return [
+        (o.number, o.state, o.params, o.value, o.epochs, o.report and o.report.accuracies)
+        for o in record.outcomes()
+    ]
+
+
+def test_one_worker_on_ray_gives_what_one_process_gives(cluster, tmp_path):
+    here = StudyRecord.create_or_open(plan("here"), runs=tmp_path)
+    local.search(here)
+    there = StudyRecord.create_or_open(plan("there"), runs=tmp_path)
+    cluster.search(there)
+    assert described(there) == described(here)
+    states = {outcome.state for outcome in here.outcomes()}
+    assert states == {"COMPLETE", "PRUNED"}, "the study has trials of both ends"
+
+
+def test_two_workers_run_every_trial_once(cluster, tmp_path):
+    record = StudyRecord.create_or_open(plan("two", workers=2), runs=tmp_path)
+    seen: list[tuple[str, int]] = []
+    cluster.search(record, lambda event: seen.append((event.kind, event.number)))
+    outcomes = record.outcomes()
+    assert [outcome.number for outcome in outcomes] == list(range(8))
+    assert all(outcome.state in ("COMPLETE", "PRUNED") for outcome in outcomes)
+    for kind in ("started", "ended"):
+        assert sorted(n for k, n in seen if k == kind) == list(range(8))
+    for outcome in outcomes:
+        epochs = [report.epoch for report in record.reports(outcome.number)]
+        assert epochs == list(range(1, outcome.epochs + 1))
+        full = outcome.epochs == TINY.epochs
+        assert full == (outcome.state == "COMPLETE")
+
+
+def test_a_trial_that_raises_fails_with_its_reason_and_the_search_goes_on(cluster, tmp_path):
+    path = tmp_path / "broken_backbone.py"
+    path.write_text(
+        "from torch import nn\nfrom trainers.backbones import Backbone\nEXITS = 2\n"
+        "def build(width, image_size, image_channels):\n"
+        "    raise RuntimeError('no such layer')\n"
+    )
+    base = TINY.with_(backbone=str(path))
+    record = StudyRecord.create_or_open(plan("broken", base=base, trials=2), runs=tmp_path)
+    cluster.search(record)
+    assert [outcome.state for outcome in record.outcomes()] == ["FAIL", "FAIL"]
+    assert all("no such layer" in str(outcome.reason) for outcome in record.outcomes())
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_goes_on(cluster, tmp_path):
+    base = TINY.with_(epochs=12)
+    record = StudyRecord.create_or_open(
+        plan("killed", base=base, trials=1, grace=12), runs=tmp_path
+    )
+    killed: list[int] = []
+
+    def kill_at_the_third_epoch(event):
+        if event.kind == "epoch" and event.report.epoch == 3 and not killed:
+            killed.append(worker_pid())
+            os.kill(killed[0], signal.SIGKILL)
+
+    cluster.search(record, kill_at_the_third_epoch)
+    outcome = record.outcomes()[0]
+    assert killed and (outcome.state, outcome.epochs) == ("COMPLETE", 12)
+    assert [report.epoch for report in record.reports(0)] == list(range(1, 13))
+
+
+def worker_pid() -> int:
+    """The process that trains: Ray names it after the actor's class."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                title = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if title.startswith("ray::") and "Trainable" in title and _is_ours(int(entry.name)):
+                return int(entry.name)
+    raise AssertionError("no worker of ours is running")
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether a process descends from this one."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            return False
+    return False
+
+
+def test_what_is_cut_short_goes_back_to_waiting(cluster, tmp_path):
+    record = StudyRecord.create_or_open(plan("cut", workers=2), runs=tmp_path)
+
+    def interrupt(event):
+        if event.kind == "ended":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cluster.search(record, interrupt)
+    states = [outcome.state for outcome in record.outcomes()]
+    assert "RUNNING" not in states and "WAITING" in states
+    assert sum(state in ("COMPLETE", "PRUNED") for state in states) >= 1
+    cluster.search(record)
+    assert all(o.state in ("COMPLETE", "PRUNED") for o in record.outcomes())
+
+
+def test_a_cluster_that_does_not_answer_gets_one_line(tmp_path):
+    from studies import cluster
+
+    record = StudyRecord.create_or_open(plan("nowhere"), runs=tmp_path)
+    with pytest.raises(InputError, match="no Ray cluster can be reached") as caught:
+        cluster.search(record, address="127.0.0.1:1")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,168 @@
+import dataclasses
+import subprocess
+import sys
+from math import log10
+from statistics import mean
+
+import pytest
+from optuna.storages import InMemoryStorage
+
+from studies.drivers import Driver
+from studies.plan import SAMPLERS
+from studies.record import StudyRecord
+from tests.studies.example import SPACE, make_plan, run, run_all, space_file
+from trainers.catalog import InputError
+
+TRIALS = 15  # TPE and GP follow their models from the eleventh on
+
+
+def told(record: StudyRecord) -> list[tuple[object, ...]]:
+    return [(o.number, o.state, o.params, o.value, o.epochs) for o in record.outcomes()]
+
+
+SLOW_GP = [pytest.param(name, marks=[pytest.mark.slow] * (name == "gp")) for name in SAMPLERS]
+
+
+@pytest.mark.parametrize("sampler", SLOW_GP)
+def test_an_interrupted_search_suggests_what_an_uninterrupted_one_does(sampler, tmp_path):
+    plan = make_plan(tmp_path, trials=TRIALS, sampler=sampler, seed=3)
+    whole = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+    run_all(whole)
+
+    storage, now = InMemoryStorage(), 0.0
+    for interruption in range(100):
+        # Another process: another driver, long after the last one's lease.
+        now += 1e6
+        driver = Driver(name=f"elsewhere:1:0:{interruption}", clock=lambda now=now: now)
+        record = StudyRecord.create_or_open(plan, storage=storage, runs=tmp_path, driver=driver)
+        if (ticket := record.ask()) is None:
+            break
+        if interruption % 3 == 0:
+            run(record, ticket)
+            ticket = record.ask()
+        if ticket is not None and run(record, ticket, until=1 + interruption % 3):
+            # Killed with the ticket in hand, or in order.
+            _ = interruption % 2 and record.give_back(ticket)
+    assert interruption > 5
+    assert told(record) == told(whole)
+    assert {o.attempt for o in record.outcomes()} > {1}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+def test_a_search_interrupted_between_two_parameters_draws_the_same_second_one(sampler, tmp_path):
+    plan = make_plan(tmp_path, trials=13, sampler=sampler)
+    whole = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+    run_all(whole)
+
+    record = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+    space = record._space
+    assert space is not None
+
+    def interrupted(trial, base):
+        trial.suggest_float("alpha", 0.1, 100, log=True)
+        raise KeyboardInterrupt
+
+    for _ in range(plan.trials):
+        record._space = dataclasses.replace(space, suggest=interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            record.ask()
+        assert not any(o.state == "RUNNING" for o in record.outcomes())
+        record._space = space
+        ticket = record.ask()
+        assert ticket is not None and ticket.attempt == 2
+        run(record, ticket)
+    assert told(record) == told(whole)
+
+
+@pytest.mark.slow  # two interpreters
+def test_the_order_of_python_sets_changes_nothing(tmp_path):
+    """TPE in groups takes sets of names apart, in the space with the most conditions."""
+    script = (
+        "import sys; from pathlib import Path; from optuna.storages import InMemoryStorage\n"
+        "from studies.record import StudyRecord; from tests.studies.example import *\n"
+        "plan = make_plan(Path(sys.argv[1]), space='everything', trials=25)\n"
+        "record = StudyRecord.create_or_open(plan, InMemoryStorage(), Path(sys.argv[1]))\n"
+        "run_all(record)\n"
+        "print([sorted(o.params.items()) for o in record.outcomes()])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path)],
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(outputs) == 1 and "scheme" in outputs.pop()
+
+
+def test_seeds_differ_and_so_do_trials(tmp_path):
+    found = []
+    for seed in (0, 1):
+        plan = make_plan(tmp_path, trials=5, seed=seed)
+        record = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+        run_all(record)
+        assert record.outcomes()[0].params == {"alpha": 3.0, "kd_weight": 1.0}
+        found += [o.params["alpha"] for o in record.outcomes()[1:]]
+    assert len(set(found)) == 8
+
+
+def test_trials_at_the_same_time_get_points_apart(tmp_path):
+    plan = make_plan(tmp_path, trials=20, workers=4)
+    record = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+    for _ in range(5):
+        tickets = [ticket for ticket in (record.ask() for _ in range(4)) if ticket]
+        assert len({ticket.config.alpha for ticket in tickets}) == 4
+        for ticket in tickets:
+            run(record, ticket)
+    assert record.ask() is None
+
+
+def test_the_grids_points_are_the_trials(tmp_path):
+    plan = make_plan(tmp_path, trials=100, sampler="grid")
+    record = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+    assert record.plan.trials == 6  # the start is one of the grid's points
+    run_all(record)
+    points = [(o.params["alpha"], o.params["kd_weight"]) for o in record.outcomes()]
+    assert points[0] == (3.0, 1.0)
+    assert sorted(points) == [(a, k) for a in (1.0, 3.0, 9.0) for k in (1.0, 2.0)]
+    again = StudyRecord.create_or_open(plan, storage=record._direct, runs=tmp_path)
+    assert again.plan.trials == 6 and again.ask() is None
+    assert [o.start for o in again.outcomes()] == [True] + 5 * [False]
+
+
+def test_a_smaller_number_of_trials_takes_the_first_of_the_grid(tmp_path):
+    plan = make_plan(tmp_path, trials=2, sampler="grid")
+    record = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+    run_all(record)
+    assert len(record.outcomes()) == 2
+
+
+def test_a_space_without_a_grid_is_refused(tmp_path):
+    space = space_file(tmp_path, SPACE.replace("def grid", "def nothing"))
+    plan = make_plan(tmp_path, space=space, sampler="grid")
+    with pytest.raises(InputError, match="gives no grid: take another --sampler"):
+        StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+
+
+def test_qmc_is_one_sequence_that_fills_the_space_evenly(tmp_path):
+    plan = make_plan(tmp_path, trials=9, sampler="qmc")
+    record = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+    run_all(record)
+    # Eight points of Sobol's sequence have one in each eighth of every axis.
+    eighths = [int(8 * (log10(o.params["alpha"]) + 1) / 3) for o in record.outcomes()[1:]]
+    assert sorted(eighths) == list(range(8))
+
+
+@pytest.mark.slow
+def test_gp_learns_from_stopped_trials(tmp_path):
+    """Optuna's own proposes the same point for ever once a rung has stopped it."""
+    plan = make_plan(tmp_path, trials=20, sampler="gp")
+    record = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+    run_all(record)
+    early, late = record.outcomes()[:10], record.outcomes()[10:]
+    assert any(o.state == "PRUNED" for o in late)
+    assert len({(o.params["alpha"], o.params["kd_weight"]) for o in late}) == len(late)
+    assert mean(o.value for o in late) > mean(o.value for o in early)
