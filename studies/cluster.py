@@ -137,10 +137,10 @@ class _Asks(Searcher):
         super().__init__(metric="epoch", mode="max")
         self.driver = driver
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
         ticket = self.driver.ask(trial_id)
         if ticket is None:
-            return str(Searcher.FINISHED)
+            return Searcher.FINISHED  # type: ignore[return-value]  # Tune's word for "no more"
         plan = self.driver.record.plan
         return {
             "number": ticket.number,
@@ -164,11 +164,11 @@ class _Asks(Searcher):
         """Nothing: the study is the memory."""
 
 
-class _Reports(FIFOScheduler):  # type: ignore[misc]
+class _Reports(FIFOScheduler):
     """Every report goes to the record, which says whether the trial goes on."""
 
     def __init__(self, driver: _Driver) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
@@ -176,7 +176,7 @@ class _Reports(FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.CONTINUE if going_on else TrialScheduler.STOP)
 
 
-class _Worker(tune.Trainable):  # type: ignore[misc]
+class _Worker(tune.Trainable):
     """The generator of `trials.run`, an epoch a step. One process serves many trials."""
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -256,7 +256,7 @@ def _ray(record: StudyRecord, address: str | None) -> Iterator[None]:
             f"{' '.join(str(error).split())[:200]}"
         ) from None
     try:
-        room = ray.cluster_resources()
+        room = ray.cluster_resources()  # type: ignore[no-untyped-call]
         for kind, needed in (("CPU", float(plan.threads)), ("GPU", plan.gpus_per_trial)):
             if needed > room.get(kind, 0.0):
                 raise InputError(

@@ -79,7 +79,7 @@ def exits_figure(reports: Sequence[EpochReport]) -> go.Figure:
             name=f"exit {i + 1}",
         )
     styled(figure, 380, showlegend=True)
-    figure.update_xaxes(title_text="epoch")
+    figure.update_xaxes(title_text="epoch", dtick=1 if seen[-1].epoch <= 12 else None)
     figure.update_yaxes(title_text="accuracy on validation (%)")
     return figure
 

@@ -79,11 +79,11 @@ class StudyReader:
     def _all(self, *states: TrialState) -> list[FrozenTrial]:
         """The study's trials by number; finished ones are read from the storage only once."""
         try:
-            return self._storage.get_all_trials(
-                self._study_id, deepcopy=False, states=states or None
-            )
+            trials = self._storage.get_all_trials(self._study_id, deepcopy=False)
         except KeyError:
             raise StorageError(f"study {self.name!r} has been deleted") from None
+        # Not by its own `states`: Optuna's storage in memory then misses what waits once more.
+        return [trial for trial in trials if not states or trial.state in states]
 
     @one_line
     def outcomes(self) -> list[Outcome]:

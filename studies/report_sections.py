@@ -242,15 +242,14 @@ def parameters(view: View) -> list[Html]:
         plot = parameter_figure(view.outcomes, view.reports, name, name in view.log, rung)
         parts.append(figure(plot, caption, wide=True))
     count = len(v.finished(view.outcomes))
-    parts += [
-        tag("h3", "Which parameters matter"),
-        figure(
+    shares: Html = paragraph("There are too few full-length trials or parameters to tell.")
+    if view.importances:
+        shares = figure(
             importance_figure(view.importances),
-            f"Importance for the objective over {count} full-length trials. With few trials, or "
-            "where only good regions were visited, it says little.",
-        ),
-    ]
-    return parts + strength(view)
+            f"Importance for the objective over {count} full-length trials (fANOVA). With few "
+            "trials, or where only good regions were visited, it says little.",
+        )
+    return [*parts, tag("h3", "Which parameters matter"), shares, *strength(view)]
 
 
 def strength(view: View) -> list[Html]:

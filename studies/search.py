@@ -16,9 +16,11 @@ from studies.front import checked_budgets, checked_objective
 from studies.plan import SAMPLERS, StudyPlan, default_study_name
 from studies.record import StudyRecord
 from studies.trial import OnEvent
-from trainers import catalog
+from trainers import catalog, sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.folders import describe_folder
+from trainers.sources import check
 
 # Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
 RAY_PAYS_FROM = 120.0
@@ -35,10 +37,12 @@ def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
     Raises:
         InputError: Whatever does not fit, in one line.
     """
+    # Absolute, because a worker on Ray and a later command may start in another folder.
+    if catalog.is_path(str(fields.get("backbone", ""))):
+        fields["backbone"] = str(Path(fields["backbone"]).absolute())
     if dataset in catalog.DATASETS or not catalog.is_path(dataset):
         return TrialConfig(dataset=dataset, **fields)
-    from trainers.data import describe_folder
-
+    dataset = str(Path(dataset).absolute())
     seen = describe_folder(dataset)
     takes = [
         name
@@ -121,6 +125,8 @@ def make_plan(
         InputError: Whatever does not fit, in one line.
     """
     base = make_config(dataset, **fields)
+    if catalog.is_path(space):
+        space = str(Path(space).absolute())
     loaded = load_space(space)
     checked_objective(objective, base.exits)
     if budgets is not None:
@@ -163,7 +169,7 @@ def make_plan(
         study=study or default_study_name(base, space),
         space=space,
         base=base,
-        data_root=str(data_root) if data_root is not None else None,
+        data_root=None if base.dataset == "digits" else str(sources.data_root(data_root)),
         trials=trials,
         sampler=sampler,
         objective=objective,
@@ -248,8 +254,6 @@ def search(
     Raises:
         InputError: Missing data, or a study of that name that was asked for something else.
     """
-    from trainers.data import check
-
     check(plan.base, plan.data_root)
     record = StudyRecord.create_or_open(
         plan, storage=storage, runs=runs, fresh=fresh, runtime=runtime

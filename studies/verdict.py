@@ -225,9 +225,11 @@ def recommendation(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
             f"as a whole ({what} {value})."
         )
     else:
+        some = f"{len(whole)} of the {len(all_curves)} full-length networks are not"
+        if len(whole) == len(all_curves):
+            some = f"none of the {len(whole)} full-length networks is"
         why = (
-            f"{len(whole)} of the {len(all_curves)} full-length networks are not beaten as a whole "
-            f"by another, and of these it has the highest {what} ({value})."
+            f"{some} beaten as a whole by another, and it has the highest {what} of them ({value})."
         )
     exits = "; ".join(
         f"exit {point.exit} {percent(point.accuracy)} at {flops_text(point.flops)}FLOPs"

@@ -73,7 +73,7 @@ class TrialConfig(Record):
     schedule: Literal["step", "cosine", "constant"] = Field(
         "step", description="step: lr / 10 at half and at three quarters of the epochs"
     )
-    batch_size: int = Field(128, ge=1, description="images")
+    batch_size: int = Field(128, ge=2, description="images")
     lr: float = Field(0.1, gt=0, description="initial learning rate of SGD")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of SGD, on all parameters")

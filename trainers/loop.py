@@ -81,7 +81,7 @@ class Run:
         # goes on from a checkpoint bit for bit without any random state in it.
         seed = (config.seed * 1_000_003 + epoch) % 2**63
         generator = torch.Generator().manual_seed(seed)
-        total = torch.zeros((), device=self.device)
+        total, seen = torch.zeros((), device=self.device), 0
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
@@ -92,13 +92,16 @@ class Run:
                 shuffle=True,
                 generator=generator,
             ):
+                if len(labels) == 1:
+                    continue  # a last batch of one image has no variance for batch norm
+                seen += len(labels)
                 features, logits = self.forward(pixels)
                 value = loss(features, logits, labels, self.teachers, config, ramp).total
                 self.optimizer.zero_grad(set_to_none=True)
                 value.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
                 total += value.detach() * len(labels)
-        return float(total) / len(images.labels)
+        return float(total) / seen
 
     @torch.inference_mode()
     def score(self, images: Images) -> dict[str, Any]:

@@ -28,7 +28,8 @@ class Attention(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(M, B, C) features -> mix (B, M, M); row j composes teacher j and sums to one."""
         scores = torch.einsum("jbd,ibd->bji", self.query(features), self.key(features))
-        return (self.scale * scores).softmax(dim=-1)
+        mix: Tensor = (self.scale * scores).softmax(dim=-1)
+        return mix
 
 
 class Gates(nn.Module):
@@ -46,7 +47,8 @@ class Gates(nn.Module):
         exits, images, _ = features.shape
         joined = features.permute(1, 0, 2).reshape(images, -1)
         scores = self.norm(self.linear(joined)).relu()
-        return scores.view(images, self.teachers, exits).softmax(dim=-1)
+        mix: Tensor = scores.view(images, self.teachers, exits).softmax(dim=-1)
+        return mix
 
 
 class Teachers(nn.Module):

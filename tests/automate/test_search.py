@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from studies.record import StudyRecord
+from studies.search import Speed
 from studies.trial import Event
 from tests.automate.conftest import Cli
 from tests.studies import made_up
@@ -21,6 +22,12 @@ from trainers.config import TrialConfig
 ROOT = Path(__file__).parents[2]
 QUICK = "--workers 1 --threads 1"
 TINY = f"search --space diverse_alpha --trials 3 --epochs 2 {QUICK}"
+
+
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of known speed."""
+    monkeypatch.setattr("studies.search.measure", lambda *_: Speed(1000.0, 1))
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def test_dry_run_tells_the_plan_and_makes_nothing(cli: Cli, tmp_path):
         "alpha 30 5 10 10",
         "after epoch 10, 20: the best 1 in 2 goes on",
         "1 worker, 1 thread a trial, fp32",
-        "900 epochs, ",
+        "900 epochs, 2 min 42 s (1,000 images/s a worker), ",
         " of checkpoints at a time",
     ):
         assert part in said.out, part
@@ -68,7 +75,7 @@ def test_a_users_space_of_any_name_is_printed_as_it_is(cli: Cli, tmp_path):
     said = cli("search", "--space", "./[red]x.py", "--dry-run", *QUICK.split())
     assert (said.code, said.err) == (0, "")
     assert "./[red]x.py: One" in said.out
-    assert "digits-cnn4-_red_x" in said.out
+    assert "digits-cnn4-red_x" in said.out
 
 
 def test_a_search_ends_with_front_verdict_report_and_what_is_next(cli: Cli, untrained, tmp_path):
@@ -118,17 +125,8 @@ def test_more_trials_and_starting_over(cli: Cli, untrained):
     said = cli(f"{TINY} --fresh")
     assert "goes on from" not in said.out
     assert "1 of 3 trials done" in said.out
-    with StudyRecordOpened() as record:
+    with closing(StudyRecord.open()) as record:
         assert len(record.outcomes()) == 3
-
-
-@contextmanager
-def StudyRecordOpened() -> Iterator[StudyRecord]:
-    record = StudyRecord.open()
-    try:
-        yield record
-    finally:
-        record.close()
 
 
 def test_what_runs_a_study_is_kept_unless_it_is_said_again(cli: Cli, untrained):
@@ -198,6 +196,8 @@ def test_a_storage_elsewhere(cli: Cli, untrained, tmp_path, monkeypatch):
 def test_interrupted_it_says_where_it_stands_and_how_to_go_on(cli: Cli, untrained, monkeypatch):
     from automate.progress import Lines
 
+    full = f"{TINY} --no-early-stopping"
+
     def stop(self: Lines, event: Event) -> None:
         seen(self, event)
         if event.kind == "epoch" and event.number == 1:
@@ -206,17 +206,17 @@ def test_interrupted_it_says_where_it_stands_and_how_to_go_on(cli: Cli, untraine
     seen = Lines.see
     with monkeypatch.context() as patch:
         patch.setattr(Lines, "see", stop)
-        said = cli(f"{TINY} --fresh")
+        said = cli(f"{full} --fresh")
     assert said.code == 130
     assert "Stopped: 1 of 3 trials done" in said.err
-    assert said.err.endswith(f"interrupted\nGo on with:\n  automate {TINY}\n")
-    with StudyRecordOpened() as record:
+    assert said.err.endswith(f"interrupted\nGo on with:\n  automate {full}\n")
+    with closing(StudyRecord.open()) as record:
         assert [outcome.state for outcome in record.outcomes()] == [
             "COMPLETE",
             "WAITING",
             "WAITING",
         ]
-    said = cli(TINY)
+    said = cli(full)
     assert said.code == 0
     assert "1 complete, 2 waiting" in said.out
 
@@ -375,9 +375,8 @@ def test_a_real_search_ended_by_sigterm_gives_its_trial_back(tmp_path):
     _, err = process.communicate(timeout=120)
     assert process.returncode == 143
     assert "ended by signal 15\nGo on with:\n" in err
-    record = StudyRecord.open(runs=tmp_path / "runs")
-    assert [outcome.state for outcome in record.outcomes()] == ["WAITING"] * 3
-    record.close()
+    with closing(StudyRecord.open(runs=tmp_path / "runs")) as record:
+        assert [outcome.state for outcome in record.outcomes()] == ["WAITING"] * 3
 
 
 @pytest.mark.slow

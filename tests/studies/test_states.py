@@ -135,10 +135,10 @@ class Search(RuleBasedStateMachine):
     def ask(self, which: int) -> object:
         record = self.records[which]
         waiting = [n for n, trial in self.trials.items() if trial.state == "WAITING"]
-        ticket = record.ask()
         if not waiting:
             self.expect_reclaimed(record)
             waiting = [n for n, trial in self.trials.items() if trial.state == "WAITING"]
+        ticket = record.ask()
         if ticket is None:
             assert not waiting
             return multiple()
@@ -314,8 +314,8 @@ def test_nothing_is_lost_or_told_twice_in_long_runs(tmp_path):
     run_state_machine_as_test(
         Search,
         settings=settings(
-            max_examples=300,
-            stateful_step_count=80,
+            max_examples=150,
+            stateful_step_count=60,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),

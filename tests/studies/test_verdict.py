@@ -101,7 +101,9 @@ def test_stopped_failed_and_diverged_trials_count_nowhere() -> None:
 
 def test_the_recommendation_says_why_and_what_it_costs() -> None:
     text = v.recommendation([DEFAULT, BETTER, DEEP, WORSE], PLAN)
-    assert text.startswith("Take trial 1: 2 of the 4 full-length networks are not beaten")
+    assert text.startswith(
+        "Take trial 1: 2 of the 4 full-length networks are not beaten as a whole"
+    )
     assert "Exit 1 62.00 % at 99.19 MFLOPs" in text
     assert "trial 2 is 5.00 points better at exit 4" in text
     assert "exit 1." not in text.split("matters more")[1]

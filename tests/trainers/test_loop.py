@@ -167,6 +167,12 @@ def test_a_lr_of_zero_for_the_weight_network_leaves_it_as_it_was():
     assert all(torch.equal(a, b) for a, b in zip(before, run.teachers.parameters(), strict=True))
 
 
+def test_a_last_batch_of_one_image_is_left_out():
+    config = DIGITS.with_(limit_train=33, epochs=1)
+    (report,) = train(config)
+    assert report.loss is not None and len(report.exits) == 4
+
+
 def test_throughput_is_measured():
     assert throughput(DIGITS, seconds=0.05) > 0
 
