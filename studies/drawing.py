@@ -35,6 +35,11 @@ def exit_colours(exits: int) -> list[str]:
     return [f"rgb({r:.0f},{g:.0f},{b:.0f})" for r, g, b in zip(*table, strict=True)]
 
 
+def faded(colour: str, opacity: float) -> str:
+    """The colour of `exit_colours`, see-through."""
+    return colour.replace("rgb(", "rgba(").replace(")", f",{opacity:g})")
+
+
 def plot_text(text: object, most: int = 60) -> str:
     """Text of a user's, safe inside a plotly text; long ones are cut."""
     line = str(text)

@@ -6,9 +6,8 @@ from typing import Any
 
 import yaml
 
-from studies.front import deployable
 from studies.record import StudyRecord
-from studies.verdict import curves, finished, ranked
+from studies.verdict import finished, recommended_first
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 
@@ -51,8 +50,7 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
     if top < 1:
         raise InputError(f"top needs to be at least 1, got {top}")
     outcomes = record.outcomes()
-    whole = set(deployable(curves(outcomes)))
-    chosen = sorted(ranked(outcomes), key=lambda o: o.number not in whole)[:top]
+    chosen = recommended_first(outcomes)[:top]
     if not chosen:
         raise InputError(
             f"study {record.name} has no trial of full length yet "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from studies.drawing import (
     describe,
     empty,
     exit_colours,
+    faded,
     flops_axis,
     frame,
     hovers_of,
@@ -104,19 +105,19 @@ def front_figure(
         # the strongest first: the legend shows the look of the first
         column.sort(key=lambda p: ((p.trial, p.exit) not in on_envelope, p.trial not in whole))
         ahead = [(p.trial, p.exit) in on_envelope for p in column]
-        kept = [p.trial in whole for p in column]
+        strengths = [
+            (1.0, 11) if first else (0.8, 8) if point.trial in whole else (0.3, 6)
+            for first, point in zip(ahead, column, strict=True)
+        ]
         figure.add_scatter(
             x=[point.flops for point in column],
             y=[100 * point.accuracy for point in column],
             mode="markers",
             marker={
-                "color": colour,
+                "color": [faded(colour, opacity) for opacity, _ in strengths],
+                "size": [size for _, size in strengths],
                 "symbol": SYMBOLS[i % len(SYMBOLS)],
-                "size": [11 if a else 8 if k else 6 for a, k in zip(ahead, kept, strict=True)],
                 "line": {"width": 0},
-                "opacity": [
-                    1 if a else 0.8 if k else 0.3 for a, k in zip(ahead, kept, strict=True)
-                ],
             },
             text=[hovers[point.trial][i] for point in column],
             hovertemplate="%{text}<extra></extra>",
@@ -264,4 +265,25 @@ def epochs_figure(outcomes: Sequence[Outcome], rungs: Sequence[int]) -> go.Figur
     styled(figure, 320, showlegend=True, shapes=lines)
     count_axis(figure, len(outcomes))
     figure.update_yaxes(title_text="epochs", rangemode="tozero")
+    return figure
+
+
+def importance_figure(importances: Mapping[str, float]) -> go.Figure:
+    """Share of the objective's variance that each parameter explains, largest on top."""
+    if not importances:
+        return empty("too few full-length trials")
+    order = sorted(importances.items(), key=lambda item: item[1])
+    figure = go.Figure()
+    figure.add_bar(
+        x=[round(share, 4) for _, share in order],
+        y=[plot_text(name, 40) for name, _ in order],
+        orientation="h",
+        marker={"color": exit_colours(4)[3]},
+        text=[f"{share:.2f}" for _, share in order],
+        textposition="auto",
+        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
+    )
+    styled(figure, 110 + 32 * len(order), bargap=0.3)
+    figure.update_xaxes(title_text="share of the variance explained", range=[0, 1])
+    figure.update_yaxes(showgrid=False, linecolor=FAINT)
     return figure

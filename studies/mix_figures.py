@@ -15,7 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from studies.drawing import INK, SYMBOLS, empty, exit_colours, styled
+from studies.drawing import INK, SYMBOLS, empty, exit_colours, level, styled
 from studies.learning_figures import thinned
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
@@ -42,6 +42,14 @@ def distance(mix: Sequence[Sequence[float]], optimum: np.ndarray) -> np.ndarray:
     """Total variation of each teacher's mix (N, M) from the optimum: (N,), 0 equal to 1 apart."""
     apart: np.ndarray = 0.5 * np.abs(np.array(mix, dtype=np.float64) - optimum).sum(axis=1)
     return apart
+
+
+def entropy(mix: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
+    """Of each teacher's mix (N, M): (N,), nats."""
+    shares = np.array(mix, dtype=np.float64)
+    logs = np.log(shares, where=shares > 0, out=np.zeros_like(shares))
+    nats: np.ndarray = -(shares * logs).sum(axis=1)
+    return nats
 
 
 def row_sums(config: TrialConfig) -> list[float]:
@@ -137,16 +145,20 @@ def entropy_figure(reports: Sequence[EpochReport], config: TrialConfig) -> go.Fi
         )
         y = distances[:, j].round(4).tolist()
         figure.add_scatter(x=epochs, y=y, col=2, showlegend=False, **look)
-    figure.add_hline(
-        y=log(exits),
-        line={"color": INK, "dash": "dash", "width": 1.2},
-        annotation={"text": f"ln {exits}: uniform", "font": {"size": 12}},
-        annotation_position="bottom right",
-        row=1,
-        col=1,
+    nats = entropy(optimum)
+    lines = [level(log(exits), color=INK, dash="dash", width=1.2)]
+    lines += [level(nats[j], color=colours[j], dash="dot", width=1) for j in range(teachers)]
+    uniform = {"text": f"ln {exits}: uniform", "x": 1, "y": log(exits), "showarrow": False}
+    uniform |= {"xref": "x domain", "xanchor": "right", "yanchor": "top", "font": {"size": 12}}
+    figure.add_annotation(uniform)
+    styled(
+        figure,
+        340,
+        showlegend=True,
+        margin={"l": 56, "r": 16, "t": 72, "b": 48},
+        legend={"y": 1.12},
+        shapes=lines,
     )
-    styled(figure, 340, showlegend=True, margin={"l": 56, "r": 16, "t": 72, "b": 48})
-    figure.update_layout(legend={"y": 1.12})
     figure.update_xaxes(title_text="epoch")
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(range=[0, 1.08 * log(exits) if exits > 1 else 1], col=1)
@@ -167,8 +179,12 @@ def mix_sentence(reports: Sequence[EpochReport], config: TrialConfig) -> str:
     if not last.mix_entropy or most == 0:
         return text + "."
     share = float(np.mean(last.mix_entropy)) / most
-    text += f"; an image's mix has {100 * share:.0f} % of the entropy of the uniform one"
-    if share < SATURATED:
+    best = float(entropy(fixed_optimum(config)).mean()) / most
+    text += (
+        f"; an image's mix has {100 * share:.0f} % of the entropy of the uniform one (the "
+        f"optimum {100 * best:.0f} %)"
+    )
+    if share < SATURATED * best:
         text += (
             ": it is saturated, each image picks little more than one exit, and the weight network "
             "hardly learns any more (the scale of its scores is the setting mix_scale)"

@@ -28,6 +28,11 @@ def tag(name: str, *inside: object, **attributes: str) -> Html:
     return Html(f"<{name}{listed}>{''.join(html(part) for part in inside)}</{name}>")
 
 
+def paragraph(*inside: object, kind: str = "") -> Html:
+    """A paragraph; its kind is a class of the style sheet."""
+    return tag("p", *inside, class_=kind) if kind else tag("p", *inside)
+
+
 def section(anchor: str, title: str, *parts: object) -> Html:
     """A section with a heading that can be linked to."""
     heading = tag("h2", tag("a", title, href=f"#{anchor}"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from plotly.subplots import make_subplots
 from studies import verdict as v
 from studies.drawing import (
     CHOSEN,
-    FAINT,
     INK,
     SYMBOLS,
     describe,
@@ -289,24 +288,3 @@ def _add_mean(
         showlegend=False,
         **place,
     )
-
-
-def importance_figure(importances: Mapping[str, float]) -> go.Figure:
-    """Share of the objective's variance that each parameter explains, largest on top."""
-    if not importances:
-        return empty("too few full-length trials")
-    order = sorted(importances.items(), key=lambda item: item[1])
-    figure = go.Figure()
-    figure.add_bar(
-        x=[round(share, 4) for _, share in order],
-        y=[plot_text(name, 40) for name, _ in order],
-        orientation="h",
-        marker={"color": exit_colours(4)[3]},
-        text=[f"{share:.2f}" for _, share in order],
-        textposition="auto",
-        hovertemplate="%{y}: %{x:.3f}<extra></extra>",
-    )
-    styled(figure, 110 + 32 * len(order), bargap=0.3)
-    figure.update_xaxes(title_text="share of the variance explained", range=[0, 1])
-    figure.update_yaxes(showgrid=False, linecolor=FAINT)
-    return figure

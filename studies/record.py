@@ -30,7 +30,7 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search_spaces import load_space
 from studies import making, rungs
@@ -149,11 +149,16 @@ class StudyRecord(StudyDriver):
             return cls(where, source, name, (runs / name).absolute(), driver)
 
     def _enqueue(self) -> None:
-        """As many waiting trials as the plan has."""
-        study = self.study
-        for number in range(len(self._all()), self.plan.trials):
-            start = {"start": True} if number < self._starts else None
-            study.enqueue_trial(self._fixed(number), user_attrs=start)
+        """As many waiting trials as the plan has; with n drivers at it at once n - 1 too many."""
+        number = len(self._all())
+        while number < self.plan.trials:
+            waiting = create_trial(
+                state=TrialState.WAITING,
+                system_attrs={"fixed_params": self._fixed(number)},
+                user_attrs={"start": True} if number < self._starts else {},
+            )
+            trial_id = self._storage.create_new_trial(self._study_id, waiting)
+            number = self._storage.get_trial_number_from_id(trial_id) + 1
 
     def _fixed(self, number: int) -> dict[str, Any]:
         """The parameters that are fixed for a trial, by its number alone."""

@@ -13,6 +13,7 @@ from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from studies import report_sections as sections
+from studies import teacher_sections
 from studies import verdict as v
 from studies.figures import joint_figure
 from studies.page import Html, figure, page, section, table, tag
@@ -29,7 +30,7 @@ PARTS = (
     ("search", "The search", sections.progress),
     ("learning", "Learning curves", sections.learning),
     ("parameters", "Parameters", sections.parameters),
-    ("mix", "Who composes the teachers", sections.mix),
+    ("mix", "Who composes the teachers", teacher_sections.mix),
     ("facts", "Study facts", sections.facts),
 )
 

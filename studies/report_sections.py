@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from studies import verdict as v
-from studies.figures import epochs_figure, front_figure, front_frame, kind, progress_figure
+from studies.figures import (
+    epochs_figure,
+    front_figure,
+    front_frame,
+    importance_figure,
+    kind,
+    progress_figure,
+)
 from studies.front import deployable
 from studies.learning_figures import chosen_trials, exits_figure, learning_figure
-from studies.mix_figures import (
-    entropy_figure,
-    heat_figure,
-    learns_mix,
-    mix_sentence,
-    optimum_sentence,
-    row_sums,
-    strength_beside_eed,
-)
-from studies.page import Html, definitions, figure, table, tag
-from studies.parameter_figures import importance_figure, parameter_figure, parameter_names
+from studies.page import Html, definitions, figure, paragraph, table, tag
+from studies.parameter_figures import parameter_figure, parameter_names
+from studies.teacher_sections import strength
 from studies.view import View
-from trainers.schemes import SCHEMES
 
 if TYPE_CHECKING:
-    from studies.states import Outcome
+    pass
 
 MOST_BEST, MOST_STOPPED, MOST_COLUMNS = 10, 60, 6
-
-
-def paragraph(*inside: object, kind: str = "") -> Html:
-    return tag("p", *inside, class_=kind) if kind else tag("p", *inside)
 
 
 def front(view: View) -> list[Html]:
@@ -80,7 +73,11 @@ def best(view: View) -> list[Html]:
     exits = max(len(o.report.exits) for o in order if o.report is not None)
     objective = view.plan.objective
     head = ["rank", "trial", *(names if spread else ["setting"]), v.objective_name(objective)]
-    head += [f"vs {_default(view)}", *(f"exit {i + 1}" for i in range(exits)), "deployable"]
+    head += [
+        f"vs {_default(view).split()[-1]}",
+        *(f"exit\u00a0{i + 1}" for i in range(exits)),
+        "deployable",
+    ]
     shown = list(order)
     if default is not None and ranks[default.number] > len(order):
         shown.append(default)
@@ -252,78 +249,6 @@ def parameters(view: View) -> list[Html]:
     return [*parts, tag("h3", "Which parameters matter"), shares, *strength(view)]
 
 
-def strength(view: View) -> list[Html]:
-    """How hard each scheme pulls: the row sums of W, by scheme."""
-    sums: dict[str, list[float]] = {}
-    for outcome in v.finished(view.outcomes):
-        if outcome.config is not None and SCHEMES[outcome.config.scheme].teaches:
-            sums.setdefault(outcome.config.scheme, []).extend(row_sums(outcome.config))
-    if not sums:
-        return []
-    rows = [[Html(name), _span(values)] for name, values in sums.items()]
-    m = view.plan.base.exits
-    at = ", ".join(f"{strength_beside_eed(m, a):.1f} at α = {a}" for a in (0, 3, 30))
-    return [
-        tag("h3", "How much of it is plain strength"),
-        paragraph(
-            "An exit is pulled by kd_weight times the sum of its row of W, which differs by scheme "
-            f"(1 for BYOT and EED, {m - 1} for DKS and {m} + α for MATE, with {m} exits). At its "
-            "fixed optimum MATE pulls about as hard as EED times λ' = M (1 + α / (M + α)): "
-            f"{at}, toward {2 * m}. So α is in part plain strength, and a comparison of schemes "
-            "that does not search kd_weight too compares strengths."
-        ),
-        table(["scheme", "kd_weight × Σ_j W_ij, over its trials and exits"], rows),
-    ]
-
-
-def _span(values: Sequence[float]) -> str:
-    low, high = min(values), max(values)
-    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-
-
-def mix(view: View) -> list[Html]:
-    """The learned mix of the best trials that have one (Fig. 7)."""
-    some = [o for o in v.ranked(view.outcomes) if learns_mix(o.config)]
-    some = [o for o in some if any(report.mix for report in view.reports.get(o.number, ()))]
-    if not some:
-        return []
-    chosen = some[:1]
-    default = v.reference(view.outcomes)
-    if default is not None and default in some and default not in chosen:
-        chosen.append(default)
-    parts: list[Html] = []
-    for outcome in chosen:
-        parts += _mix_of(outcome, view, default)
-    return parts
-
-
-def _mix_of(outcome: Outcome, view: View, default: Outcome | None) -> list[Html]:
-    config, reports = outcome.config, view.reports[outcome.number]
-    assert config is not None
-    title = f"Trial {outcome.number}: {config.scheme}"
-    if default is not None and default.number == outcome.number:
-        title += f", {v.reference_name(default)}"
-    return [
-        tag("h3", title),
-        paragraph(mix_sentence(reports, config)),
-        paragraph(optimum_sentence(config), kind="note"),
-        figure(
-            heat_figure(reports, config),
-            "Who composes each teacher, mean over images, at the epochs that correspond to the "
-            "paper's Fig. 7; darker is more. The paper reports larger shares from nearby exits "
-            "and larger diagonals for poorer exits. On the right the fixed optimum.",
-            wide=True,
-        ),
-        figure(
-            entropy_figure(reports, config),
-            "Left: how evenly an image's teachers are mixed; at the dashed line all exits count "
-            "the same, at 0 each image picks one exit. Right: total variation from the fixed "
-            "optimum, 0 where the weight network adds nothing to it.",
-            wide=True,
-        ),
-    ]
-
-
 def facts(view: View) -> list[Html]:
     """The plan, the states, the base configuration, and what it was made with."""
     plan = view.plan.model_dump(exclude={"base"})
@@ -333,7 +258,7 @@ def facts(view: View) -> list[Html]:
         ("states", v.states_text(view.outcomes)),
         ("training time of all epochs", f"{seconds:.0f} s"),
         *((name, _shown(value)) for name, value in plan.items()),
-        *view.versions.items(),
+        *((f"{name}, now", number) for name, number in view.versions.items()),
     ]
     fixed = definitions([(name, _shown(value)) for name, value in base.items()])
     title = "What every trial has in common (a trial's own parameters replace these)"

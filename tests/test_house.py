@@ -61,6 +61,8 @@ def test_every_module_is_named_in_the_architecture():
     missing = [
         str(path.relative_to(ROOT))
         for path in modules()
-        if path.stem != "__init__" and path.stem not in text
+        if not path.stem.startswith("__")
+        and path.parent.name != "search_spaces"  # there the folder is the list
+        and path.stem not in text
     ]
     assert not missing

@@ -79,6 +79,7 @@ DATASETS: dict[str, DatasetEntry] = {
             "batch_size": 32,
             "augmentation": "none",
         },
+        trials=20,
     ),
     "cifar100": DatasetEntry(
         title="CIFAR-100, 32x32 RGB, 100 classes (Krizhevsky & Hinton 2009)",

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import closing, nullcontext, redirect_stdout
+from contextlib import closing, nullcontext, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from automate import flags
 from automate.printing import command, say, say_json, say_pairs
 from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan
+from trainers.catalog import InputError
 
 if TYPE_CHECKING:
     from studies.record import Outcome, StudyRecord
@@ -56,7 +57,8 @@ def search(
     Args:
         space: A name from `automate spaces`, or a Python file of the same form.
         study: Name of the study [default: <dataset>-<backbone>-<space>].
-        trials: Total number of trials of the study [default: the data set's].
+        trials: Total number of trials [default: the study's own where it goes on, else the
+            data set's].
         budgets: Weight of each exit in the anytime objective [default: equal].
         search_seed: Seed of the sampler.
         early_stopping: Stop trials at rungs.
@@ -72,6 +74,7 @@ def search(
     """
     from automate.plan_text import plan_json, plan_pairs
     from search_spaces import load_space
+    from studies import resume
     from studies.record import StudyRecord
     from studies.search import make_plan
     from studies.storage import place
@@ -106,8 +109,10 @@ def search(
     if "precision" in settings:
         explicit["precision"] = settings["precision"]
     outcomes = None
+    points, _ = resume.first_points(load_space(plan.space), plan)
     if not fresh:
         plan, outcomes = _as_stored(plan, storage, runs, explicit, keep_trials=trials is None)
+    plan = plan.with_(trials=resume.total(plan, len(points)))
     label = place(storage, runs, plan.study).label
     so_far = None if outcomes is None else states_text(outcomes)
     cost = _left(plan, outcomes or [])
@@ -120,11 +125,11 @@ def search(
             say_json(plan_json(plan, label, cost, so_far))
         return 0
     if cost is None:
-        say(
-            f"All {plan.trials} trials of study {plan.study} have ended: nothing is left to do. "
-            f"For more, give a larger total, e.g. --trials {2 * plan.trials}.",
-            stderr=json,
-        )
+        more = f"For more, give a larger total, e.g. --trials {2 * plan.trials}."
+        if plan.trials == len(points) and plan.sampler == "grid":
+            more = "The grid has no more points: take another --sampler and --study."
+        text = f"All {plan.trials} trials of study {plan.study} have ended: nothing is left to do."
+        say(f"{text} {more}", stderr=json)
         record = StudyRecord.open(plan.study, storage, runs)
     else:
         record = StudyRecord.create_or_open(plan, storage, runs, fresh, explicit)
@@ -186,8 +191,9 @@ def _drive(record: "StudyRecord", ray_address: str | None, *, quiet: bool, json:
     try:
         with elsewhere, watched(progress, quiet=quiet, stderr=json) as on_event:
             drive(record, ray_address=ray_address, on_event=on_event)
-    except (KeyboardInterrupt, SystemExit):
-        progress.refresh()
+    except BaseException:  # Ctrl-C, a signal, or a storage that failed
+        with suppress(InputError):
+            progress.refresh()
         say(f"Stopped: {progress.summary()}. What ran waits with its checkpoint.", stderr=True)
         raise
 

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from search_spaces import load_space
 from studies.record import StudyRecord
+from studies.report import write_report
 from studies.search import Speed
+from studies.storage import StorageError
 from studies.trial import Event
 from tests.automate.conftest import Cli
 from tests.studies import made_up
@@ -32,12 +35,13 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials that run to their end without any training."""
+    """Trials that run to their end without any training, and no report."""
 
     def run(config: TrialConfig, **_: object) -> Iterator[object]:
         return made_up.trained(config, seed=round(config.alpha[0] * 1000))
 
     monkeypatch.setattr("studies.trial.run", run)
+    monkeypatch.setattr("studies.report.write_report", lambda records, path: path)
 
 
 def test_dry_run_tells_the_plan_and_makes_nothing(cli: Cli, tmp_path):
@@ -74,11 +78,14 @@ def test_a_users_space_of_any_name_is_printed_as_it_is(cli: Cli, tmp_path):
     space.write_text((ROOT / "search_spaces" / "diverse_alpha.py").read_text())
     said = cli("search", "--space", "./[red]x.py", "--dry-run", *QUICK.split())
     assert (said.code, said.err) == (0, "")
-    assert "./[red]x.py: One" in said.out
+    assert "/[red]x.py: One" in said.out
     assert "digits-cnn4-red_x" in said.out
 
 
-def test_a_search_ends_with_front_verdict_report_and_what_is_next(cli: Cli, untrained, tmp_path):
+def test_a_search_ends_with_front_verdict_report_and_what_is_next(
+    cli: Cli, untrained, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("studies.report.write_report", write_report)
     said = cli(f"{TINY} --study mine")
     assert (said.code, said.err) == (0, "")
     lines = said.out.splitlines()
@@ -114,6 +121,33 @@ def test_the_same_command_again_says_that_all_is_done(cli: Cli, untrained, monke
     assert "network to take" in said.out
     # the number of trials that was once said is kept
     assert "All 3 trials" in cli(TINY.replace("--trials 3", "")).out
+
+
+def test_a_grid_has_no_more_trials_than_points(cli: Cli, untrained):
+    grid = TINY.replace("diverse_alpha", "single_alpha --sampler grid").replace("3", "99")
+    said = cli(grid)
+    assert (said.code, said.err) == (0, "")
+    number = len(load_space("single_alpha").grid(TrialConfig()))  # type: ignore[misc]
+    assert f"{number} of {number} trials done" in said.out
+    said = cli(grid)
+    assert f"All {number} trials" in said.out
+    assert "The grid has no more points" in said.out
+
+
+def test_a_storage_that_fails_under_way_is_1_and_says_how_far_it_came(
+    cli: Cli, untrained, monkeypatch
+):
+    def full(record: StudyRecord) -> object:
+        if record.outcomes()[0].state == "COMPLETE":
+            raise StorageError("storage x: disk I/O error")
+        return ask(record)
+
+    ask = StudyRecord.ask
+    monkeypatch.setattr(StudyRecord, "ask", full)
+    said = cli(TINY)
+    assert said.code == 1
+    assert "Stopped: 1 of 3 trials done" in said.err
+    assert said.err.endswith("automate: storage x: disk I/O error\n")
 
 
 def test_more_trials_and_starting_over(cli: Cli, untrained):
@@ -238,9 +272,9 @@ def test_interrupted_it_says_where_it_stands_and_how_to_go_on(cli: Cli, untraine
         ("--validation 2", "validation: "),
         ("--limit-train 100000", "there are 180 training images"),
         ("--space diverse_alfa", "did you mean 'diverse_alpha'?"),
-        ("--space ./no.py", "space file './no.py' does not exist"),
+        ("--space ./no.py", "/no.py' does not exist"),
         ("--space ./file", "is no Python file"),
-        ("--space ./broken.py", "space file './broken.py' fails: NameError"),
+        ("--space ./broken.py", "/broken.py' fails: NameError"),
         ("--space ./empty.py", "needs a function starts"),
         ("--dataset cifar10", "did you mean 'cifar100'?"),
         ("--dataset ./none", "no folder"),
@@ -274,15 +308,14 @@ def test_interrupted_it_says_where_it_stands_and_how_to_go_on(cli: Cli, untraine
         ("--storage postgresql://u:secret@:x/y", "is no URL of a database"),
     ],
 )
-@pytest.mark.parametrize("ending", ["--dry-run", ""])
-def test_hostile_input_is_one_line_and_nothing_made(cli: Cli, tmp_path, words, said, ending):
+def test_hostile_input_is_one_line_and_nothing_made(cli: Cli, tmp_path, words, said):
     (tmp_path / "file").touch()
     (tmp_path / "empty.py").touch()
     (tmp_path / "broken.py").write_text("what = is_this")
     before = sorted(tmp_path.rglob("*"))
     defaults = {"--space": "diverse_alpha", "--workers": "1", "--threads": "1"}
     line = [x for flag, value in defaults.items() if flag not in words for x in (flag, value)]
-    found = cli("search", *line, *words.split(), *ending.split())
+    found = cli("search", *line, *words.split())
     assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
     assert said in found.err
     assert "secret" not in found.err
@@ -324,7 +357,7 @@ def test_a_damaged_study_is_one_line(cli: Cli, tmp_path):
 def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
     """Ctrl-C after the first epoch, then the very command that it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "automate", *TINY.replace("--epochs 2", "--epochs 30").split()]
+    words = [sys.executable, "-m", "automate", *TINY.replace("--epochs 2", "--epochs 12").split()]
     process = subprocess.Popen(
         words,
         cwd=tmp_path,
@@ -335,7 +368,7 @@ def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if " epoch 1 of 30" in line:
+        if " epoch 1 of 12" in line:
             break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
@@ -350,7 +383,7 @@ def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "goes on from" in done.stdout
-    assert "trial 0 complete after epoch 30" in done.stdout
+    assert "trial 0 complete after epoch 12" in done.stdout
     assert "3 of 3 trials done" in done.stdout
     assert (tmp_path / "runs" / "digits-cnn4-diverse_alpha" / "report.html").exists()
 

@@ -60,9 +60,10 @@ def test_beaten_points_are_faint(view: View) -> None:
     on_front = {(p.trial, p.exit) for p in envelope(v.curves(view.outcomes))}
     for exit_index in range(4):
         (column,) = named(figure, f"exit {exit_index + 1}")
-        for text, opacity in zip(column.text, column.marker.opacity, strict=True):
+        for text, colour in zip(column.text, column.marker.color, strict=True):
             number = int(text.split("trial ")[1].split(",")[0])
-            assert (opacity == 1) == ((number, exit_index + 1) in on_front)
+            strong = colour.endswith(",1)")
+            assert strong == ((number, exit_index + 1) in on_front)
 
 
 def test_hovers_name_trial_exit_and_setting(view: View) -> None:
@@ -82,7 +83,7 @@ def test_figures_without_a_finished_trial_say_so(outcomes) -> None:
         learning_figures.learning_figure(outcomes, {}, []),
         learning_figures.exits_figure([]),
         parameter_figures.parameter_figure(outcomes, {}, "alpha"),
-        parameter_figures.importance_figure({}),
+        figures.importance_figure({}),
         mix_figures.heat_figure([], plan.base),
         mix_figures.entropy_figure([], plan.base),
     ):
@@ -265,10 +266,13 @@ def test_heat_maps_show_the_mix_and_its_optimum() -> None:
     assert titles == ["epoch 1", "epoch 5", "epoch 30", "fixed optimum"]
     assert np.array(figure.data[2].z) == pytest.approx(np.array(reports[29].mix), abs=1e-4)
     assert np.array(figure.data[3].z) == pytest.approx(mix_figures.fixed_optimum(config), abs=1e-4)
+    assert mix_figures.entropy([[1.0, 0.0], [0.5, 0.5]]) == pytest.approx([0, log(2)])
     lines = mix_figures.entropy_figure(reports, config)
     entropy = [trace for trace in lines.data if trace.name == "teacher 1"]
     assert entropy[0].y[-1] == pytest.approx(reports[-1].mix_entropy[0], abs=1e-4)
-    assert lines.layout.shapes[0].y0 == pytest.approx(log(4))
+    levels = [shape.y0 for shape in lines.layout.shapes]
+    assert levels[0] == pytest.approx(log(4))
+    assert levels[1:] == pytest.approx(mix_figures.entropy(mix_figures.fixed_optimum(config)))
 
 
 def test_a_saturated_mix_is_called_so() -> None:
@@ -276,6 +280,8 @@ def test_a_saturated_mix_is_called_so() -> None:
     (report,) = list(made_up.trained(config.with_(epochs=1), 0))
     low = report.model_copy(update={"mix_entropy": (0.02,) * 4})
     assert "saturated" in mix_figures.mix_sentence([low], config)
+    # at a large α the optimum itself is one exit a teacher: no sign of saturation
+    assert "saturated" not in mix_figures.mix_sentence([low], config.with_(alpha=1e4))
     even = report.model_copy(update={"mix_entropy": (log(4),) * 4})
     text = mix_figures.mix_sentence([even], config)
     assert "100 % of the entropy" in text
@@ -290,7 +296,7 @@ def test_one_is_told_to_tend_to_eed() -> None:
 
 
 def test_importances_are_sorted_largest_on_top() -> None:
-    figure = parameter_figures.importance_figure({"a": 0.2, "b": 0.7, "c": 0.1})
+    figure = figures.importance_figure({"a": 0.2, "b": 0.7, "c": 0.1})
     assert list(figure.data[0].y) == ["c", "a", "b"]
 
 
@@ -322,7 +328,7 @@ def test_names_are_escaped_in_every_figure() -> None:
         learning_figures.learning_figure(view.outcomes, view.reports, view.rungs),
         parameter_figures.parameter_figure(view.outcomes, view.reports, NASTY, rung=1),
         parameter_figures.parameter_figure(view.outcomes, view.reports, f"{NASTY}n", True, 1),
-        parameter_figures.importance_figure({NASTY: 0.5}),
+        figures.importance_figure({NASTY: 0.5}),
     ):
         text = figure.to_json()
         assert "<img" not in text.replace("\\u003c", "<")
