@@ -57,6 +57,8 @@ def search(
     Raises:
         InputError: No Ray cluster answers at the address, or it has no room for one trial.
     """
+    # A worker that died is replaced, and told FAIL with a reason in the end: no traceback here.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     driver = _Driver(record, on_event)
     with _ray(record, address), _scratch() as folder:
         try:
@@ -225,6 +227,9 @@ def _tuner(record: StudyRecord, driver: _Driver, folder: Path) -> tune.Tuner:
             name="trials",
             storage_path=str(folder),
             failure_config=tune.FailureConfig(max_failures=RETRIES),
+            # Ours are the only checkpoints. Left alone, Tune asks a stopped trial for one of its
+            # own, takes the refusal for a failure, and starts it anew in a new process.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
         ),
     )

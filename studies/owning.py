@@ -18,6 +18,10 @@ from studies.reading import StudyReader, one_line
 from studies.states import Claim, Ticket
 from studies.storage import Place, StorageError, make_folder
 
+# Seconds that a driver has between taking a trial and claiming it: two writes to the storage, and
+# what the clocks of two machines may differ by.
+UNCLAIMED = 60.0
+
 
 @dataclass
 class Held:
@@ -129,9 +133,9 @@ class StudyDriver(StudyReader):
     def _is_lost(self, trial: FrozenTrial, claim: Claim) -> bool:
         if self._lock is not None or claim.owner == self.driver.name:
             return True
-        if claim.owner is None:  # taken, and not claimed yet: or its driver died just then
+        if claim.owner is None:  # taken and not claimed yet, or its driver died just then
             begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
-            return self.driver.clock() > begun + self.driver.lease
+            return self.driver.clock() > begun + UNCLAIMED
         return self.driver.clock() > claim.until or is_dead(claim.owner)
 
     @one_line

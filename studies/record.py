@@ -152,9 +152,11 @@ class StudyRecord(StudyDriver):
         """As many waiting trials as the plan has; with n drivers at it at once n - 1 too many."""
         number = len(self._all())
         while number < self.plan.trials:
+            fixed = self._fixed(number)
             waiting = create_trial(
                 state=TrialState.WAITING,
-                system_attrs={"fixed_params": self._fixed(number)},
+                # As few attributes as can be: waiting trials are read again at every ask.
+                system_attrs={"fixed_params": fixed} if fixed else {},
                 user_attrs={"start": True} if number < self._starts else {},
             )
             trial_id = self._storage.create_new_trial(self._study_id, waiting)
@@ -242,10 +244,11 @@ class StudyRecord(StudyDriver):
             self._storage.set_trial_system_attr(trial_id, "fixed_params", fixed)
         if bool(trial.user_attrs.get("start")) != (trial.number < self._starts):
             self._storage.set_trial_user_attr(trial_id, "start", trial.number < self._starts)
+        alone = self._lock is not None and list(self._held) == [trial.number]
         study = optuna.load_study(
             study_name=self.name,
             storage=self._storage,
-            sampler=TrialSampler(self.plan, trial.number, len(self._points)),
+            sampler=TrialSampler(self.plan, trial.number, len(self._points), alone),
             pruner=optuna.pruners.NopPruner(),
         )
         config = checked_config(self._space.suggest(Trial(study, trial_id), self.plan.base))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from automate import flags
+from automate.config_flags import Config
 from automate.printing import command, say, say_json, say_pairs
 from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan
 from trainers.catalog import InputError
@@ -47,7 +48,7 @@ def search(
     dry_run: flags.Switch = False,
     json: flags.Json = False,
     quiet: flags.Quiet = False,
-    config: flags.Config = None,
+    config: Config = None,
 ) -> int:
     """Search a space; the same command again goes on.
 

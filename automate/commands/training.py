@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from automate import flags
 from automate.printing import say, say_error, say_table
-from trainers.reports import EpochReport
 
 if TYPE_CHECKING:
     from studies.final import FinalSummary
+    from trainers.reports import EpochReport
 
 LINE_EVERY = 10.0  # seconds between two lines of progress
 
@@ -76,7 +76,7 @@ class _Lines:
         self._stderr = stderr
         self._last = float("-inf")
 
-    def see(self, seed: int, report: EpochReport) -> None:
+    def see(self, seed: int, report: "EpochReport") -> None:
         """Takes the report of an epoch."""
         over = report.epoch == self._epochs
         if not over and time.monotonic() - self._last < LINE_EVERY:

@@ -45,7 +45,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_dry_run_tells_the_plan_and_makes_nothing(cli: Cli, tmp_path):
-    said = cli(f"search --space diverse_alpha --alpha 30 5 10 10 --dry-run {QUICK}")
+    said = cli(f"search --space diverse_alpha --trials 30 --alpha 30 5 10 10 --dry-run {QUICK}")
     assert (said.code, said.err) == (0, "")
     for part in (
         "digits-cnn4-diverse_alpha",

@@ -271,7 +271,7 @@ def test_a_driver_that_died_between_taking_and_claiming_is_found(create):
     assert trial is not None
     begun = storage.get_trial(0).datetime_start.timestamp()
     assert create(storage, clock=lambda: begun + 1).outcome(0).state == "RUNNING"
-    assert create(storage, clock=lambda: begun + 101).outcome(0).state == "WAITING"
+    assert create(storage, clock=lambda: begun + 61).outcome(0).state == "WAITING"
 
 
 @pytest.mark.parametrize("last", ["rung", "end", "diverged"])

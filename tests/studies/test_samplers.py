@@ -74,6 +74,17 @@ def test_a_search_interrupted_between_two_parameters_draws_the_same_second_one(s
     assert told(record) == told(whole)
 
 
+def test_a_database_and_the_memory_give_the_same_trials(tmp_path):
+    """In a SQLite study no other trial runs, and TPE is told so: that must change nothing."""
+    plan = make_plan(tmp_path, trials=TRIALS)
+    stored = StudyRecord.create_or_open(plan, runs=tmp_path / "runs")
+    run_all(stored)
+    kept = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
+    run_all(kept)
+    assert told(stored) == told(kept)
+    stored.close()
+
+
 @pytest.mark.slow  # two interpreters
 def test_the_order_of_python_sets_changes_nothing(tmp_path):
     """TPE in groups takes sets of names apart, in the space with the most conditions."""

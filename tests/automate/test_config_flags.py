@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from cyclopts import App, CycloptsError
 
-from automate import flags
+from automate import config_flags
 from trainers.config import TrialConfig
 
-FIELDS = [name for name in TrialConfig.model_fields if name not in flags.NO_FLAGS]
+FIELDS = [name for name in TrialConfig.model_fields if name not in config_flags.NO_FLAGS]
 
 
 def parsed(words: str) -> dict[str, Any]:
@@ -16,7 +16,7 @@ def parsed(words: str) -> dict[str, Any]:
     app = App(result_action="return_value")
 
     @app.default
-    def command(*, config: flags.Config = None) -> dict[str, Any]:
+    def command(*, config: config_flags.Config = None) -> dict[str, Any]:
         return dict(config or {})
 
     found = app(words.split(), exit_on_error=False, print_error=False)
@@ -94,12 +94,14 @@ def test_what_is_no_such_value_is_refused(words):
 
 def test_help_tells_the_default_that_holds():
     fields = TrialConfig.model_fields
-    assert flags._help("epochs", fields["epochs"]).endswith("30 for digits, 300 for cifar100]")
-    assert flags._help("augmentation", fields["augmentation"]).endswith(
+    assert config_flags._help("epochs", fields["epochs"]).endswith(
+        "30 for digits, 300 for cifar100]"
+    )
+    assert config_flags._help("augmentation", fields["augmentation"]).endswith(
         "[default: none for digits, else crop_flip]"
     )
-    assert flags._help("alpha", fields["alpha"]).endswith("[default: 3]")
-    assert "default" not in flags._help("limit_train", fields["limit_train"])
+    assert config_flags._help("alpha", fields["alpha"]).endswith("[default: 3]")
+    assert "default" not in config_flags._help("limit_train", fields["limit_train"])
 
 
 def test_every_field_is_described():
