@@ -35,6 +35,7 @@ from ray.tune.search import Searcher
 
 from studies import trial
 from studies.record import StudyRecord, Ticket
+from studies.storage import StorageError
 from studies.trial import Event, OnEvent
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -63,8 +64,17 @@ def search(
     with _ray(record, address), _scratch() as folder:
         try:
             _tuner(record, driver, folder).fit()
+        except BaseException:
+            driver.give_back()
+            # In a Ray that outlives us Tune's workers would keep their cores.
+            if driver.controller is not None:
+                driver.controller.cleanup()
+            raise
         finally:
             driver.give_back()
+            record.release()
+        if driver.failure is not None:
+            raise driver.failure
 
 
 class _Driver:
@@ -74,8 +84,12 @@ class _Driver:
         self.record = record
         self.on_event = on_event
         self.tickets: dict[str, Ticket] = {}  # by Ray's trial id
+        self.failure: StorageError | None = None  # of the storage, which ends the search
+        self.controller: Any = None  # Tune's, once it runs
 
     def ask(self, ray_id: str) -> Ticket | None:
+        if self.failure is not None:
+            return None
         ticket = self.record.ask()
         if ticket is not None:
             self.tickets[ray_id] = ticket
@@ -85,8 +99,15 @@ class _Driver:
     def take(self, ray_id: str, result: dict[str, Any]) -> bool:
         """One result of a worker. Returns whether the trial goes on."""
         ticket = self.tickets.get(ray_id)
-        if ticket is None:  # given back, or told: a late worker's
+        if ticket is None or self.failure is not None:  # given back, or told: a late worker's
             return False
+        try:
+            return self._told(ray_id, ticket, result)
+        except StorageError as error:  # Tune would take it for the trial's
+            self.failure = error
+            return False
+
+    def _told(self, ray_id: str, ticket: Ticket, result: dict[str, Any]) -> bool:
         if "error" in result:
             self.record.fail(ticket, str(result["error"]))
             self.ended(ray_id)
@@ -101,7 +122,7 @@ class _Driver:
     def lost(self, ray_id: str) -> None:
         """A worker died more often than it is replaced."""
         ticket = self.tickets.get(ray_id)
-        if ticket is not None:
+        if ticket is not None and self.failure is None:
             self.record.fail(ticket, f"its worker died {RETRIES + 1} times")
             self.ended(ray_id)
 
@@ -119,10 +140,14 @@ class _Driver:
         )
 
     def give_back(self) -> None:
-        """Every trial that is still ours becomes WAITING again, with its checkpoint."""
+        """Every trial that is still ours becomes WAITING again, with its checkpoint.
+
+        Where the storage fails it stays RUNNING, and the next driver takes it over.
+        """
         for ray_id in list(self.tickets):
             ticket = self.tickets.pop(ray_id)
-            self.record.give_back(ticket)
+            with contextlib.suppress(StorageError):
+                self.record.give_back(ticket)
             self.on_event(Event("given back", ticket.number, ticket.config))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Driver":
@@ -173,6 +198,9 @@ class _Reports(FIFOScheduler):
         super().__init__()  # type: ignore[no-untyped-call]
         self.driver = driver
 
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self.driver.controller = tune_controller
+
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         going_on = self.driver.take(trial.trial_id, result)
         return str(TrialScheduler.CONTINUE if going_on else TrialScheduler.STOP)
@@ -201,7 +229,7 @@ class _Worker(tune.Trainable):
                 )
             report = next(self._reports)
         except Exception as error:  # the trial's own failure, not the worker's
-            return {"error": trial.reason_of(error)}
+            return {"epoch": 0, "error": trial.reason_of(error)}
         return {"epoch": report.epoch, "report": report.model_dump_json()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -47,7 +47,8 @@ class FinalSummary:
     Attributes:
         folder: Holds a folder a seed, and `summary.json`.
         config: What was trained; the seeds differ in `seed` alone.
-        trained_on: "train + validation", or "train" where the hold-out is kept for thresholds.
+        trained_on: "train + validation", or "train" where the hold-out is kept for thresholds
+            (digits: always, its hold-out is fixed).
         seeds: That ran to the end.
         diverged: Seeds whose loss was not finite.
         exits: Shallow first; empty if every seed diverged.
@@ -130,10 +131,11 @@ def train_finals(
         trained.save(checkpoint, data.fit, run)
         checkpoint.unlink()
         last[seed] = report
+    fixed = config.dataset == "digits"
     summary = FinalSummary(
         folder=folder,
         config=config,
-        trained_on="train" if keep_validation else "train + validation",
+        trained_on="train" if keep_validation or fixed else "train + validation",
         seeds=tuple(last),
         diverged=tuple(diverged),
         exits=_over_seeds(list(last.values())),

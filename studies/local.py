@@ -4,6 +4,7 @@ from contextlib import closing
 
 from studies import trial
 from studies.record import StudyRecord, Ticket
+from studies.storage import StorageError
 from studies.trial import Event, OnEvent
 
 
@@ -17,26 +18,29 @@ def search(record: StudyRecord, on_event: OnEvent = trial.ignore) -> None:
         record: An open study, owned by this process.
         on_event: Called with what happens, in this thread.
     """
-    while (ticket := record.ask()) is not None:
+    try:
+        while (ticket := record.ask()) is not None:
+            _one(record, ticket, on_event)
+    finally:
+        record.release()
+
+
+def _one(record: StudyRecord, ticket: Ticket, on_event: OnEvent) -> None:
+    try:
         on_event(Event("started", ticket.number, ticket.config))
-        try:
-            _train(record, ticket, on_event)
-        except Exception as error:
-            record.fail(ticket, trial.reason_of(error))
-        except BaseException:
-            record.give_back(ticket)
-            on_event(Event("given back", ticket.number, ticket.config))
-            raise
-        outcome = record.outcome(ticket.number)
-        on_event(
-            Event(
-                "ended",
-                ticket.number,
-                ticket.config,
-                state=outcome.state,
-                reason=outcome.reason,
-            )
-        )
+        _train(record, ticket, on_event)
+    except StorageError:  # not the trial's fault: it stays ours, and goes back with the rest
+        raise
+    except Exception as error:
+        record.fail(ticket, trial.reason_of(error))
+    except BaseException:  # Ctrl-C
+        record.give_back(ticket)
+        on_event(Event("given back", ticket.number, ticket.config))
+        raise
+    outcome = record.outcome(ticket.number)
+    on_event(
+        Event("ended", ticket.number, ticket.config, state=outcome.state, reason=outcome.reason)
+    )
 
 
 def _train(record: StudyRecord, ticket: Ticket, on_event: OnEvent) -> None:

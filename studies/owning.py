@@ -212,6 +212,8 @@ class StudyDriver(StudyReader):
             return False
         finally:
             self._held.pop(held.ticket.number, None)
+        with contextlib.suppress(OSError):  # an ended trial goes on nowhere
+            self.checkpoint(held.ticket.number).unlink()
         return True
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from trainers import catalog
 from trainers.catalog import InputError
@@ -92,6 +91,9 @@ def vgg16(width: float, image_size: int, image_channels: int) -> Backbone:
 
 def resnet18(width: float, image_size: int, image_channels: int) -> Backbone:
     """torchvision's ResNet18 with the 3x3 stride-1 stem and no max-pool; taps after each layer."""
+    # Imported here: torchvision takes a second, which no other backbone needs to pay.
+    from torchvision.models.resnet import BasicBlock
+
     planes = tuple(scaled(c, width) for c in (64, 128, 256, 512))
     stages = []
     cin = planes[0]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from pathlib import Path
 
 import pytest
 
@@ -91,47 +90,40 @@ def test_a_trial_that_raises_fails_with_its_reason_and_the_search_goes_on(cluste
     assert all("no such layer" in str(outcome.reason) for outcome in record.outcomes())
 
 
+SAYS_WHO_BUILDS_IT = """
+import os, pathlib
+from torch import nn
+from trainers.backbones import Backbone
+EXITS = 2
+def build(width, image_size, image_channels):
+    (pathlib.Path(__file__).parent / f"{os.getpid()}.pid").touch()
+    stages = (nn.Conv2d(image_channels, 8, 3, padding=1), nn.Conv2d(8, 12, 3, 2, padding=1))
+    return Backbone(stages, (8, 12), nn.Linear)
+"""
+
+
 def test_a_killed_worker_is_replaced_and_its_trial_goes_on(cluster, tmp_path):
-    base = TINY.with_(epochs=12)
+    backbone = tmp_path / "tells.py"
+    backbone.write_text(SAYS_WHO_BUILDS_IT)
+    base = TINY.with_(epochs=12, backbone=str(backbone))
     record = StudyRecord.create_or_open(
         plan("killed", base=base, trials=1, grace=12), runs=tmp_path
     )
     killed: list[int] = []
 
+    def workers():
+        return {int(path.stem) for path in tmp_path.glob("*.pid")} - {os.getpid()}
+
     def kill_at_the_third_epoch(event):
         if event.kind == "epoch" and event.report.epoch == 3 and not killed:
-            killed.append(worker_pid())
+            killed.extend(workers())
             os.kill(killed[0], signal.SIGKILL)
 
     cluster.search(record, kill_at_the_third_epoch)
     outcome = record.outcomes()[0]
-    assert killed and (outcome.state, outcome.epochs) == ("COMPLETE", 12)
+    assert (outcome.state, outcome.epochs) == ("COMPLETE", 12)
+    assert len(killed) == 1 and len(workers()) == 2, "another process went on"
     assert [report.epoch for report in record.reports(0)] == list(range(1, 13))
-
-
-def worker_pid() -> int:
-    """The process that trains: Ray names it after the actor's class."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                title = (entry / "cmdline").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if title.startswith("ray::") and "Trainable" in title and _is_ours(int(entry.name)):
-                return int(entry.name)
-    raise AssertionError("no worker of ours is running")
-
-
-def _is_ours(pid: int) -> bool:
-    """Whether a process descends from this one."""
-    while pid > 1:
-        if pid == os.getpid():
-            return True
-        try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            return False
-    return False
 
 
 def test_what_is_cut_short_goes_back_to_waiting(cluster, tmp_path):
