@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -281,9 +282,11 @@ def _ray(record: StudyRecord, address: str | None) -> Iterator[None]:
             "include_dashboard": False,
         }
     try:
+        if address is not None:
+            _knock(address)
         with contextlib.redirect_stderr(io.StringIO()):
             ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
             f"no Ray cluster can be reached at {address or 'this machine'}: "
             f"{' '.join(str(error).split())[:200]}"
@@ -299,6 +302,17 @@ def _ray(record: StudyRecord, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Connects to `host:port` or `ray://host:port` for a moment: Ray itself tries for minutes.
+
+    Raises:
+        OSError: Nobody answers there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():  # "auto" and the like are Ray's to find
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextlib.contextmanager

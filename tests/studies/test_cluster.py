@@ -43,6 +43,16 @@ def cluster():
     ray.shutdown()
 
 
+def test_a_cluster_that_does_not_answer_gets_one_line(tmp_path):
+    # First in this file: a Ray that is up already is used whatever the address.
+    from studies import cluster
+
+    record = StudyRecord.create_or_open(plan("nowhere"), runs=tmp_path)
+    with pytest.raises(InputError, match="no Ray cluster can be reached") as caught:
+        cluster.search(record, address="127.0.0.1:1")
+    assert "\n" not in str(caught.value)
+
+
 def described(record: StudyRecord) -> list[tuple]:
     return [
         (o.number, o.state, o.params, o.value, o.epochs, o.report and o.report.accuracies)
@@ -140,12 +150,3 @@ def test_what_is_cut_short_goes_back_to_waiting(cluster, tmp_path):
     assert sum(state in ("COMPLETE", "PRUNED") for state in states) >= 1
     cluster.search(record)
     assert all(o.state in ("COMPLETE", "PRUNED") for o in record.outcomes())
-
-
-def test_a_cluster_that_does_not_answer_gets_one_line(tmp_path):
-    from studies import cluster
-
-    record = StudyRecord.create_or_open(plan("nowhere"), runs=tmp_path)
-    with pytest.raises(InputError, match="no Ray cluster can be reached") as caught:
-        cluster.search(record, address="127.0.0.1:1")
-    assert "\n" not in str(caught.value)
