@@ -62,13 +62,13 @@ def search(
     # A worker that died is replaced, and told FAIL with a reason in the end: no traceback here.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     driver = _Driver(record, on_event)
-    with _ray(record, address), _scratch() as folder:
+    with _ray(record, address) as outlives_us, _scratch() as folder:
         try:
             _tuner(record, driver, folder).fit()
         except BaseException:
             driver.give_back()
             # In a Ray that outlives us Tune's workers would keep their cores.
-            if driver.controller is not None:
+            if outlives_us and driver.controller is not None:
                 driver.controller.cleanup()
             raise
         finally:
@@ -265,11 +265,14 @@ def _tuner(record: StudyRecord, driver: _Driver, folder: Path) -> tune.Tuner:
 
 
 @contextlib.contextmanager
-def _ray(record: StudyRecord, address: str | None) -> Iterator[None]:
-    """A Ray to run on: one that is there already, the one at the address, or one of our own."""
+def _ray(record: StudyRecord, address: str | None) -> Iterator[bool]:
+    """A Ray to run on: one that is there already, the one at the address, or one of our own.
+
+    Yields whether it goes on after us.
+    """
     plan = record.plan
     if ray.is_initialized():
-        yield
+        yield True
         return
     own: dict[str, Any] = {"address": address}
     if address is None:
@@ -299,7 +302,7 @@ def _ray(record: StudyRecord, address: str | None) -> Iterator[None]:
                     f"a trial needs {needed:g} {kind}, the Ray cluster has "
                     f"{room.get(kind, 0.0):g}: lower --threads or --gpus-per-trial"
                 )
-        yield
+        yield address is not None
     finally:
         ray.shutdown()
 
