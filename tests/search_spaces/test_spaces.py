@@ -60,6 +60,19 @@ def test_teacher_scheme_covers_every_multi_exit_scheme():
     }
 
 
+def test_teacher_scheme_gives_each_scheme_a_strength_of_its_own():
+    space, seen = load_space("teacher_scheme"), {}
+    for point in space.starts(BASES[0]):
+        name = point["scheme"]
+        strength = [key for key in point if key.startswith("kd_weight")]
+        assert strength == ([f"kd_weight_{name}"] if SCHEMES[name].teaches else [])
+        seen[name] = strength
+        if strength:
+            _, config = ask(space, BASES[0], {**point, strength[0]: 0.25})
+            assert (config.scheme, config.kd_weight) == (name, 0.25)
+    assert len(seen) == len(SCHEMES) - 1
+
+
 def test_a_users_own_space_is_a_file_of_the_same_form(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
