@@ -15,15 +15,13 @@ A user's own space is a Python file of the same form:
 """
 
 import importlib
-import importlib.util
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from trainers.catalog import InputError, is_path, unknown
+from trainers.catalog import InputError, is_path, run_file, unknown
 from trainers.config import TrialConfig
 
 if TYPE_CHECKING:  # optuna takes a tenth of a second, and listings do not need it
@@ -66,18 +64,7 @@ def load_space(name: str) -> Space:
         if name not in names():
             raise unknown("space", name, names(), "or a path to a .py file")
         return _space(name, importlib.import_module(f"search_spaces.{name}"))
-    path = Path(name)
-    if not path.is_file():
-        raise InputError(f"space file {name!r} does not exist or is not a file")
-    spec = importlib.util.spec_from_file_location(f"space_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"space file {name!r} is no Python file: its name needs to end in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises is the user's to read
-        raise InputError(f"space file {name!r} fails: {error!r}") from error
-    return _space(name, module)
+    return _space(name, run_file("space", name))
 
 
 def _space(name: str, module: ModuleType) -> Space:

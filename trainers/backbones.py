@@ -8,10 +8,8 @@ A user's own backbone is a Python file of the same form:
         return Backbone(stages=(...), channels=(...), classifier=lambda c, k: nn.Linear(c, k))
 """
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
@@ -127,15 +125,7 @@ def backbone_named(name: str) -> Build:
     if name in BACKBONES:
         return BACKBONES[name]
     catalog.exits_of(name)  # refuses an unknown name, a missing file, a file without EXITS
-    spec = importlib.util.spec_from_file_location(f"backbone_{Path(name).stem}", name)
-    if spec is None or spec.loader is None:
-        raise InputError(f"backbone file {name!r} is no Python file: its name needs to end in .py")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises is the user's to read
-        raise InputError(f"backbone file {name!r} fails: {error!r}") from error
-    build = getattr(module, "build", None)
+    build = getattr(catalog.run_file("backbone", name), "build", None)
     if not callable(build):
         raise InputError(
             f"backbone file {name!r} needs a function build(width, image_size, image_channels)"

@@ -5,10 +5,12 @@ the names are in `trainers.data` and `trainers.backbones`; a test holds both sid
 """
 
 import ast
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 
 
 class InputError(ValueError):
@@ -116,6 +118,30 @@ BACKBONES: dict[str, BackboneEntry] = {
 def is_path(name: str) -> bool:
     """Whether a data set, space or backbone is given as a path, not by its name."""
     return "/" in name or "\\" in name or name.endswith(".py") or name.startswith(".")
+
+
+def run_file(kind: str, name: str) -> ModuleType:
+    """A user's Python file as a module: it is run, here and now.
+
+    Args:
+        kind: What the file gives, e.g. "backbone".
+        name: Its path.
+
+    Raises:
+        InputError: No such file, no Python file, or whatever it raises itself.
+    """
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"{kind} file {name!r} does not exist or is not a file")
+    spec = importlib.util.spec_from_file_location(f"{kind}_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{kind} file {name!r} is no Python file: its name needs to end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the user's file raises is the user's to read
+        raise InputError(f"{kind} file {name!r} fails: {error!r}") from error
+    return module
 
 
 def exits_of(backbone: str) -> int:
