@@ -53,12 +53,25 @@ class TrialConfig(Record):
     )
     kd_weight: float = Field(1.0, ge=0, le=1e4, description="multiplies the whole distillation")
     temperature: float = Field(3.0, gt=0, le=1e3, description="T, softens teachers and students")
+    temperatures: tuple[float, ...] | None = Field(
+        None, description="T in equal parts of the run, one after another (none: one T)"
+    )
     t_squared: bool = Field(False, description="multiply the distillation by T squared")
     kl: Literal["forward", "reverse"] = Field(
         "forward", description="forward: KL(teacher || student); reverse: KL(student || teacher)"
     )
     ramp_up: int = Field(
         0, ge=0, description="epochs over which the distillation grows, exp(-5 (1 - t/R)^2)"
+    )
+    attached: bool = Field(
+        False,
+        description="detach nothing: the exits learn through their teachers too (ONE, OKDDip)",
+    )
+    exit_weights: tuple[float, ...] | None = Field(
+        None, description="weight of each exit's cross-entropy, one value per exit (none: 1, Eq. 2)"
+    )
+    gate_input: Literal["all", "own"] = Field(
+        "all", description="what a gate sees: the features of all exits, or of its own (mate_gate)"
     )
     mix_width: float = Field(
         0.125, gt=0, le=1, description="query and key width as a share of the features (mate)"
@@ -77,8 +90,10 @@ class TrialConfig(Record):
     lr: float = Field(0.1, gt=0, description="initial learning rate of SGD")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of SGD, on all parameters")
-    augmentation: Literal["none", "crop_flip"] = Field(
-        "crop_flip", description="crop_flip: pad by an eighth, random crop, random mirror"
+    augmentation: Literal["none", "crop_flip", "autoaugment"] = Field(
+        "crop_flip",
+        description="crop_flip: pad by an eighth, random crop, random mirror; autoaugment: these, "
+        "the CIFAR-10 policy of AutoAugment, and Cutout of half the side",
     )
     precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast")
     seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
@@ -139,7 +154,7 @@ class TrialConfig(Record):
         brought = {"classes": entry.classes, "image_size": entry.image_size, **entry.defaults}
         return {**brought, **fields}
 
-    @field_validator("alpha", "alpha_teacher", mode="before")
+    @field_validator("alpha", "alpha_teacher", "temperatures", "exit_weights", mode="before")
     @classmethod
     def _one_value_is_a_tuple(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int | float) else value
@@ -162,6 +177,14 @@ class TrialConfig(Record):
                 raise InputError(f"{name} needs {counts}, got {len(values)}")
             if any(not 0 <= value <= 1e6 for value in values):
                 raise InputError(f"{name} needs values from 0 to 1e6, got {list(values)}")
+        weights = self.exit_weights
+        if weights is not None and len(weights) != exits:
+            raise InputError(f"exit_weights needs {exits} values, got {len(weights)}")
+        if weights is not None and not all(0 <= value <= 1e4 for value in weights):
+            raise InputError(f"exit_weights needs values from 0 to 1e4, got {list(weights)}")
+        phases = self.temperatures
+        if phases is not None and not (phases and all(0 < value <= 1e3 for value in phases)):
+            raise InputError(f"temperatures needs values above 0, up to 1e3, got {list(phases)}")
         return self
 
 
