@@ -14,7 +14,7 @@ from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import Data, Images, batches, load
 from trainers.exits import build_network, costs
-from trainers.losses import loss, mix_entropy, ramp_factor
+from trainers.losses import loss, mix_entropy, ramp_factor, temperature_at
 from trainers.reports import EpochReport, ExitPoint
 from trainers.teachers import Teachers
 
@@ -77,6 +77,7 @@ class Run:
         for group, factor in zip(self.optimizer.param_groups, (1.0, config.mix_lr), strict=False):
             group["lr"] = lr * factor
         ramp = ramp_factor(epoch, config.ramp_up)
+        temperature = temperature_at(config, epoch)
         # Order, augmentation and dropout of an epoch depend on (seed, epoch) alone, so that a run
         # goes on from a checkpoint bit for bit without any random state in it.
         seed = (config.seed * 1_000_003 + epoch) % 2**63
@@ -96,10 +97,13 @@ class Run:
                     continue  # a last batch of one image has no variance for batch norm
                 seen += len(labels)
                 features, logits = self.forward(pixels)
-                value = loss(features, logits, labels, self.teachers, config, ramp).total
+                value = loss(
+                    features, logits, labels, self.teachers, config, ramp, temperature
+                ).total
                 self.optimizer.zero_grad(set_to_none=True)
                 value.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
+                self.teachers.anneal(features, logits)
                 total += value.detach() * len(labels)
         return float(total) / seen
 
@@ -140,6 +144,9 @@ class Run:
         return {
             "exits": points,
             "teachers": tuple((taught / n).tolist()),
+            "temperature": (
+                None if self.teachers.temperature is None else float(self.teachers.temperature)
+            ),
             "mix": tuple(tuple(row) for row in (mix_sum / n).tolist()),
             "mix_entropy": tuple((entropy_sum / n).tolist()),
         }

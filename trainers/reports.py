@@ -30,6 +30,9 @@ class EpochReport(Record):
     split: Literal["validation", "test"] = Field(description="where the accuracies come from")
     exits: tuple[ExitPoint, ...] = Field(description="shallow first; empty if not evaluated")
     teachers: tuple[float, ...] = Field(default=(), description="accuracy of each teacher")
+    temperature: float | None = Field(
+        default=None, description="T after the epoch, of a scheme that anneals it"
+    )
     mix: tuple[tuple[float, ...], ...] = Field(
         default=(), description="(N, M), who composes each teacher, mean over images"
     )

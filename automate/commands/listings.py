@@ -112,9 +112,16 @@ def schemes(*, json: flags.Json = False) -> None:
 def _read_by(name: str) -> list[str]:
     """Settings of the distillation that change something under a scheme."""
     scheme = SCHEMES[name]
-    return (["alpha"] if scheme.alpha else []) + (
-        ["temperature", "kd_weight"] if scheme.teaches else []
-    )
+    reads = {
+        "alpha": scheme.alpha,
+        "alpha_teacher": scheme.alpha,
+        "temperature": scheme.teaches and not scheme.anneals,
+        "kd_weight": scheme.teaches,
+        "attached": scheme.teaches,
+        "mix_width": scheme.mix in ("attention", "peers"),
+        "gate_input": scheme.mix == "gates",
+    }
+    return [setting for setting, read in reads.items() if read]
 
 
 def backbones(
