@@ -55,8 +55,8 @@ def loss(
     """L = Σ_i u_i CE(z_i, y) + λ Σ_ij W_ij KL_T(ẑ_j ‖ z_i) + Σ_j c_j CE(ẑ_j, y)   (Eqs. 2 to 9).
 
     The exits enter the teachers detached, so that one un-detached KL gives Eq. 6 to the network and
-    Eq. 7 to the weight network. Where the teachers' weights V differ from W (α', Table 6) the sum is
-    taken once a side. With `attached` nothing is detached: exits learn through the teachers too.
+    Eq. 7 to the weight network. Where the teachers' weights V differ from W (α', Table 6) the sum
+    is taken once a side. With `attached` nothing is detached: exits learn through the teachers too.
 
     Args:
         features: F (M, B, C). logits: z (M, B, K). labels: (B,) class indices.
