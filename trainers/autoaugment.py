@@ -87,7 +87,8 @@ def _magnitudes(side: int) -> dict[str, tuple[Tensor, bool]]:
     from torchvision.transforms.autoaugment import AutoAugment, AutoAugmentPolicy
 
     policy = AutoAugment(AutoAugmentPolicy.CIFAR10)
-    return policy._augmentation_space(BINS, (side, side))
+    space: dict[str, tuple[Tensor, bool]] = policy._augmentation_space(BINS, (side, side))
+    return space
 
 
 def _steps(policy: int, chances: list[float], signs: list[int], side: int) -> list[Step | None]:
