@@ -27,9 +27,10 @@ COST = "mean FLOPs per image, earlier heads included"
 BUDGET, ENSEMBLE = CHOSEN, "#8a6d3b"
 
 
-def _bars(spread: Spread) -> dict[str, object]:
+def _bars(spread: Spread, colour: str, *place: int) -> dict[str, object]:
     """Error bars of one standard deviation, in %; none of a single run."""
-    return {"type": "data", "array": 100 * spread.std, "visible": spread.n > 1, "thickness": 1.2}
+    array = np.atleast_1d(100 * spread.std[place])
+    return {"array": array, "visible": spread.n > 1, "thickness": 1.2, "color": colour}
 
 
 def cost_figure(evaluation: Evaluation) -> go.Figure:
@@ -73,7 +74,7 @@ def cost_figure(evaluation: Evaluation) -> go.Figure:
     figure.add_scatter(
         x=flops,
         y=100 * joint.mean,
-        error_y=_bars(joint),
+        error_y=_bars(joint, ENSEMBLE),
         mode="markers",
         marker={"symbol": "x-thin", "size": 9, "line": {"color": ENSEMBLE, "width": 2}},
         hovertemplate="mean of exits 1 to here: %{y:.2f} %<extra></extra>",
@@ -83,7 +84,7 @@ def cost_figure(evaluation: Evaluation) -> go.Figure:
         figure.add_scatter(
             x=[flops[i]],
             y=[100 * top1.mean[i]],
-            error_y={**_bars(top1), "array": [100 * top1.std[i]]},
+            error_y=_bars(top1, colour, i),
             mode="markers",
             marker={"color": colour, "symbol": SYMBOLS[i % len(SYMBOLS)], "size": 11},
             hovertemplate=f"exit {i + 1}: %{{y:.2f}} % at {v.flops_text(flops[i])}FLOPs"
@@ -153,7 +154,7 @@ def reliability_figure(evaluation: Evaluation) -> go.Figure:
         some = count[i] > 0
         place = {"row": i // columns + 1, "col": i % columns + 1}
         figure.add_scatter(
-            x=[0, 1], y=[0, 100], mode="lines", line={"color": FAINT, "dash": "dot", "width": 1.5},
+            x=[0, 1], y=[0, 100], mode="lines", line={"color": INK, "dash": "dot", "width": 2},
             hoverinfo="skip", showlegend=False, **place,
         )  # fmt: skip
         figure.add_bar(
@@ -169,8 +170,8 @@ def reliability_figure(evaluation: Evaluation) -> go.Figure:
             showlegend=False,
             **place,
         )
-    styled(figure, 60 + 280 * rows)
-    figure.update_xaxes(range=[0, 1], tickvals=[0, 0.5, 1], ticktext=["0", "50", "100"])
+    styled(figure, 80 + 280 * rows, margin={"l": 56, "r": 16, "t": 64, "b": 48})
+    figure.update_xaxes(range=[0, 1], tickvals=[0.2, 0.5, 0.8], ticktext=["20", "50", "80"])
     figure.update_xaxes(title_text="confidence (%)", row=rows)
     figure.update_yaxes(range=[0, 100])
     figure.update_yaxes(title_text="accuracy (%)", col=1)
@@ -183,19 +184,20 @@ def overthinking_figure(evaluation: Evaluation) -> go.Figure:
     lost = evaluation.over_runs(lambda run: run.overthinking.by_exit[:-1])
     kept = evaluation.over_runs(lambda run: run.top1[:-1] - run.overthinking.by_exit[:-1])
     names = [f"exit {i + 1}" for i in range(len(lost.mean))]
-    for name, spread, colour in (
-        ("right here and at the last exit (wasteful)", kept, faded("rgb(18,144,111)", 0.7)),
-        ("right here, wrong at the last exit (destructive)", lost, BROKEN),
+    for name, spread, colour, place in (
+        ("right here and at the last exit", kept, faded("rgb(18,144,111)", 0.7), "inside"),
+        ("right here, wrong at the last exit (destructive)", lost, BROKEN, "outside"),
     ):
         figure.add_bar(
             x=names,
             y=100 * spread.mean,
             marker={"color": colour},
             text=[f"{100 * share:.1f} %" for share in spread.mean],
-            textposition="auto",
+            textposition=place,
+            insidetextfont={"color": "#ffffff"},
             hovertemplate="%{x}: %{y:.2f} % of the images<extra></extra>",
             name=name,
         )
     styled(figure, 340, barmode="stack", showlegend=True)
-    figure.update_yaxes(title_text="share of the images (%)")
+    figure.update_yaxes(title_text="share of the images (%)", range=[0, 108])
     return figure
