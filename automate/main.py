@@ -44,6 +44,7 @@ COMMANDS = {
     "dashboard": ("results:dashboard", "Open a study in optuna-dashboard."),
     "export": ("results:export", "Write the best configs as YAML, or all trials as CSV."),
     "train": ("training:train", "Train an exported config in full, with several seeds."),
+    "evaluate": ("measuring:evaluate", "Evaluate a trained run: exits, budgets, calibration."),
     "studies": ("results:studies", "List the studies."),
     "spaces": ("listings:spaces", "List the search spaces."),
     "datasets": ("listings:datasets", "List the data sets, or fetch one."),

@@ -5,18 +5,15 @@ The storage is read once (`view.look`); all that follows is a pure function of w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from studies import report_sections as sections
 from studies import teacher_sections
 from studies import verdict as v
 from studies.figures import joint_figure
-from studies.page import Html, figure, page, section, table, tag
+from studies.page import Html, figure, footer, page, section, table, tag, write
 from studies.view import View, look
 from trainers.catalog import InputError
 
@@ -51,19 +48,7 @@ def write_report(records: Sequence[StudyRecord], path: str | Path) -> Path:
     path = Path(path)
     if not records:
         raise InputError("a report needs at least one study")
-    if path.is_dir():
-        raise InputError(f"the report needs a file to be written to, {str(path)!r} is a folder")
-    text = report_page([look(record) for record in records])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=path.name, suffix=".part", delete=False
-        ) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise InputError(f"the report cannot be written to {str(path)!r}: {error}") from None
+    write(path, report_page([look(record) for record in records]))
     return path
 
 
@@ -75,7 +60,7 @@ def report_page(views: Sequence[View]) -> str:
         made = [(anchor, name, inside) for anchor, name, inside in made if inside]
         links = [(anchor, name) for anchor, name, _ in made]
         bodies = [section(anchor, name, *inside) for anchor, name, inside in made]
-        return page(f"{view.plan.study} · automate", _header(view), links, *bodies, _footer())
+        return page(f"{view.plan.study} · automate", _header(view), links, *bodies, footer())
     links = [("all", "All studies")]
     bodies = [_together(views)]
     for i, view in enumerate(views):
@@ -86,7 +71,7 @@ def report_page(views: Sequence[View]) -> str:
         bodies.append(tag("section", _header(view, "h2"), *inner, id=anchor, class_="study"))
     title = f"{len(views)} studies"
     header = tag("header", tag("p", "automate", class_="kicker"), tag("h1", title))
-    return page(f"{title} · automate", header, links, *bodies, _footer())
+    return page(f"{title} · automate", header, links, *bodies, footer())
 
 
 def _header(view: View, level: str = "h1") -> Html:
@@ -133,8 +118,3 @@ def _together(views: Sequence[View]) -> Html:
     plot = joint_figure([(view.plan, view.outcomes) for view in views])
     caption = "The network to take of each study: one run each, n = 1, unconfirmed."
     return section("all", "All studies", *parts, figure(plot, caption))
-
-
-def _footer() -> Html:
-    now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    return tag("footer", f"Written by automate, {now}. This file works offline.")

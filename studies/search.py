@@ -12,7 +12,7 @@ from typing import Any
 
 from search_spaces import load_space
 from studies import trial
-from studies.front import checked_budgets, checked_objective
+from studies.front import checked_budgets, planned_objective
 from studies.plan import SAMPLERS, StudyPlan, default_study_name
 from studies.record import StudyRecord
 from studies.trial import OnEvent
@@ -128,7 +128,7 @@ def make_plan(
     if catalog.is_path(space):
         space = str(Path(space).absolute())
     loaded = load_space(space)
-    checked_objective(objective, base.exits)
+    objective = planned_objective(objective, base)
     if budgets is not None:
         checked_budgets(budgets, base.exits)
     if sampler not in SAMPLERS:

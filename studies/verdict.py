@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from studies.front import FrontPoint, curve, deployable
+from studies.front import FrontPoint, budget_of, curve, deployable
 from studies.plan import StudyPlan
 from trainers.config import TrialConfig
 
@@ -121,6 +121,8 @@ def objective_name(objective: str) -> str:
     """What is maximised, as a noun."""
     if objective.startswith("exit:"):
         return f"accuracy of exit {objective.removeprefix('exit:')}"
+    if (flops := budget_of(objective)) is not None:
+        return f"accuracy of dynamic inference at {flops_text(flops)}FLOPs"
     return {
         "anytime": "anytime accuracy",
         "mean": "mean accuracy",

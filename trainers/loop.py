@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers import checkpoints
+from trainers import checkpoints, dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import Data, Images, batches, load
 from trainers.exits import build_network, costs
 from trainers.losses import loss, mix_entropy, ramp_factor, temperature_at
-from trainers.reports import EpochReport, ExitPoint
+from trainers.reports import BudgetPoint, EpochReport, ExitPoint
 from trainers.teachers import Teachers
 
 SCORE_BATCH = 500  # images; evaluation keeps no gradients, so larger than a training batch
@@ -35,6 +35,11 @@ def learning_rate(config: TrialConfig, epoch: int) -> float:
     milestones = (max(1, config.epochs // 2), max(1, config.epochs * 3 // 4))
     passed = sum(epoch >= milestone for milestone in milestones)
     return float(config.lr * 0.1**passed)
+
+
+def _confidence(logits: Tensor) -> Tensor:
+    """(M, B, K) logits -> (M, B): the largest value of each softmax."""
+    return logits.softmax(dim=-1).amax(dim=-1)
 
 
 class Run:
@@ -108,39 +113,64 @@ class Run:
         return float(total) / seen
 
     @torch.inference_mode()
-    def score(self, images: Images) -> dict[str, Any]:
-        """Accuracy of exits and teachers and the mean mix: the evaluated fields of a report."""
+    def confidence(self, images: Images) -> Tensor:
+        """(M, n) largest softmax value of each exit on each image."""
+        self.network.eval()
+        parts = [_confidence(self.forward(pixels)[1]) for pixels, _ in batches(images, SCORE_BATCH)]
+        return torch.cat(parts, dim=1)
+
+    @torch.inference_mode()
+    def score(
+        self, images: Images, *, calibrate: Images | None = None, cross_fit: bool = False
+    ) -> dict[str, Any]:
+        """Accuracy of exits and teachers, the mean mix, and the budget curve of a report.
+
+        Args:
+            images: To score.
+            calibrate: Held-out images to set the thresholds of dynamic inference on.
+            cross_fit: The images are held-out ones: each half gets its thresholds from the other.
+        """
         self.network.eval()
         self.teachers.eval()
         exits, number = self.config.exits, self.teachers.number
-        top1 = torch.zeros(exits, device=self.device)
-        top5 = torch.zeros(exits, device=self.device)
+        hits_1, hits_5, parts = [], [], []
         taught = torch.zeros(number, device=self.device)
         mix_sum = torch.zeros(number, exits, device=self.device)
         entropy_sum = torch.zeros(number, device=self.device)
         for pixels, labels in batches(images, SCORE_BATCH):
             features, logits = self.forward(pixels)
             hits = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
-            top1 += hits[..., 0].sum(dim=1)
-            top5 += hits.any(dim=-1).sum(dim=1)
+            hits_1.append(hits[..., 0])
+            hits_5.append(hits.any(dim=-1))
+            parts.append(_confidence(logits))
             if number:
                 teacher_logits, mix = self.teachers(features, logits)
                 taught += (teacher_logits.argmax(dim=-1) == labels).sum(dim=1)
                 mix_sum += mix.sum(dim=0)
                 entropy_sum += mix_entropy(mix) * len(labels)
         n = len(images.labels)
+        top1, top5, confidence = (torch.cat(found, dim=1) for found in (hits_1, hits_5, parts))
         points = tuple(
             ExitPoint(
                 exit=cost.exit,
                 flops=cost.flops,
                 flops_cascade=cost.flops_cascade,
-                accuracy=float(right) / n,
-                top5=float(near) / n,
+                accuracy=right / n,
+                top5=near / n,
             )
             for cost, right, near in zip(
-                costs(self.config), top1.tolist(), top5.tolist(), strict=True
+                costs(self.config), top1.sum(dim=1).tolist(), top5.sum(dim=1).tolist(), strict=True
             )
         )
+        flops = [point.flops_cascade for point in points]
+        first, five, sure = (part.cpu().numpy() for part in (top1, top5, confidence))
+        budget: tuple[BudgetPoint, ...] = ()
+        if cross_fit:
+            truth = images.labels.cpu().numpy()
+            budget = dynamic.points(dynamic.cross_fitted(sure, first, five, truth, flops))
+        elif calibrate is not None:
+            held = self.confidence(calibrate).cpu().numpy()
+            budget = dynamic.points(dynamic.calibrated(held, sure, first, five, flops))
         return {
             "exits": points,
             "teachers": tuple((taught / n).tolist()),
@@ -149,6 +179,7 @@ class Run:
             ),
             "mix": tuple(tuple(row) for row in (mix_sum / n).tolist()),
             "mix_entropy": tuple((entropy_sum / n).tolist()),
+            "budget": budget,
         }
 
     def save(self, path: Path, reports: list[EpochReport]) -> None:
@@ -229,7 +260,9 @@ def train(
         finite = math.isfinite(mean_loss)
         scored: dict[str, Any] = {"exits": ()}
         if finite and (data.split == "validation" or epoch + 1 == config.epochs):
-            scored = run.score(data.score)
+            scored = run.score(
+                data.score, calibrate=data.calibrate, cross_fit=data.split == "validation"
+            )
         report = EpochReport(
             epoch=epoch + 1,
             loss=mean_loss if finite else None,
