@@ -126,7 +126,7 @@ DATASETS: dict[str, DatasetEntry] = {
         std=CIFAR_STD,
         train=50_000,
         test=10_000,
-        get="`automate datasets fetch cifar100` downloads it (161 MB), or point --data-root at "
+        get="`automate datasets fetch cifar100` downloads it (169 MB), or point --data-root at "
         "class folders train/<class>/*.png and test/<class>/*.png",
         defaults={"backbone": "vgg16", "epochs": 300, "batch_size": 128},
         archives=(
