@@ -20,7 +20,7 @@ from trainers import catalog, sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.folders import describe_folder
-from trainers.sources import check
+from trainers.sources import check, training_images
 
 # Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
 RAY_PAYS_FROM = 120.0
@@ -183,18 +183,6 @@ def make_plan(
         gpus_per_trial=gpus_per_trial or 0.0,
         device=device,
     )
-
-
-def training_images(config: TrialConfig, data_root: str | Path | None) -> int:
-    """Images that one epoch of a search trains on."""
-    if config.limit_train is not None:
-        return config.limit_train
-    entry = catalog.DATASETS.get(config.dataset)
-    if entry is None or config.dataset != "digits":
-        from trainers.data import load
-
-        return len(load(config, "search", data_root).fit.labels)
-    return entry.train
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from trainers import splits
 from trainers.augment import augment, draw
 from trainers.catalog import DATASETS
 from trainers.config import Augmentation, TrialConfig
+from trainers.fetching import fetch
 from trainers.folders import Decoded, describe_folder
-from trainers.sources import check, data_root, decoded, fetch
+from trainers.sources import check, data_root, decoded
 
 __all__ = [
     "Data",
@@ -25,6 +26,7 @@ __all__ = [
     "describe_folder",
     "fetch",
     "load",
+    "score_batch",
 ]
 
 CHUNK = 256  # images moved to another device at a time
@@ -147,6 +149,14 @@ def load(
     if purpose == "final" and config.dataset != "digits":
         return Data(images(train, np.union1d(kept, held)), test, "test")
     return Data(images(train, kept), test, "test", calibrate=images(train, held))
+
+
+def score_batch(images: Images) -> int:
+    """Images of a batch that is only evaluated: more than in training, as no gradients are kept.
+
+    500 of 32x32 pixels, and fewer of larger ones, so that memory stays the same.
+    """
+    return min(500, max(32, 500 * 32**2 // images.side**2))
 
 
 def batches(

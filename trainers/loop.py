@@ -12,13 +12,11 @@ from torch import Tensor
 from trainers import checkpoints, dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.data import Data, Images, batches, load
+from trainers.data import Data, Images, batches, load, score_batch
 from trainers.exits import build_network, costs
 from trainers.losses import loss, mix_entropy, ramp_factor, temperature_at
 from trainers.reports import BudgetPoint, EpochReport, ExitPoint
 from trainers.teachers import Teachers
-
-SCORE_BATCH = 500  # images; evaluation keeps no gradients, so larger than a training batch
 
 
 def learning_rate(config: TrialConfig, epoch: int) -> float:
@@ -116,7 +114,8 @@ class Run:
     def confidence(self, images: Images) -> Tensor:
         """(M, n) largest softmax value of each exit on each image."""
         self.network.eval()
-        parts = [_confidence(self.forward(pixels)[1]) for pixels, _ in batches(images, SCORE_BATCH)]
+        seen = batches(images, score_batch(images))
+        parts = [_confidence(self.forward(pixels)[1]) for pixels, _ in seen]
         return torch.cat(parts, dim=1)
 
     @torch.inference_mode()
@@ -137,7 +136,7 @@ class Run:
         taught = torch.zeros(number, device=self.device)
         mix_sum = torch.zeros(number, exits, device=self.device)
         entropy_sum = torch.zeros(number, device=self.device)
-        for pixels, labels in batches(images, SCORE_BATCH):
+        for pixels, labels in batches(images, score_batch(images)):
             features, logits = self.forward(pixels)
             hits = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
             hits_1.append(hits[..., 0])

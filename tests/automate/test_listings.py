@@ -62,3 +62,34 @@ def test_digits_need_no_fetching(cli: Cli, tmp_path):
     assert (said.code, said.err) == (0, "")
     assert "nothing to fetch" in said.out
     assert not list(tmp_path.iterdir())
+
+
+def test_datasets_tell_what_they_take(cli: Cli):
+    rows = {row["name"]: row for row in json.loads(cli("datasets --json").out)}
+    assert rows["cub200"]["decoded"] == (5_994 + 5_794) * 3 * 256 * 256
+    assert rows["cub200"]["download"] == 1_150_585_339
+    assert rows["digits"]["download"] == 0
+    assert re.search(r"^ cub200 .* 2\.3 GB ", cli("datasets").out, re.MULTILINE)
+
+
+def test_fetch_tells_how_far_it_is(cli: Cli, tmp_path, monkeypatch):
+    from trainers import fetching
+
+    def download(name, root, mirror, *, on_note, on_progress):
+        assert (name, root, mirror) == ("cub200", "place", "http://host")
+        on_note("cub200: 1,151 MB to place")
+        on_progress(fetching.Progress("CUB_200_2011.tgz", 250_000_000, 1_000_000_000, 5e6))
+        return tmp_path
+
+    monkeypatch.setattr(fetching, "fetch", download)
+    monkeypatch.setattr("automate.commands.listings.TELL_EVERY", 0.0)
+    said = cli("datasets fetch cub200 --mirror http://host --data-root place")
+    assert (said.code, said.out) == (0, f"cub200 is in {tmp_path}\n")
+    assert "CUB_200_2011.tgz: 25 % of 1.0 GB, 5.0 MB/s, 2 min 30 s left" in said.err
+
+
+def test_fetch_needs_a_mirror_that_is_one(cli: Cli, tmp_path):
+    said = cli(f"datasets fetch cub200 --mirror nowhere --data-root {tmp_path}")
+    assert said.code != 0 and said.out == ""
+    assert "--mirror needs an http or https address, got 'nowhere'" in said.err
+    assert cli("datasets fetch digits").out == "digits comes with scikit-learn: nothing to fetch\n"
