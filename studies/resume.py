@@ -89,7 +89,7 @@ def box_of(space: Space, plan: StudyPlan, points: list[dict[str, Any]]) -> Box |
     """
     if plan.objective != "hypervolume":
         return None
-    from trainers.exits import costs  # torch
+    from trainers.costs import costs  # torch
 
     configs = [plan.base, *(config_at(space, plan.base, point) for point in points)]
     flops = [cost.flops for config in configs for cost in costs(config)]

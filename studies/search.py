@@ -45,12 +45,10 @@ def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
     dataset = str(Path(dataset).absolute())
     seen = describe_folder(dataset)
     takes = [
-        name
-        for name, entry in reversed(catalog.BACKBONES.items())
-        if seen["image_size"] in entry.image_sizes
+        name for name, entry in catalog.BACKBONES.items() if seen["image_size"] in entry.image_sizes
     ]
     if "backbone" not in fields and takes:
-        fields["backbone"] = "vgg16" if "vgg16" in takes else takes[0]
+        fields["backbone"] = takes[0]
     return TrialConfig(dataset=dataset, **{**seen, **fields})
 
 
@@ -216,7 +214,7 @@ class Estimate:
 
 def estimate(plan: StudyPlan) -> Estimate:
     """Epochs, time and disk of a plan, from a fraction of a second of training."""
-    from trainers.exits import costs
+    from trainers.costs import costs
 
     speed = measure(plan.base, plan.device, (plan.threads,))
     epochs = plan.trials * plan.base.epochs

@@ -12,8 +12,9 @@ from torch import Tensor
 from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.costs import costs
 from trainers.data import Data, Images, batches, load
-from trainers.exits import build_network, costs
+from trainers.exits import build_network
 from trainers.losses import loss, mix_entropy, ramp_factor
 from trainers.reports import EpochReport, ExitPoint
 from trainers.teachers import Teachers

@@ -13,8 +13,9 @@ from torch import Tensor
 from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.costs import ExitCost, costs
 from trainers.data import Images
-from trainers.exits import ExitCost, MultiExitNet, build_network, costs
+from trainers.exits import MultiExitNet, build_network
 from trainers.reports import EpochReport
 
 FILE = "weights.pt"

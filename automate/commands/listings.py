@@ -134,7 +134,7 @@ def backbones(
     FLOPs are counted per image as in Table 1 of the paper: the backbone up to the exit and its own
     head; a cascade pays the heads before it too.
     """
-    from trainers.exits import costs
+    from trainers.costs import costs
 
     listed: list[dict[str, Any]] = []
     for name in [backbone] if backbone else BACKBONES:
