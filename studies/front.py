@@ -11,7 +11,8 @@ from math import log
 
 import numpy as np
 
-from studies.plan import OBJECTIVES
+from search_spaces import Space
+from studies.plan import COST_BLIND, OBJECTIVES
 from trainers.catalog import InputError, unknown
 from trainers.reports import ExitPoint
 
@@ -145,6 +146,22 @@ def checked_objective(name: str, exits: int) -> str:
         return f"exit:{int(number)}"
     if name not in OBJECTIVES or name == "exit:K":
         raise unknown("objective", name, OBJECTIVES)
+    return name
+
+
+def objective_for(space: Space, asked: str | None, exits: int) -> str:
+    """What a search of a space maximises: what was asked for, else the space's own, else anytime.
+
+    Raises:
+        InputError: As `checked_objective`; or an objective that does not see what networks cost,
+            in a space in which they differ.
+    """
+    name = checked_objective(asked or space.objective or "anytime", exits)
+    if space.corners is not None and name.partition(":")[0] in COST_BLIND:
+        raise InputError(
+            f"space {space.name} has networks of different cost, which objective {name} does not "
+            "see: take --objective hypervolume"
+        )
     return name
 
 

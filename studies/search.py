@@ -12,9 +12,10 @@ from typing import Any
 
 from search_spaces import load_space
 from studies import trial
-from studies.front import checked_budgets, checked_objective
+from studies.front import checked_budgets, objective_for
 from studies.plan import SAMPLERS, StudyPlan, default_study_name
 from studies.record import StudyRecord
+from studies.resume import corner_configs
 from studies.trial import OnEvent
 from trainers import catalog, sources
 from trainers.catalog import InputError
@@ -88,7 +89,7 @@ def make_plan(
     data_root: str | Path | None = None,
     trials: int | None = None,
     sampler: str = "tpe",
-    objective: str = "anytime",
+    objective: str | None = None,
     budgets: tuple[float, ...] | None = None,
     search_seed: int = 0,
     early_stopping: bool = True,
@@ -108,7 +109,8 @@ def make_plan(
         study: Name; `<dataset>-<backbone>-<space>` if not given.
         data_root: Where the data set lies.
         trials: Total number; the data set's default if not given.
-        sampler, objective, budgets, early_stopping, eta: See `StudyPlan`.
+        sampler, budgets, early_stopping, eta: See `StudyPlan`.
+        objective: See `StudyPlan`; the space's own, else anytime, if not given.
         search_seed: Of the sampler.
         grace: Epochs before the first rung; a third of the epochs if not given.
         workers: Trials at a time; if not given the machine's GPUs, or its cores where the search is
@@ -126,7 +128,7 @@ def make_plan(
     if catalog.is_path(space):
         space = str(Path(space).absolute())
     loaded = load_space(space)
-    checked_objective(objective, base.exits)
+    objective = objective_for(loaded, objective, base.exits)
     if budgets is not None:
         checked_budgets(budgets, base.exits)
     if sampler not in SAMPLERS:
@@ -213,18 +215,26 @@ class Estimate:
 
 
 def estimate(plan: StudyPlan) -> Estimate:
-    """Epochs, time and disk of a plan, from a fraction of a second of training."""
+    """Epochs, time and disk of a plan, from a fraction of a second of training.
+
+    Where the space has dearer networks than the base's, as if every trial had the dearest, its time
+    by its FLOPs.
+    """
     from trainers.costs import costs
 
     speed = measure(plan.base, plan.device, (plan.threads,))
     epochs = plan.trials * plan.base.epochs
     images = training_images(plan.base, plan.data_root)
-    weights = sum(cost.parameters for cost in costs(plan.base)[-1:])
+    base = costs(plan.base)[-1]
+    last = [costs(config)[-1] for config in corner_configs(load_space(plan.space), plan.base)]
+    dearest = max((cost.flops_cascade for cost in last), default=base.flops_cascade)
+    rate = speed.images_per_second * min(1.0, base.flops_cascade / dearest)
+    weights = max(cost.parameters for cost in (base, *last))
     return Estimate(
         epochs=epochs,
-        seconds=epochs * images / speed.images_per_second / plan.workers,
+        seconds=epochs * images / rate / plan.workers,
         disk=2 * 4 * weights * plan.workers,  # weights and momentum, 4 bytes each
-        images_per_second=speed.images_per_second,
+        images_per_second=rate,
     )
 
 

@@ -104,8 +104,8 @@ class _Head(nn.Sequential):
         )
 
     def forward(self, scales: list[Tensor]) -> Tensor:
-        found: Tensor = super().forward(scales[-1])
-        return found
+        features: Tensor = super().forward(scales[-1])  # type: ignore[no-untyped-call]
+        return features
 
 
 def msdnet(width: float, image_size: int, image_channels: int) -> Backbone:

@@ -177,13 +177,13 @@ def _peak(path: _Path) -> int:
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         _run(path)
-        return torch.cuda.max_memory_allocated() - before
+        return int(torch.cuda.max_memory_allocated()) - before
     with Alive((*path.network.parameters(), *path.network.buffers(), path.images)) as alive:
         _run(path)
     return alive.peak
 
 
-class Alive(TorchDispatchMode):
+class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the memory of tensors that operations make, until the last view of it is gone.
 
     Attributes:
@@ -194,7 +194,7 @@ class Alive(TorchDispatchMode):
     """
 
     def __init__(self, before: Sequence[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
         self._now = 0
         self._views: Counter[int] = Counter()  # tensors that share a storage, by its address
