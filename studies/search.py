@@ -205,7 +205,7 @@ class Estimate:
         epochs: Of all trials, if none is stopped early.
         seconds: Of training, with the plan's workers, if none is stopped early.
         disk: Bytes of checkpoints at a time: one for each worker.
-        images_per_second: Of one worker.
+        images_per_second: Of one worker, with the base's network.
     """
 
     epochs: int
@@ -228,13 +228,13 @@ def estimate(plan: StudyPlan) -> Estimate:
     base = costs(plan.base)[-1]
     last = [costs(config)[-1] for config in corner_configs(load_space(plan.space), plan.base)]
     dearest = max((cost.flops_cascade for cost in last), default=base.flops_cascade)
-    rate = speed.images_per_second * min(1.0, base.flops_cascade / dearest)
+    dearer = max(1.0, dearest / base.flops_cascade)
     weights = max(cost.parameters for cost in (base, *last))
     return Estimate(
         epochs=epochs,
-        seconds=epochs * images / rate / plan.workers,
+        seconds=dearer * epochs * images / speed.images_per_second / plan.workers,
         disk=2 * 4 * weights * plan.workers,  # weights and momentum, 4 bytes each
-        images_per_second=rate,
+        images_per_second=speed.images_per_second,
     )
 
 

@@ -177,8 +177,9 @@ def _peak(path: _Path) -> int:
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         _run(path)
-        return int(torch.cuda.max_memory_allocated()) - before
-    with Alive((*path.network.parameters(), *path.network.buffers(), path.images)) as alive:
+        return torch.cuda.max_memory_allocated() - before
+    alive = Alive((*path.network.parameters(), *path.network.buffers(), path.images))
+    with alive:
         _run(path)
     return alive.peak
 
