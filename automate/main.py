@@ -50,6 +50,7 @@ COMMANDS = {
     "datasets": ("listings:datasets", "List the data sets, or fetch one."),
     "schemes": ("listings:schemes", "List the teacher schemes."),
     "backbones": ("listings:backbones", "List the backbones and what each exit costs."),
+    "profile": ("measuring:profile", "Measure latency and memory of each exit."),
 }
 GO_ON = ("search", "train")  # given again, they go on where they stopped
 

@@ -23,7 +23,7 @@ from trainers.config import TrialConfig
 from trainers.dynamic import Curve, Floats
 
 if TYPE_CHECKING:
-    from trainers.exits import ExitCost
+    from trainers.costs import ExitCost
     from trainers.trained import Answers, Trained
 
 GRID = 101  # costs at which the curves of several runs are averaged

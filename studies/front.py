@@ -11,7 +11,8 @@ from math import log
 
 import numpy as np
 
-from studies.plan import OBJECTIVES
+from search_spaces import Space
+from studies.plan import COST_BLIND, OBJECTIVES
 from trainers.catalog import InputError, unknown
 from trainers.config import TrialConfig
 from trainers.dynamic import at, checked_cost, read_flops
@@ -160,7 +161,7 @@ def planned_objective(name: str, base: TrialConfig) -> str:
     """
     name = checked_objective(name, base.exits)
     if (flops := budget_of(name)) is not None:
-        from trainers.exits import costs  # torch
+        from trainers.costs import costs  # torch
 
         spent = [cost.flops_cascade for cost in costs(base)]
         checked_cost(flops, spent[0], spent[-1])
@@ -177,6 +178,22 @@ def budget_of(objective: str) -> float | None:
 def _plain(flops: float) -> str:
     """One form of each number, so that 0.15G and 150M are the same objective."""
     return f"{flops / 1e6:.12g}M" if flops >= 1e6 else f"{flops:.12g}"
+
+
+def objective_for(space: Space, asked: str | None, exits: int) -> str:
+    """What a search of a space maximises: what was asked for, else the space's own, else anytime.
+
+    Raises:
+        InputError: As `checked_objective`; or an objective that does not see what networks cost,
+            in a space in which they differ.
+    """
+    name = checked_objective(asked or space.objective or "anytime", exits)
+    if space.corners is not None and name.partition(":")[0] in COST_BLIND:
+        raise InputError(
+            f"space {space.name} has networks of different cost, which objective {name} does not "
+            "see: take --objective hypervolume"
+        )
+    return name
 
 
 def checked_budgets(budgets: Sequence[float], exits: int) -> tuple[float, ...]:

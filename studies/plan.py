@@ -28,6 +28,8 @@ OBJECTIVES = {
     "budget:F": "accuracy of dynamic inference at F FLOPs, e.g. budget:150M",
     "hypervolume": "area under the front over log FLOPs (where the backbone or width varies)",
 }
+# Objectives that see no difference in cost between networks: they only ever ask for the largest.
+COST_BLIND = ("anytime", "mean", "last", "exit")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from search_spaces import load_space
 from studies import trial
-from studies.front import checked_budgets, planned_objective
+from studies.front import checked_budgets, objective_for, planned_objective
 from studies.plan import SAMPLERS, StudyPlan, default_study_name
 from studies.record import StudyRecord
+from studies.resume import corner_configs
 from studies.trial import OnEvent
 from trainers import catalog, sources
 from trainers.catalog import InputError
@@ -45,12 +46,10 @@ def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
     dataset = str(Path(dataset).absolute())
     seen = describe_folder(dataset)
     takes = [
-        name
-        for name, entry in reversed(catalog.BACKBONES.items())
-        if seen["image_size"] in entry.image_sizes
+        name for name, entry in catalog.BACKBONES.items() if seen["image_size"] in entry.image_sizes
     ]
     if "backbone" not in fields and takes:
-        fields["backbone"] = "vgg16" if "vgg16" in takes else takes[0]
+        fields["backbone"] = takes[0]
     return TrialConfig(dataset=dataset, **{**seen, **fields})
 
 
@@ -90,7 +89,7 @@ def make_plan(
     data_root: str | Path | None = None,
     trials: int | None = None,
     sampler: str = "tpe",
-    objective: str = "anytime",
+    objective: str | None = None,
     budgets: tuple[float, ...] | None = None,
     search_seed: int = 0,
     early_stopping: bool = True,
@@ -110,7 +109,8 @@ def make_plan(
         study: Name; `<dataset>-<backbone>-<space>` if not given.
         data_root: Where the data set lies.
         trials: Total number; the data set's default if not given.
-        sampler, objective, budgets, early_stopping, eta: See `StudyPlan`.
+        sampler, budgets, early_stopping, eta: See `StudyPlan`.
+        objective: See `StudyPlan`; the space's own, else anytime, if not given.
         search_seed: Of the sampler.
         grace: Epochs before the first rung; a third of the epochs if not given.
         workers: Trials at a time; if not given the machine's GPUs, or its cores where the search is
@@ -128,7 +128,7 @@ def make_plan(
     if catalog.is_path(space):
         space = str(Path(space).absolute())
     loaded = load_space(space)
-    objective = planned_objective(objective, base)
+    objective = planned_objective(objective_for(loaded, objective, base.exits), base)
     if budgets is not None:
         checked_budgets(budgets, base.exits)
     if sampler not in SAMPLERS:
@@ -193,7 +193,7 @@ class Estimate:
         epochs: Of all trials, if none is stopped early.
         seconds: Of training, with the plan's workers, if none is stopped early.
         disk: Bytes of checkpoints at a time: one for each worker.
-        images_per_second: Of one worker.
+        images_per_second: Of one worker, with the base's network.
     """
 
     epochs: int
@@ -203,16 +203,24 @@ class Estimate:
 
 
 def estimate(plan: StudyPlan) -> Estimate:
-    """Epochs, time and disk of a plan, from a fraction of a second of training."""
-    from trainers.exits import costs
+    """Epochs, time and disk of a plan, from a fraction of a second of training.
+
+    Where the space has dearer networks than the base's, as if every trial had the dearest, its time
+    by its FLOPs.
+    """
+    from trainers.costs import costs
 
     speed = measure(plan.base, plan.device, (plan.threads,))
     epochs = plan.trials * plan.base.epochs
     images = training_images(plan.base, plan.data_root)
-    weights = sum(cost.parameters for cost in costs(plan.base)[-1:])
+    base = costs(plan.base)[-1]
+    last = [costs(config)[-1] for config in corner_configs(load_space(plan.space), plan.base)]
+    dearest = max((cost.flops_cascade for cost in last), default=base.flops_cascade)
+    dearer = max(1.0, dearest / base.flops_cascade)
+    weights = max(cost.parameters for cost in (base, *last))
     return Estimate(
         epochs=epochs,
-        seconds=epochs * images / speed.images_per_second / plan.workers,
+        seconds=dearer * epochs * images / speed.images_per_second / plan.workers,
         disk=2 * 4 * weights * plan.workers,  # weights and momentum, 4 bytes each
         images_per_second=speed.images_per_second,
     )

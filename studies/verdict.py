@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studies.front import FrontPoint, budget_of, curve, deployable
@@ -89,6 +90,12 @@ def reference_name(outcome: Outcome) -> str:
     """`the paper's default`, or `the starting point` where it is not the paper's."""
     papers = outcome.config is not None and is_paper_default(outcome.config)
     return "the paper's default" if papers else "the starting point"
+
+
+def network_text(config: TrialConfig) -> str:
+    """`vgg16`, `vgg16, width 0.25`; of a user's file its name alone."""
+    name = Path(config.backbone).name
+    return name if config.width == 1 else f"{name}, width {config.width:.3g}"
 
 
 def percent(fraction: float) -> str:

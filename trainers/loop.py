@@ -12,8 +12,9 @@ from torch import Tensor
 from trainers import checkpoints, dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.costs import costs
 from trainers.data import Data, Images, batches, load, score_batch
-from trainers.exits import build_network, costs
+from trainers.exits import build_network
 from trainers.losses import loss, mix_entropy, ramp_factor, temperature_at
 from trainers.reports import BudgetPoint, EpochReport, ExitPoint
 from trainers.teachers import Teachers

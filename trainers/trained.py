@@ -16,8 +16,9 @@ from torch import Tensor
 from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.costs import ExitCost, costs
 from trainers.data import Images, batches
-from trainers.exits import ExitCost, MultiExitNet, build_network, costs
+from trainers.exits import MultiExitNet, build_network
 from trainers.reports import EpochReport
 from trainers.schemes import scheme_named
 from trainers.teachers import Teachers

@@ -34,6 +34,23 @@ def test_backbones_tell_what_exits_cost_as_table_1_does(cli: Cli):
     assert "99.186" in cli("backbones vgg16").out
 
 
+def test_backbones_are_listed_at_every_size_that_a_data_set_has(cli: Cli):
+    rows = json.loads(cli("backbones --json").out)
+    listed = {(row["backbone"], row["image_size"]) for row in rows}
+    there = {entry.image_size for entry in DATASETS.values()}
+    takes = {(name, size) for name, entry in BACKBONES.items() for size in entry.image_sizes}
+    assert listed == {(name, size) for name, size in takes if size in there}
+
+
+def test_backbones_show_all_four_costs_of_each_exit(cli: Cli):
+    said = cli("backbones msdnet").out
+    first, fifth = (line.split() for line in said.splitlines() if re.search(r" [15] +\d+\.", line))
+    assert first[-4:] == ["6.860", "6.860", "6.793", "299,704"]
+    assert fifth[-4:-2] == ["46.325", "58.481"]
+    rows = json.loads(cli("backbones msdnet --json").out)
+    assert {"flops", "flops_cascade", "macs", "parameters"} <= set(rows[0])
+
+
 def test_backbones_of_another_width_and_data_set(cli: Cli):
     rows = json.loads(cli("backbones resnet18 --width 0.25 --dataset cifar100 --json").out)
     assert len(rows) == 4

@@ -1,68 +1,56 @@
-"""`automate evaluate` over a real, tiny run."""
+"""`automate profile`."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from studies.export import write_config
-from studies.final import train_finals
 from tests.automate.conftest import Cli
-from trainers.config import TrialConfig
+from tests.trainers.test_exits import MINE
+
+QUICK = "--repeats 5 --threads 1 --width 0.125"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("best")
-    config = TrialConfig(dataset="digits", epochs=1, limit_train=60)
-    write_config(folder / "1.yaml", config, {"study": "tiny"})
-    return train_finals(folder / "1.yaml", seeds=2).folder
-
-
-def test_it_prints_what_a_reviewer_asks_and_writes_the_page(cli: Cli, run: Path):
-    said = cli("evaluate", str(run), "--budgets", "60k", "0.1M", "--out", "page.html")
+def test_profile_measures_several_networks_in_one_table(cli: Cli):
+    said = cli(f"profile vgg16 msdnet {QUICK} --batch-size 2")
     assert (said.code, said.err) == (0, "")
-    for text in (
-        "On 900 test images, mean ± std of n = 2 seeds",
-        "calibration error",
-        "717 held-out images",
-        "leave at 4",
-        "Overthinking:",
-        "Oracle:",
-        "Teachers:",
-        "The test images were read.",
-    ):
-        assert text in said.out
-    assert "0.060" in said.out and "0.100" in said.out and "0.233" in said.out
-    assert "<html" in Path("page.html").read_text(encoding="utf-8")
+    assert "batches of 2" in said.out and "median of 5 rounds" in said.out
+    rows = [
+        line.split() for line in said.out.splitlines() if line.startswith((" vgg16", " msdnet"))
+    ]
+    assert [(row[0], row[2]) for row in rows] == [
+        *(("vgg16", k) for k in "1234"),
+        *(("msdnet", k) for k in "12345"),
+    ]
+    assert "FLOPs and time rank" in said.out
 
 
-def test_json_is_alone_on_stdout_and_the_page_lies_beside_the_run(cli: Cli, run: Path):
-    said = cli("evaluate", str(run / "seed-1"), "--json")
-    found = json.loads(said.out)
-    assert (said.code, said.err, found["split"], found["seeds"]) == (0, "", "test", [1])
-    assert found["page"] == str(run / "seed-1" / "evaluation.html")
-    assert Path(found["page"]).is_file()
-    assert len(found["budget"]["flops"]) == 7
+def test_profile_as_json(cli: Cli):
+    found = json.loads(cli(f"profile resnet18 {QUICK} --dataset cifar100 --json").out)
+    assert [row["exit"] for row in found["exits"]] == [1, 2, 3, 4]
+    assert all(row["low"] <= row["seconds"] <= row["high"] for row in found["exits"])
+    assert isinstance(found["ranked_apart"], list)
+
+
+def test_profile_takes_a_users_file(cli: Cli, tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    said = cli("profile mine.py --repeats 1")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.count("mine.py") == 2
+    assert "Too few rounds to compare ranks" in said.out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "says"),
     [
-        (["--budgets", "1G"], "cannot be spent: this network's exits cost from 47.834k"),
-        (["--budgets", "60q"], "FLOPs need a number above 0"),
-        (["--device", "tpu"], "device needs to be cpu or cuda"),
-        (["--threads", "0"], "threads needs to be at least 1"),
-        (["--data-root", "x", "--out", "."], "needs a file to be written to"),
+        ("profile", "needs a backbone"),
+        ("profile vgg17", "did you mean 'vgg16'?"),
+        ("profile vgg16 --dataset digits", "takes images of 32 pixels"),
+        ("profile cnn4 --batch-size 0", "batch_size needs to be at least 1"),
+        ("profile cnn4 --repeats 1.5", "whole number"),
+        ("profile cnn4 --device tpu", "cpu or cuda"),
     ],
 )
-def test_wrong_flags_are_one_line(cli: Cli, run: Path, words: list[str], said: str):
-    found = cli("evaluate", str(run), *words)
+def test_wrong_profiles_are_one_line(cli: Cli, words, says):
+    found = cli(words)
     assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
-    assert said in found.err
-
-
-def test_a_folder_without_a_run_is_one_line(cli: Cli):
-    found = cli("evaluate", ".")
-    assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
-    assert "has no trained run" in found.err
+    assert says in found.err
