@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from studies import report_sections as sections
 from studies import teacher_sections
 from studies import verdict as v
-from studies.experiment_sections import experiment_header, experiment_sections
+from studies.experiment_report import experiment_header, experiment_sections
 from studies.figures import joint_figure
 from studies.page import Html, figure, page, section, table, tag
 from studies.view import View, look
