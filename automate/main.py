@@ -44,10 +44,7 @@ COMMANDS = {
     "dashboard": ("results:dashboard", "Open a study in optuna-dashboard."),
     "export": ("results:export", "Write the best configs as YAML, or all trials as CSV."),
     "train": ("training:train", "Train an exported config in full, with several seeds."),
-    "reproduce": (
-        "reproduction:reproduce",
-        "Run an experiment of the paper, ours beside its figures; the same command goes on.",
-    ),
+    "reproduce": ("reproduction:reproduce", "Run an experiment of the paper; ours beside it."),
     "studies": ("results:studies", "List the studies."),
     "spaces": ("listings:spaces", "List the search spaces."),
     "datasets": ("listings:datasets", "List the data sets, or fetch one."),

@@ -50,9 +50,9 @@ def reproduce(
     quiet: flags.Quiet = False,
     config: ExperimentConfig = None,
 ) -> int:
-    """Run an experiment of the paper, ours beside its figures; the same command goes on.
+    """Run an experiment of the paper; ours beside it.
 
-    Each is a study a network and data set: every arm with every seed, none stopped early, on all
+    The same command again goes on. Each is a study a network and data set: every arm with every seed, none stopped early, on all
     training images, scored on the test images. --epochs, --limit-train, --width, --seeds and
     another --dataset or --backbone shrink it, and the report says so.
 
