@@ -52,9 +52,10 @@ def reproduce(
 ) -> int:
     """Run an experiment of the paper; ours beside it.
 
-    The same command again goes on. Each is a study a network and data set: every arm with every seed, none stopped early, on all
-    training images, scored on the test images. --epochs, --limit-train, --width, --seeds and
-    another --dataset or --backbone shrink it, and the report says so.
+    The same command again goes on. Each is a study a network and data set: every arm with every
+    seed, none stopped early, on all training images, scored on the test images. --epochs,
+    --limit-train, --width, --seeds and another --dataset or --backbone shrink it, and the report
+    says so.
 
     Args:
         name: Of the experiment, e.g. table2; see --list.
