@@ -125,10 +125,11 @@ def scheme_named(name: str) -> Scheme:
 def matched_kd_weight(alpha: float, exits: int) -> float:
     """λ' = M (1 + α / (M + α)): the kd_weight at which EED pulls about as hard as MATE does.
 
-    At its fixed optimum MATE's gradient to the students is close to λ' times EED's.
+    At the mix that minimises its teachers' loss MATE's gradient to the exits is close to λ' times
+    EED's (equal where the exits agree): 4 at α = 0 with 4 exits, 5.7 at 3, toward 8.
 
     Args:
-        alpha: α >= 0, one value.
+        alpha: α, one for all exits.
         exits: M.
     """
     return exits * (1 + alpha / (exits + alpha))
