@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from studies.cost_figures import costs_figure, footprints_figure
 from studies.experiments import Arm, experiment_named
-from studies.page import Html, figure, page, paragraph, section, table, tag
+from studies.page import Html, figure, footer, page, paragraph, section, table, tag
 from studies.paper import Statement, paper
-from studies.report import footer
 from studies.statements import statements_of
 from trainers.config import TrialConfig
 

@@ -5,11 +5,8 @@ The storage is read once (`view.look`); all that follows is a pure function of w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from studies import report_sections as sections
@@ -17,7 +14,7 @@ from studies import teacher_sections
 from studies import verdict as v
 from studies.experiment_report import experiment_header, experiment_sections
 from studies.figures import joint_figure
-from studies.page import Html, figure, page, section, table, tag
+from studies.page import Html, figure, footer, page, section, table, tag, write
 from studies.view import View, look
 from trainers.catalog import InputError
 
@@ -52,23 +49,7 @@ def write_report(records: Sequence[StudyRecord], path: str | Path) -> Path:
     path = Path(path)
     if not records:
         raise InputError("a report needs at least one study")
-    if path.is_dir():
-        raise InputError(f"the report needs a file to be written to, {str(path)!r} is a folder")
-    return write_page(report_page([look(record) for record in records]), path)
-
-
-def write_page(text: str, path: Path) -> Path:
-    """Writes a document in one go and returns its path. Raises InputError if that cannot be."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=path.name, suffix=".part", delete=False
-        ) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise InputError(f"the report cannot be written to {str(path)!r}: {error}") from None
+    write(path, report_page([look(record) for record in records]))
     return path
 
 
@@ -159,9 +140,3 @@ def _together(views: Sequence[View]) -> Html:
     plot = joint_figure([(view.plan, view.outcomes) for view in views])
     caption = "The network to take of each study: one run each, n = 1, unconfirmed."
     return section("all", "All studies", *parts, figure(plot, caption))
-
-
-def footer() -> Html:
-    """Who wrote the page, and when."""
-    now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    return tag("footer", f"Written by automate, {now}. This file works offline.")

@@ -82,6 +82,52 @@ def measure(config: TrialConfig, device: str, threads: tuple[int, ...]) -> Speed
     return max(speeds, key=lambda speed: speed.images_per_second)
 
 
+def settled_machine(
+    base: TrialConfig,
+    trials: int,
+    data_root: str | Path | None,
+    workers: int | None,
+    threads: int | None,
+    gpus_per_trial: float | None,
+    device: str | None,
+) -> dict[str, Any]:
+    """workers, threads, gpus_per_trial and device of a plan: what is None is chosen for this
+    machine.
+
+    Raises:
+        InputError: No such device, or one that is not there.
+    """
+    if device not in (None, "cpu", "cuda"):
+        raise catalog.unknown("device", device, ("cpu", "cuda"))
+    if threads is not None and threads < 1:
+        raise InputError(f"threads needs to be at least 1, got {threads}")
+    if device is None or workers is None or threads is None:
+        import torch
+
+        gpus = torch.cuda.device_count()
+        device = device or ("cuda" if gpus else "cpu")
+        if device == "cuda" and not gpus:
+            raise InputError("device cuda: no CUDA device is visible; take --device cpu")
+        if device == "cuda":
+            gpus_per_trial = 1.0 if gpus_per_trial is None else gpus_per_trial
+            workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
+            threads = threads or max(1, cores() // (workers or 1))
+        elif workers is None:
+            speed = measure(base, device, (1,) if threads is None else (threads,))
+            images = training_images(base, data_root)
+            serial = trials * base.epochs * images / speed.images_per_second
+            workers = cores() if serial > RAY_PAYS_FROM else 1
+        if threads is None:
+            alone = workers == 1 and cores() > 1
+            threads = measure(base, device, (1, cores())).threads if alone else 1
+    return {
+        "workers": workers,
+        "threads": threads,
+        "gpus_per_trial": gpus_per_trial or 0.0,
+        "device": device,
+    }
+
+
 def make_plan(
     space: str,
     *,
@@ -142,9 +188,7 @@ def make_plan(
     grace = grace if grace is not None else max(1, base.epochs // 3)
     if grace > base.epochs:
         raise InputError(f"grace needs to be at most the {base.epochs} epochs, got {grace}")
-    machine = settled_machine(
-        base, trials, data_root, workers, threads, gpus_per_trial, device, "search"
-    )
+    machine = settled_machine(base, trials, data_root, workers, threads, gpus_per_trial, device)
     return StudyPlan(
         study=study or default_study_name(base, space),
         space=space,
@@ -162,66 +206,16 @@ def make_plan(
     )
 
 
-def settled_machine(
-    base: TrialConfig,
-    trials: int,
-    data_root: str | Path | None,
-    workers: int | None,
-    threads: int | None,
-    gpus_per_trial: float | None,
-    device: str | None,
-    purpose: str,
-) -> dict[str, Any]:
-    """workers, threads, gpus_per_trial and device of a plan: what is None is chosen for this
-    machine.
-
-    Raises:
-        InputError: No such device, or one that is not there.
-    """
-    if device not in (None, "cpu", "cuda"):
-        raise catalog.unknown("device", device, ("cpu", "cuda"))
-    if threads is not None and threads < 1:
-        raise InputError(f"threads needs to be at least 1, got {threads}")
-    if device is None or workers is None or threads is None:
-        import torch
-
-        gpus = torch.cuda.device_count()
-        device = device or ("cuda" if gpus else "cpu")
-        if device == "cuda" and not gpus:
-            raise InputError("device cuda: no CUDA device is visible; take --device cpu")
-        if device == "cuda":
-            gpus_per_trial = 1.0 if gpus_per_trial is None else gpus_per_trial
-            workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
-            threads = threads or max(1, cores() // (workers or 1))
-        elif workers is None:
-            speed = measure(base, device, (1,) if threads is None else (threads,))
-            images = training_images(base, data_root, purpose)
-            serial = trials * base.epochs * images / speed.images_per_second
-            workers = cores() if serial > RAY_PAYS_FROM else 1
-        if threads is None:
-            alone = workers == 1 and cores() > 1
-            threads = measure(base, device, (1, cores())).threads if alone else 1
-    return {
-        "workers": workers,
-        "threads": threads,
-        "gpus_per_trial": gpus_per_trial or 0.0,
-        "device": device,
-    }
-
-
-def training_images(
-    config: TrialConfig, data_root: str | Path | None, purpose: str = "search"
-) -> int:
-    """Images that one epoch of a study trains on; an experiment of the paper holds none out."""
+def training_images(config: TrialConfig, data_root: str | Path | None) -> int:
+    """Images that one epoch of a search trains on."""
     if config.limit_train is not None:
         return config.limit_train
     entry = catalog.DATASETS.get(config.dataset)
-    if entry is not None and (config.dataset == "digits" or purpose == "reproduce"):
-        return entry.train
-    from trainers.data import load
+    if entry is None or config.dataset != "digits":
+        from trainers.data import load
 
-    data = load(config, "search", data_root)
-    return len(data.fit) + (len(data.score) if purpose == "reproduce" else 0)
+        return len(load(config, "search", data_root).fit.labels)
+    return entry.train
 
 
 @dataclass(frozen=True)
@@ -247,7 +241,7 @@ def estimate(plan: StudyPlan) -> Estimate:
 
     speed = measure(plan.base, plan.device, (plan.threads,))
     epochs = plan.trials * plan.base.epochs
-    images = training_images(plan.base, plan.data_root, plan.purpose)
+    images = training_images(plan.base, plan.data_root)
     weights = sum(cost.parameters for cost in costs(plan.base)[-1:])
     return Estimate(
         epochs=epochs,

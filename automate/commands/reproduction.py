@@ -241,11 +241,12 @@ def _table1(
     json: bool,
 ) -> int:
     from studies.cost_sections import agreement, table1_page, table1_rows
-    from studies.report import write_page
+    from studies.page import write
     from studies.reproduce import counted, table1_bases
 
     found = counted(table1_bases(dataset, backbone, **settings))
-    path = write_page(table1_page(found), runs / "table1.html")
+    path = runs / "table1.html"
+    write(path, table1_page(found))
     rows = table1_rows(found)
     if json:
         made = [{"network": name, "flops": ours, "paper": paper} for name, ours, paper in rows]
@@ -278,8 +279,8 @@ def _cost(
 
     from studies.cost_sections import cost_page, ratio_text, ratios
     from studies.experiments import arms_of
+    from studies.page import write
     from studies.plan import default_study_name
-    from studies.report import write_page
     from studies.reproduce import bases, footprints_of
 
     every = bases("cost", dataset, backbone, **settings)
@@ -293,10 +294,8 @@ def _cost(
         device, found = footprints_of(base, only=only or None, **machine)
         arms = [arm for arm in arms_of("cost", base) if arm.key in found]
         threads = machine["threads"] or torch.get_num_threads()
-        path = write_page(
-            cost_page(base, arms, device, threads, found),
-            runs / f"{default_study_name(base, 'cost')}.html",
-        )
+        path = runs / f"{default_study_name(base, 'cost')}.html"
+        write(path, cost_page(base, arms, device, threads, found))
         made.append({"report": path, "device": device, "footprints": {
             key: [asdict(one) for one in rounds] for key, rounds in found.items()
         }})  # fmt: skip

@@ -86,6 +86,7 @@ def test_it_runs_goes_on_and_is_reported_again(cli: Cli, tmp_path) -> None:
 def test_table_1_is_counted(cli: Cli, tmp_path) -> None:
     said = cli("reproduce table1 --backbone vgg16 resnet18")
     assert "8 of 8 cells of Table 1 come out to the printed digit" in said.out
+    assert "Report: runs/table1.html" in said.out
     assert drawn(tmp_path / "runs" / "table1.html")
 
 
