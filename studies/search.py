@@ -82,52 +82,6 @@ def measure(config: TrialConfig, device: str, threads: tuple[int, ...]) -> Speed
     return max(speeds, key=lambda speed: speed.images_per_second)
 
 
-def settled_machine(
-    base: TrialConfig,
-    trials: int,
-    data_root: str | Path | None,
-    workers: int | None,
-    threads: int | None,
-    gpus_per_trial: float | None,
-    device: str | None,
-) -> dict[str, Any]:
-    """workers, threads, gpus_per_trial and device of a plan: what is None is chosen for this
-    machine.
-
-    Raises:
-        InputError: No such device, or one that is not there.
-    """
-    if device not in (None, "cpu", "cuda"):
-        raise catalog.unknown("device", device, ("cpu", "cuda"))
-    if threads is not None and threads < 1:
-        raise InputError(f"threads needs to be at least 1, got {threads}")
-    if device is None or workers is None or threads is None:
-        import torch
-
-        gpus = torch.cuda.device_count()
-        device = device or ("cuda" if gpus else "cpu")
-        if device == "cuda" and not gpus:
-            raise InputError("device cuda: no CUDA device is visible; take --device cpu")
-        if device == "cuda":
-            gpus_per_trial = 1.0 if gpus_per_trial is None else gpus_per_trial
-            workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
-            threads = threads or max(1, cores() // (workers or 1))
-        elif workers is None:
-            speed = measure(base, device, (1,) if threads is None else (threads,))
-            images = training_images(base, data_root)
-            serial = trials * base.epochs * images / speed.images_per_second
-            workers = cores() if serial > RAY_PAYS_FROM else 1
-        if threads is None:
-            alone = workers == 1 and cores() > 1
-            threads = measure(base, device, (1, cores())).threads if alone else 1
-    return {
-        "workers": workers,
-        "threads": threads,
-        "gpus_per_trial": gpus_per_trial or 0.0,
-        "device": device,
-    }
-
-
 def make_plan(
     space: str,
     *,
@@ -300,3 +254,49 @@ def drive(
         from studies import local
 
         local.search(record, on_event)
+
+
+def settled_machine(
+    base: TrialConfig,
+    trials: int,
+    data_root: str | Path | None,
+    workers: int | None,
+    threads: int | None,
+    gpus_per_trial: float | None,
+    device: str | None,
+) -> dict[str, Any]:
+    """workers, threads, gpus_per_trial and device of a plan: what is None is chosen for this
+    machine.
+
+    Raises:
+        InputError: No such device, or one that is not there.
+    """
+    if device not in (None, "cpu", "cuda"):
+        raise catalog.unknown("device", device, ("cpu", "cuda"))
+    if threads is not None and threads < 1:
+        raise InputError(f"threads needs to be at least 1, got {threads}")
+    if device is None or workers is None or threads is None:
+        import torch
+
+        gpus = torch.cuda.device_count()
+        device = device or ("cuda" if gpus else "cpu")
+        if device == "cuda" and not gpus:
+            raise InputError("device cuda: no CUDA device is visible; take --device cpu")
+        if device == "cuda":
+            gpus_per_trial = 1.0 if gpus_per_trial is None else gpus_per_trial
+            workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
+            threads = threads or max(1, cores() // (workers or 1))
+        elif workers is None:
+            speed = measure(base, device, (1,) if threads is None else (threads,))
+            images = training_images(base, data_root)
+            serial = trials * base.epochs * images / speed.images_per_second
+            workers = cores() if serial > RAY_PAYS_FROM else 1
+        if threads is None:
+            alone = workers == 1 and cores() > 1
+            threads = measure(base, device, (1, cores())).threads if alone else 1
+    return {
+        "workers": workers,
+        "threads": threads,
+        "gpus_per_trial": gpus_per_trial or 0.0,
+        "device": device,
+    }
