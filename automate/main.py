@@ -45,6 +45,7 @@ COMMANDS = {
     "export": ("results:export", "Write the best configs as YAML, or all trials as CSV."),
     "train": ("training:train", "Train an exported config in full, with several seeds."),
     "evaluate": ("measuring:evaluate", "Evaluate a trained run: exits, budgets, calibration."),
+    "reproduce": ("reproduction:reproduce", "Run an experiment of the paper; ours beside it."),
     "studies": ("results:studies", "List the studies."),
     "spaces": ("listings:spaces", "List the search spaces."),
     "datasets": ("listings:datasets", "List the data sets, or fetch one."),
@@ -52,7 +53,7 @@ COMMANDS = {
     "backbones": ("listings:backbones", "List the backbones and what each exit costs."),
     "profile": ("measuring:profile", "Measure latency and memory of each exit."),
 }
-GO_ON = ("search", "train")  # given again, they go on where they stopped
+GO_ON = ("search", "train", "reproduce")  # given again, they go on where they stopped
 
 
 def version() -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from studies import report_sections as sections
 from studies import teacher_sections
 from studies import verdict as v
+from studies.experiment_report import experiment_header, experiment_sections
 from studies.joint_figures import joint_deployable, joint_envelope, joint_figure
 from studies.page import Html, figure, footer, page, section, table, tag, write
 from studies.view import View, look
@@ -52,8 +53,29 @@ def write_report(records: Sequence[StudyRecord], path: str | Path) -> Path:
     return path
 
 
+def experiment_page(views: Sequence[View]) -> str:
+    """The document about an experiment of the paper, over one study or several."""
+    made = experiment_sections(views)
+    links = [(anchor, name) for anchor, name, _ in made]
+    bodies = [body for *_, body in made]
+    title = f"{views[0].plan.experiment} · automate"
+    return page(title, experiment_header(views), links, *bodies, footer())
+
+
 def report_page(views: Sequence[View]) -> str:
-    """The document, from what was read."""
+    """The document, from what was read.
+
+    Raises:
+        InputError: An experiment of the paper together with something else.
+    """
+    names = {view.plan.experiment for view in views}
+    if len(names) > 1:
+        raise InputError(
+            "an experiment of the paper is scored on the test split and shares no report with "
+            "other studies: give the studies of one experiment"
+        )
+    if names != {None}:
+        return experiment_page(views)
     if len(views) == 1:
         view = views[0]
         made = [(anchor, name, part(view)) for anchor, name, part in PARTS]

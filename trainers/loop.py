@@ -135,6 +135,7 @@ class Run:
         exits, number = self.config.exits, self.teachers.number
         hits_1, hits_5, parts = [], [], []
         taught = torch.zeros(number, device=self.device)
+        learned_from = torch.zeros(exits, device=self.device)
         mix_sum = torch.zeros(number, exits, device=self.device)
         entropy_sum = torch.zeros(number, device=self.device)
         for pixels, labels in batches(images, score_batch(images)):
@@ -146,6 +147,9 @@ class Run:
             if number:
                 teacher_logits, mix = self.teachers(features, logits)
                 taught += (teacher_logits.argmax(dim=-1) == labels).sum(dim=1)
+                softened = (teacher_logits / self.config.temperature).softmax(dim=-1)
+                pull = torch.einsum("mn,nbk->mbk", self.teachers.w, softened)
+                learned_from += (pull.argmax(dim=-1) == labels).sum(dim=1)
                 mix_sum += mix.sum(dim=0)
                 entropy_sum += mix_entropy(mix) * len(labels)
         n = len(images.labels)
@@ -177,6 +181,7 @@ class Run:
             "temperature": (
                 None if self.teachers.temperature is None else float(self.teachers.temperature)
             ),
+            "lessons": tuple((learned_from / n).tolist()) if number else (),
             "mix": tuple(tuple(row) for row in (mix_sum / n).tolist()),
             "mix_entropy": tuple((entropy_sum / n).tolist()),
             "budget": budget,
@@ -229,6 +234,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     device: str = "cpu",
+    each_epoch: bool = False,
 ) -> Iterator[EpochReport]:
     """One run, an epoch at a time.
 
@@ -239,6 +245,7 @@ def train(
         checkpoint: Written after each epoch, before its report is given. If the file is there, the
             run goes on from it (on CPU bit for bit) and its reports so far come first.
         device: "cpu" or "cuda".
+        each_epoch: Score a test split after every epoch: for the paper's curves, never to select.
 
     Yields:
         A report per completed epoch. A loss that is not finite ends the run with a report whose
@@ -259,7 +266,8 @@ def train(
         mean_loss = run.train_epoch(data.fit, epoch)
         finite = math.isfinite(mean_loss)
         scored: dict[str, Any] = {"exits": ()}
-        if finite and (data.split == "validation" or epoch + 1 == config.epochs):
+        last = epoch + 1 == config.epochs
+        if finite and (last or each_epoch or data.split == "validation"):
             scored = run.score(
                 data.score, calibrate=data.calibrate, cross_fit=data.split == "validation"
             )

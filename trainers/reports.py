@@ -46,6 +46,11 @@ class EpochReport(Record):
     temperature: float | None = Field(
         default=None, description="T after the epoch, of a scheme that anneals it"
     )
+    lessons: tuple[float, ...] = Field(
+        default=(),
+        description="(M,), accuracy of what each exit learns from: the softmaxes of its teachers "
+        "at T, weighted by W; empty without teachers, meaningless of an exit that has none",
+    )
     mix: tuple[tuple[float, ...], ...] = Field(
         default=(), description="(N, M), who composes each teacher, mean over images"
     )

@@ -169,6 +169,15 @@ def test_what_each_purpose_sees(class_folders):
             assert (images.mean, images.std) == (search.fit.mean, search.fit.std)
 
 
+def test_an_experiment_trains_on_all_images_and_is_scored_on_test(class_folders):
+    tree = class_folders(classes=3, train=5, test=2)
+    config = TrialConfig(dataset=str(tree), classes=3, image_size=8, backbone="cnn4")
+    seen = load(config, "reproduce")
+    assert seen.split == "test" and len(seen.fit) == 15 and len(seen.score) == 6
+    few = load(config.with_(limit_train=6), "reproduce")
+    assert few.fit.labels.bincount().tolist() == [2, 2, 2]
+
+
 def test_the_normalisation_is_of_the_training_images(class_folders):
     root = class_folders(train=10)
     config = TrialConfig(dataset=str(root), classes=3, image_size=8)

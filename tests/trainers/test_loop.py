@@ -9,7 +9,7 @@ import torch
 from trainers import dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.data import load
+from trainers.data import batches, load
 from trainers.loop import Run, learning_rate, throughput, train
 from trainers.reports import EpochReport
 from trainers.schemes import SCHEMES
@@ -107,6 +107,47 @@ def test_a_test_split_is_scored_once_at_the_end():
     *early, last = train(DIGITS, data)
     assert all(report.exits == () for report in early)
     assert last.split == "test" and len(last.exits) == 4
+
+
+def test_a_test_split_is_scored_after_each_epoch_where_it_is_asked():
+    data = load(DIGITS, "final")
+    each, once = (list(train(DIGITS, data, each_epoch=asked)) for asked in (True, False))
+    assert all(report.split == "test" and len(report.exits) == 4 for report in each)
+    assert same(each[-1], once[-1]), "looking changes nothing"
+
+
+@pytest.mark.parametrize("scheme", ["byot", "dks", "eed", "mate"])
+def test_lessons_are_the_weighted_mean_of_the_teachers_softmaxes(scheme):
+    config = DIGITS.with_(scheme=scheme, temperature=2.0)
+    run, data = Run(config), load(config)
+    n, right = 60, [0] * 4
+    pixels, labels = next(batches(data.score, n))
+    run.network.eval()
+    run.teachers.eval()
+    features, logits = run.forward(pixels)
+    teachers, _ = run.teachers(features, logits)
+    w = SCHEMES[scheme].weights(config.alpha_per_exit())
+    for k in range(n):
+        for i in range(4):
+            pull = sum(
+                w[i][j] * torch.softmax(teachers[j, k] / 2.0, dim=-1) for j in range(len(teachers))
+            )
+            right[i] += int(pull.argmax()) == int(labels[k])
+    few = type(data.score)(
+        data.score.pixels[:n], labels, data.score.classes, data.score.mean, data.score.std
+    )
+    got = run.score(few)["lessons"]
+    taught = [i for i in range(4) if sum(w[i])]
+    assert [round(got[i] * n) for i in taught] == [right[i] for i in taught]
+    if scheme == "dks":  # the others' ensemble, not one of them
+        mean = (logits / 2.0).softmax(dim=-1)
+        others = (mean.sum(dim=0) - mean[0]).argmax(dim=-1)
+        assert round(got[0] * n) == int((others == labels).sum())
+
+
+def test_no_lessons_without_teachers():
+    *_, last = train(DIGITS.with_(scheme="branchynet", epochs=1))
+    assert last.lessons == ()
 
 
 def test_scores_equal_a_loop_over_images():
