@@ -133,6 +133,8 @@ class Run:
         self.network.eval()
         self.teachers.eval()
         exits, number = self.config.exits, self.teachers.number
+        own = self.teachers.temperature
+        temperature = self.config.temperature if own is None else own
         hits_1, hits_5, parts = [], [], []
         taught = torch.zeros(number, device=self.device)
         learned_from = torch.zeros(exits, device=self.device)
@@ -147,7 +149,7 @@ class Run:
             if number:
                 teacher_logits, mix = self.teachers(features, logits)
                 taught += (teacher_logits.argmax(dim=-1) == labels).sum(dim=1)
-                softened = (teacher_logits / self.config.temperature).softmax(dim=-1)
+                softened = (teacher_logits / temperature).softmax(dim=-1)
                 pull = torch.einsum("mn,nbk->mbk", self.teachers.w, softened)
                 learned_from += (pull.argmax(dim=-1) == labels).sum(dim=1)
                 mix_sum += mix.sum(dim=0)
