@@ -14,7 +14,7 @@ from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import Data, Images, batches, load
 from trainers.exits import build_network, costs
-from trainers.losses import loss, mix_entropy, ramp_factor
+from trainers.losses import loss, mix_entropy
 from trainers.reports import EpochReport, ExitPoint
 from trainers.teachers import Teachers
 
@@ -76,7 +76,6 @@ class Run:
         lr = learning_rate(config, epoch)
         for group, factor in zip(self.optimizer.param_groups, (1.0, config.mix_lr), strict=False):
             group["lr"] = lr * factor
-        ramp = ramp_factor(epoch, config.ramp_up)
         # Order, augmentation and dropout of an epoch depend on (seed, epoch) alone, so that a run
         # goes on from a checkpoint bit for bit without any random state in it.
         seed = (config.seed * 1_000_003 + epoch) % 2**63
@@ -96,12 +95,17 @@ class Run:
                     continue  # a last batch of one image has no variance for batch norm
                 seen += len(labels)
                 features, logits = self.forward(pixels)
-                value = loss(features, logits, labels, self.teachers, config, ramp).total
+                value = loss(features, logits, labels, self.teachers, config, epoch).total
                 self.optimizer.zero_grad(set_to_none=True)
                 value.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
+                self.teachers.anneal(logits)
                 total += value.detach() * len(labels)
         return float(total) / seen
+
+    def temperature(self, epoch: int) -> float | None:
+        """T as the epoch left it, or None where nothing teaches."""
+        return float(self.teachers.temperature(epoch)) if self.teachers.number else None
 
     @torch.inference_mode()
     def score(self, images: Images) -> dict[str, Any]:
@@ -228,6 +232,7 @@ def train(
             loss=mean_loss if finite else None,
             seconds=time.perf_counter() - begin,
             split=data.split,
+            temperature=run.temperature(epoch) if finite else None,
             **scored,
         )
         reports.append(report)

@@ -12,14 +12,14 @@ from trainers.teachers import Teachers
 
 
 def pairwise_kl(
-    students: Tensor, teachers: Tensor, temperature: float, reverse: bool = False
+    students: Tensor, teachers: Tensor, temperature: float | Tensor, reverse: bool = False
 ) -> Tensor:
     """KL(teacher j ‖ student i) of every pair, averaged over the batch.
 
     Args:
         students: (M, B, K) logits of M exits, B images, K classes.
         teachers: (N, B, K) logits.
-        temperature: T > 0, softens both sides.
+        temperature: T > 0, softens both sides; a number or a scalar tensor.
         reverse: KL(student i ‖ teacher j) instead.
 
     Returns:
@@ -49,29 +49,36 @@ def loss(
     labels: Tensor,
     teachers: Teachers,
     config: TrialConfig,
-    ramp: float = 1.0,
+    epoch: int = 0,
 ) -> Losses:
-    """L = Σ_i CE(z_i, y) + λ Σ_ij W_ij KL_T(ẑ_j ‖ z_i) + Σ_j c_j CE(ẑ_j, y)   (Eqs. 2 to 9).
+    """L = Σ_i e_i CE(z_i, y) + λ Σ_ij W_ij KL_T(ẑ_j ‖ z_i) + Σ_j c_j CE(ẑ_j, y)   (Eqs. 2 to 9).
 
     The exits enter the teachers detached, so that one un-detached KL gives Eq. 6 to the network and
-    Eq. 7 to the weight network. Where α' differs from α the sum is taken once a side.
+    Eq. 7 to the weight network. Where the teachers' weights V differ from W the sum is taken once
+    a side. Where nothing is detached (`attached`) the same sums reach the exits through their
+    teachers as well, as in ONE's and OKDDip's own code.
 
     Args:
         features: F (M, B, C). logits: z (M, B, K). labels: (B,) class indices.
         teachers: The scheme's teachers.
-        config: kd_weight λ, temperature T, t_squared and kl are read.
-        ramp: Factor on λ, from `ramp_up`.
+        config: exit_weights e, kd_weight λ, t_squared, kl and ramp_up are read.
+        epoch: Counted from 0; decides T and the ramp.
     """
     exits, images, classes = logits.shape
-    cross_entropy = exits * functional.cross_entropy(
-        logits.reshape(exits * images, classes), labels.repeat(exits)
-    )
+    if config.exit_weights is None:
+        cross_entropy = exits * functional.cross_entropy(
+            logits.reshape(exits * images, classes), labels.repeat(exits)
+        )
+    else:
+        each = torch.stack([functional.cross_entropy(z, labels) for z in logits])
+        cross_entropy = (each * each.new_tensor(config.exit_weights)).sum()
     if not teachers.number:
         return Losses(cross_entropy, cross_entropy, cross_entropy.new_zeros(()))
-    temperature, reverse = config.temperature, config.kl == "reverse"
+    temperature, reverse = teachers.temperature(epoch), config.kl == "reverse"
+    ramp = ramp_factor(epoch, config.ramp_up)
     strength = config.kd_weight * ramp * (temperature**2 if config.t_squared else 1.0)
     teacher_logits, _ = teachers(features, logits)
-    if teachers.one_expression or teachers.mixer is None:
+    if teachers.one_expression:
         divergences = pairwise_kl(logits, teacher_logits, temperature, reverse)
         distillation = strength * (teachers.w * divergences).sum()
     else:

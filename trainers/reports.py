@@ -37,6 +37,10 @@ class EpochReport(Record):
         default=(), description="(N,), nats, of each image's mix, mean over images; ln M at most"
     )
 
+    temperature: float | None = Field(
+        default=None, description="T as the epoch left it; None where nothing teaches"
+    )
+
     @property
     def diverged(self) -> bool:
         """Whether the loss was not finite: the run has ended here."""

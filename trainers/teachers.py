@@ -4,9 +4,12 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainers.config import TrialConfig
 from trainers.schemes import scheme_named
+
+SURE, WARMER = 0.5, 1.05  # DBT's own code: T grows by 1.05 while the mean max-probability is above
 
 
 class Attention(nn.Module):
@@ -32,13 +35,42 @@ class Attention(nn.Module):
         return mix
 
 
-class Gates(nn.Module):
-    """N gates (Section 4.7.5; Lan et al. 2018): softmax(ReLU(BN(FC))) of all exits' F."""
+class Peers(Attention):
+    """OKDDip's teachers (Chen et al. 2020): attention among the peers, which are all exits but the
+    last; teacher M, the last exit's, is the peers' mean.
 
-    def __init__(self, exits: int, features: int, teachers: int, config: TrialConfig) -> None:
+    Its own code has `mix_scale` 1, `attached`, `t_squared` and a ramp_up of 80 of 300 epochs.
+    Detached, the one force on the attention is toward each peer for itself, where its distillation
+    vanishes (`Scheme.best`).
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(M, B, C) features -> mix (B, M, M); the last exit's column is 0."""
+        among = super().forward(features[:-1])
+        mean = torch.full_like(among[:, :1], 1 / among.shape[-1])
+        return functional.pad(torch.cat((among, mean), dim=1), (0, 1))
+
+
+class Gates(nn.Module):
+    """N gates (Section 4.7.5; Lan et al. 2018): softmax(ReLU(BN(FC))) of exits' features.
+
+    Args:
+        exits: M. features: C. teachers: N.
+        config: mix_init is read.
+        own: Gate j sees F^j alone (then N = M), not the features of all exits.
+    """
+
+    def __init__(
+        self, exits: int, features: int, teachers: int, config: TrialConfig, own: bool = False
+    ) -> None:
         super().__init__()
-        self.teachers = teachers
-        self.linear = nn.Linear(exits * features, teachers * exits)
+        self.teachers, self.own = teachers, own
+        # M linear layers side by side are one: of M groups of a 1x1 convolution.
+        self.linear = (
+            nn.Conv1d(exits * features, teachers * exits, 1, groups=exits)
+            if own
+            else nn.Linear(exits * features, teachers * exits)
+        )
         self.norm = nn.BatchNorm1d(teachers * exits)
         self.linear.weight.data.mul_(config.mix_init)
 
@@ -46,7 +78,8 @@ class Gates(nn.Module):
         """(M, B, C) features -> mix (B, N, M), rows sum to one."""
         exits, images, _ = features.shape
         joined = features.permute(1, 0, 2).reshape(images, -1)
-        scores = self.norm(self.linear(joined)).relu()
+        scores = self.linear(joined[..., None])[..., 0] if self.own else self.linear(joined)
+        scores = self.norm(scores).relu()
         mix: Tensor = scores.view(images, self.teachers, exits).softmax(dim=-1)
         return mix
 
@@ -55,15 +88,20 @@ class Teachers(nn.Module):
     """The teachers of one config.
 
     Attributes:
-        w: W (M, N), how much exit i learns from teacher j.
-        v: V (M, N), how much teacher j learns from exit i (Eq. 7); W unless α' is given.
+        w: W (M, N), how much exit i learns from teacher j (Eq. 6).
+        v: V (M, N), how much teacher j learns from exit i (Eq. 7).
+        one_expression: Whether one un-detached KL gives every gradient: W = V, or nothing of a
+            teacher learns.
         labels: c, weight of each teacher's own cross-entropy.
+        attached: Whether the exits learn through their teachers too.
         mixer: The weight network, or None where the mix is fixed.
+        annealed: DBT's T, part of the saved state; None where T is a setting.
     """
 
     w: Tensor
     v: Tensor
     fixed: Tensor
+    annealed: Tensor | None
 
     def __init__(self, config: TrialConfig, features: int) -> None:
         super().__init__()
@@ -71,24 +109,33 @@ class Teachers(nn.Module):
         exits = config.exits
         alpha, alpha_teacher = config.alpha_per_exit(), config.alpha_teacher_per_exit()
         w = torch.tensor(scheme.weights(alpha))
-        v = torch.tensor(scheme.weights(alpha_teacher))
+        v = torch.tensor(scheme.of_teachers(alpha_teacher))
         self.register_buffer("w", w, persistent=False)
         self.register_buffer("v", v, persistent=False)
-        self.one_expression = torch.equal(w, v)
+        self.attached = config.attached
+        self.one_expression = torch.equal(w, v) or not (scheme.learned or self.attached)
         self.labels = scheme.labels
         self.number = w.shape[1]
         self.mixer: nn.Module | None = None
         fixed = torch.zeros(0, exits)
         if scheme.mix == "attention":
             self.mixer = Attention(features, config)
-        elif scheme.mix in ("gate", "gates"):
+        elif scheme.mix == "peers":
+            self.mixer = Peers(features, config)
+        elif scheme.mix == "gates":
+            own = config.gate_input == "own"
+            self.mixer = Gates(exits, features, self.number, config, own)
+        elif scheme.mix == "gate":
             self.mixer = Gates(exits, features, self.number, config)
         elif not isinstance(scheme.mix, str) and self.number:
             fixed = torch.tensor(scheme.mix(alpha_teacher))
         self.register_buffer("fixed", fixed, persistent=False)
+        self.register_buffer("annealed", torch.ones(()) if scheme.anneals else None)
+        self.phases = config.temperatures or (config.temperature,)
+        self.epochs = config.epochs
 
     def forward(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher logits from detached exits (Eq. 5).
+        """Teacher logits (Eq. 5), from detached exits unless the config says `attached`.
 
         Args:
             features: F (M, B, C). logits: z (M, B, K).
@@ -96,9 +143,29 @@ class Teachers(nn.Module):
         Returns:
             ẑ (N, B, K), and the mix (B, N, M).
         """
-        logits = logits.detach()
+        if not self.attached:
+            features, logits = features.detach(), logits.detach()
         if self.mixer is None:
             mix = self.fixed.expand(logits.shape[1], -1, -1)
         else:
-            mix = self.mixer(features.detach())
+            mix = self.mixer(features)
         return torch.einsum("bnm,mbk->nbk", mix, logits), mix
+
+    def temperature(self, epoch: int) -> float | Tensor:
+        """T in an epoch, counted from 0: of its part of the run; DBT's as it stands."""
+        if self.annealed is not None:
+            return self.annealed
+        return self.phases[epoch * len(self.phases) // self.epochs]
+
+    @torch.no_grad()
+    def anneal(self, logits: Tensor) -> None:
+        """DBT's step after a batch: T grows by 1.05 while the deepest exit's largest probability at
+        T is above 0.5, mean over the batch (Phuong & Lampert 2019). Nothing for other schemes.
+
+        Args:
+            logits: z (M, B, K) of the batch.
+        """
+        if self.annealed is None:
+            return
+        sure = (logits[-1] / self.annealed).softmax(dim=-1).amax(dim=-1).mean() > SURE
+        self.annealed.mul_(torch.where(sure, WARMER, 1.0))
