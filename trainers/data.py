@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainers import splits
+from trainers import augment, splits
 from trainers.catalog import DATASETS
 from trainers.config import TrialConfig
 from trainers.folders import Decoded, describe_folder
@@ -116,7 +116,7 @@ def batches(
     images: Images,
     batch_size: int,
     *,
-    augmentation: Literal["none", "crop_flip"] = "none",
+    augmentation: Literal["none", "crop_flip", "autoaugment"] = "none",
     shuffle: bool = False,
     generator: torch.Generator | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -124,13 +124,15 @@ def batches(
 
     The random numbers of the whole pass are drawn first, on the CPU whatever the device: the order
     `randperm(n)` if shuffled; for the augmentation the shifts `randint(2 * pad + 1, (n, 2))`, down
-    and right, and the mirrors `randint(2, (n,))`, by place in the pass.
+    and right, and the mirrors `randint(2, (n,))`, by place in the pass; then those of
+    `augment.draw`.
 
     Args:
         images: On any device.
         batch_size: Images a batch.
         augmentation: "crop_flip": each image is mirrored or not, padded with black by an eighth of
-            its side, and a square of its own size is cut out anywhere.
+            its side, and a square of its own size is cut out anywhere; "autoaugment": the same
+            with grey 128, then AutoAugment's CIFAR-10 policy and Cutout.
         shuffle: Whether in a random order.
         generator: On the CPU; torch's default one if None.
 
@@ -138,12 +140,17 @@ def batches(
         (B, C, H, W) float32 normalised, and (B,) int64, on the images' device.
     """
     n, device = len(images), images.pixels.device
-    pad = images.pixels.shape[-1] // PADDING if augmentation == "crop_flip" else 0
+    height, width = images.pixels.shape[-2:]
+    pad = 0 if augmentation == "none" else width // PADDING
+    fill = augment.FILL if augmentation == "autoaugment" else 0
     order = torch.randperm(n, generator=generator).to(device) if shuffle else None
     shifts = mirrors = torch.empty(0)
-    if augmentation == "crop_flip":
+    if augmentation != "none":
         shifts = torch.randint(2 * pad + 1, (n, 2), generator=generator).to(device)
         mirrors = torch.randint(2, (n,), generator=generator).to(device)
+    draws = None
+    if augmentation == "autoaugment":
+        draws = augment.draw(n, height, width, generator)
     mean = torch.tensor(images.mean, device=device).view(1, -1, 1, 1)
     std = torch.tensor(images.std, device=device).view(1, -1, 1, 1)
     scale, offset = 1 / (255 * std), -mean / std
@@ -154,13 +161,16 @@ def batches(
         else:
             pixels = images.pixels.index_select(0, order[part])
             labels = images.labels.index_select(0, order[part])
-        if augmentation == "crop_flip":
-            pixels = crop_flip(pixels, shifts[part], mirrors[part], pad)
+        if augmentation != "none":
+            pixels = crop_flip(pixels, shifts[part], mirrors[part], pad, fill)
+        if draws is not None:
+            pixels = augment.autoaugment(pixels, draws[part].actions)
+            pixels = augment.cutout(pixels, draws[part].centres)
         yield pixels.float().mul_(scale).add_(offset), labels
 
 
-def crop_flip(pixels: Tensor, shifts: Tensor, mirrors: Tensor, pad: int) -> Tensor:
-    """Each image mirrored or not, then padded with 0 and cut to its size again.
+def crop_flip(pixels: Tensor, shifts: Tensor, mirrors: Tensor, pad: int, fill: int = 0) -> Tensor:
+    """Each image mirrored or not, then padded and cut to its size again.
 
     In memory every cut of every padded image is the same pattern of C x H rows of W values, begun
     at another place. So the cuts are rows of one strided view, and choosing them copies whole
@@ -170,7 +180,7 @@ def crop_flip(pixels: Tensor, shifts: Tensor, mirrors: Tensor, pad: int) -> Tens
         pixels: (B, C, H, W) uint8.
         shifts: (B, 2), where the cut begins in the padded image, down and right, 0..2 pad.
         mirrors: (B,), 1 for mirrored, else 0.
-        pad: Pixels on each side.
+        pad: Pixels on each side. fill: Their value.
 
     Returns:
         (B, C, H, W) uint8.
@@ -178,7 +188,7 @@ def crop_flip(pixels: Tensor, shifts: Tensor, mirrors: Tensor, pad: int) -> Tens
     b, channels, height, width = pixels.shape
     places = torch.arange(b, device=pixels.device)
     both = torch.cat((pixels, pixels.flip(3)))
-    padded = functional.pad(both.index_select(0, places + b * mirrors), (pad,) * 4)
+    padded = functional.pad(both.index_select(0, places + b * mirrors), (pad,) * 4, value=fill)
     image, channel, row, _ = padded.stride()
     reach = (channels - 1) * channel + (height - 1) * row + width
     cuts = padded.as_strided(

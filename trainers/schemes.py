@@ -35,7 +35,12 @@ def _one_plus_diagonal(alpha: Sequence[float]) -> Matrix:
 
 
 def _primary_only(alpha: Sequence[float]) -> Matrix:
-    """diag(1 + α): what is left of W = 1 + diag(α) when an exit learns from its own teacher."""
+    """diag(1 + α): what is left of W = 1 + diag(α) when an exit learns from its own teacher alone.
+
+    The paper changes Eq. 6 only, so the teachers keep their whole sum V = 1 + diag(α'). What the
+    primary teacher then weighs it does not say, α or 1 + α: with `alpha` 2 and `alpha_teacher` 3 it
+    is 3, with `alpha` 3 it is 4.
+    """
     return [[(1.0 + a) * (i == j) for j in range(len(alpha))] for i, a in enumerate(alpha)]
 
 
