@@ -76,10 +76,18 @@ def _base(base: TrialConfig) -> str:
     if scheme.alpha:
         parts.append(f"alpha {' '.join(f'{value:g}' for value in base.alpha)}")
     if scheme.teaches:
-        parts.append(f"T {base.temperature:g}")
+        if scheme.anneals:
+            parts.append("T from 1, annealed")
+        else:
+            phases = base.temperatures or (base.temperature,)
+            parts.append(f"T {' then '.join(f'{value:g}' for value in phases)}")
         parts.append(f"kd_weight {base.kd_weight:g}")
         if base.t_squared:
             parts.append("times T squared")
+        if base.ramp_up:
+            parts.append(f"growing over {base.ramp_up} epochs")
+        if base.attached:
+            parts.append("teachers attached")
     return ", ".join(parts)
 
 

@@ -15,7 +15,7 @@ from trainers.config import TrialConfig
 from trainers.costs import costs
 from trainers.data import Data, Images, batches, load, score_batch
 from trainers.exits import build_network
-from trainers.losses import loss, mix_entropy, ramp_factor, temperature_at
+from trainers.losses import loss, mix_entropy
 from trainers.reports import BudgetPoint, EpochReport, ExitPoint
 from trainers.teachers import Teachers
 
@@ -80,8 +80,6 @@ class Run:
         lr = learning_rate(config, epoch)
         for group, factor in zip(self.optimizer.param_groups, (1.0, config.mix_lr), strict=False):
             group["lr"] = lr * factor
-        ramp = ramp_factor(epoch, config.ramp_up)
-        temperature = temperature_at(config, epoch)
         # Order, augmentation and dropout of an epoch depend on (seed, epoch) alone, so that a run
         # goes on from a checkpoint bit for bit without any random state in it.
         seed = (config.seed * 1_000_003 + epoch) % 2**63
@@ -101,15 +99,17 @@ class Run:
                     continue  # a last batch of one image has no variance for batch norm
                 seen += len(labels)
                 features, logits = self.forward(pixels)
-                value = loss(
-                    features, logits, labels, self.teachers, config, ramp, temperature
-                ).total
+                value = loss(features, logits, labels, self.teachers, config, epoch).total
                 self.optimizer.zero_grad(set_to_none=True)
                 value.backward()  # type: ignore[no-untyped-call]
                 self.optimizer.step()
-                self.teachers.anneal(features, logits)
+                self.teachers.anneal(logits)
                 total += value.detach() * len(labels)
         return float(total) / seen
+
+    def temperature(self, epoch: int) -> float | None:
+        """T as the epoch left it, or None where nothing teaches."""
+        return float(self.teachers.temperature(epoch)) if self.teachers.number else None
 
     @torch.inference_mode()
     def confidence(self, images: Images) -> Tensor:
@@ -121,20 +121,24 @@ class Run:
 
     @torch.inference_mode()
     def score(
-        self, images: Images, *, calibrate: Images | None = None, cross_fit: bool = False
+        self,
+        images: Images,
+        epoch: int = 0,
+        *,
+        calibrate: Images | None = None,
+        cross_fit: bool = False,
     ) -> dict[str, Any]:
         """Accuracy of exits and teachers, the mean mix, and the budget curve of a report.
 
         Args:
             images: To score.
+            epoch: Epochs completed before the last one, whose T softens what exits learn from.
             calibrate: Held-out images to set the thresholds of dynamic inference on.
             cross_fit: The images are held-out ones: each half gets its thresholds from the other.
         """
         self.network.eval()
         self.teachers.eval()
         exits, number = self.config.exits, self.teachers.number
-        own = self.teachers.temperature
-        temperature = self.config.temperature if own is None else own
         hits_1, hits_5, parts = [], [], []
         taught = torch.zeros(number, device=self.device)
         learned_from = torch.zeros(exits, device=self.device)
@@ -149,7 +153,7 @@ class Run:
             if number:
                 teacher_logits, mix = self.teachers(features, logits)
                 taught += (teacher_logits.argmax(dim=-1) == labels).sum(dim=1)
-                softened = (teacher_logits / temperature).softmax(dim=-1)
+                softened = (teacher_logits / self.teachers.temperature(epoch)).softmax(dim=-1)
                 pull = torch.einsum("mn,nbk->mbk", self.teachers.w, softened)
                 learned_from += (pull.argmax(dim=-1) == labels).sum(dim=1)
                 mix_sum += mix.sum(dim=0)
@@ -180,9 +184,6 @@ class Run:
         return {
             "exits": points,
             "teachers": tuple((taught / n).tolist()),
-            "temperature": (
-                None if self.teachers.temperature is None else float(self.teachers.temperature)
-            ),
             "lessons": tuple((learned_from / n).tolist()) if number else (),
             "mix": tuple(tuple(row) for row in (mix_sum / n).tolist()),
             "mix_entropy": tuple((entropy_sum / n).tolist()),
@@ -270,14 +271,14 @@ def train(
         scored: dict[str, Any] = {"exits": ()}
         last = epoch + 1 == config.epochs
         if finite and (last or each_epoch or data.split == "validation"):
-            scored = run.score(
-                data.score, calibrate=data.calibrate, cross_fit=data.split == "validation"
-            )
+            held_out = data.split == "validation"
+            scored = run.score(data.score, epoch, calibrate=data.calibrate, cross_fit=held_out)
         report = EpochReport(
             epoch=epoch + 1,
             loss=mean_loss if finite else None,
             seconds=time.perf_counter() - begin,
             split=data.split,
+            temperature=run.temperature(epoch) if finite else None,
             **scored,
         )
         reports.append(report)

@@ -58,7 +58,7 @@ def test_a_run_leaves_the_global_random_state_alone():
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-@pytest.mark.parametrize("scheme", ["mate", "mate_gate"])
+@pytest.mark.parametrize("scheme", ["mate", "mate_gate", "dbt", "okddip"])
 def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(tmp_path, scheme, stop):
     config = DIGITS.with_(scheme=scheme)
     whole = list(train(config, checkpoint=tmp_path / "whole.pt"))
@@ -93,6 +93,26 @@ def test_the_checkpoint_is_written_before_the_report_is_given(tmp_path):
     for report in train(DIGITS, checkpoint=path):
         stored = torch.load(path, weights_only=True)
         assert len(stored["reports"]) == report.epoch
+
+
+def test_reports_tell_the_temperature():
+    phases = [r.temperature for r in train(DIGITS.with_(temperatures=(1.0, 2.0, 4.0)))]
+    assert phases == [1.0, 2.0, 4.0]
+    annealed = [r.temperature for r in train(DIGITS.with_(scheme="dbt", epochs=8))]
+    assert annealed[0] >= 1 and annealed == sorted(annealed)
+    steps = [math.log(t) / math.log(1.05) for t in annealed]
+    assert steps == pytest.approx([round(step) for step in steps], abs=1e-3)
+    assert 0 < steps[-1] <= 8 * 6, "once a batch at most"
+    (plain,) = train(DIGITS.with_(scheme="branchynet", epochs=1))
+    assert plain.temperature is None
+
+
+def test_attached_changes_the_run_and_it_still_learns():
+    for scheme in ("one", "okddip"):
+        config = DIGITS.with_(scheme=scheme, ramp_up=1, epochs=2)
+        runs = [list(train(config.with_(attached=attached))) for attached in (False, True)]
+        assert runs[0][-1].loss != runs[1][-1].loss
+        assert all(run[-1].loss < run[0].loss for run in runs)
 
 
 def test_a_diverged_run_ends_within_the_epoch():
