@@ -12,6 +12,7 @@ from typing import Any
 
 from search_spaces import load_space
 from studies import trial
+from studies.experiments import space_of
 from studies.front import checked_budgets, objective_for, planned_objective
 from studies.plan import SAMPLERS, StudyPlan, default_study_name
 from studies.record import StudyRecord
@@ -189,7 +190,7 @@ def estimate(plan: StudyPlan) -> Estimate:
     epochs = plan.trials * plan.base.epochs
     images = training_images(plan.base, plan.data_root)
     base = costs(plan.base)[-1]
-    last = [costs(config)[-1] for config in corner_configs(load_space(plan.space), plan.base)]
+    last = [costs(config)[-1] for config in corner_configs(space_of(plan), plan.base)]
     dearest = max((cost.flops_cascade for cost in last), default=base.flops_cascade)
     dearer = max(1.0, dearest / base.flops_cascade)
     weights = max(cost.parameters for cost in (base, *last))
