@@ -162,6 +162,13 @@ class StudyDriver(StudyReader):
         return self.driver.clock() > claim.until or is_dead(claim.owner)
 
     @one_line
+    def is_ghost(self, number: int) -> bool:
+        """Whether a trial is RUNNING and nobody runs it."""
+        trial = self._storage.get_trial(self._trial_id(number))
+        claim = Claim.read(trial.user_attrs.get("claim"))
+        return trial.state == TrialState.RUNNING and self._is_lost(trial, claim)
+
+    @one_line
     def renew(self) -> None:
         """Renews the lease of every trial that this driver runs, e.g. during a long epoch."""
         for held in list(self._held.values()):

@@ -34,8 +34,16 @@ def one_line(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, 
 
     @functools.wraps(method)
     def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with self._turn, one_line_errors(self.place):
-            return patiently(self.place, lambda: method(self, *args, **kwargs))
+        with self._turn:
+            try:
+                with one_line_errors(self.place):
+                    call = functools.partial(method, self, *args, **kwargs)
+                    result = patiently(self.place, call, self._patience)
+            except StorageError:
+                self._patience = 0.0  # a server that was waited for in vain is not waited for again
+                raise
+            self._patience = None
+            return result
 
     return wrapped
 
@@ -52,6 +60,7 @@ class StudyReader:
 
     def __init__(self, where: Place, storage: BaseStorage, name: str, folder: Path) -> None:
         self.place, self.name, self.folder = where, name, folder
+        self._patience: float | None = None  # seconds; None: as `storage.PATIENCE` has it
         self._turn = threading.RLock()  # leases are renewed from a thread of their own
         self._direct = storage
         self._storage = optuna.storages.get_storage(storage)  # remembers finished trials

@@ -134,14 +134,15 @@ def one_line_errors(where: Place) -> Iterator[None]:
         ) from None
 
 
-def patiently(where: Place, call: Callable[[], R]) -> R:
-    """What the call returns, called again for up to `PATIENCE` seconds while a server is away.
+def patiently(where: Place, call: Callable[[], R], patience: float | None = None) -> R:
+    """What the call returns, called again for so long while a server is away.
 
     Args:
         where: A SQLite file or a storage in memory is never away.
         call: May be called again after it failed in the middle.
+        patience: Seconds; `PATIENCE` if not given.
     """
-    end, pause = time.monotonic() + PATIENCE, 0.1
+    end, pause = time.monotonic() + (PATIENCE if patience is None else patience), 0.1
     while True:
         try:
             return call()
