@@ -70,10 +70,10 @@ def doctor(
     runs: flags.Runs = Path("runs"),
     json: flags.Json = False,
 ) -> int:
-    """Look the machine over, or with --study a study, and mend what can be.
+    """Look the machine or a study over, and mend what can be.
 
-    Before anything of a study is changed, its database is copied. Ends with 1 if something is
-    wrong.
+    With --study the study. Before anything of it is changed, its database is copied. Ends with 1
+    if something is wrong.
     """
     from studies import doctor as looks
 
@@ -96,9 +96,9 @@ def clean(
     storage: flags.Storage = None,
     runs: flags.Runs = Path("runs"),
 ) -> None:
-    """Remove what no trial, front or export of a study needs: checkpoints of ended trials.
+    """Remove checkpoints that nothing needs.
 
-    A trial that waits keeps its own.
+    These are of ended trials: no front or export needs them. A trial that waits keeps its own.
     """
     from studies.doctor import needless
     from studies.record import StudyRecord
