@@ -167,14 +167,28 @@ def _usage(error: CycloptsError) -> str:
     return f"{text} See {where}" if text.endswith("?") else f"{text}; see {where}"
 
 
+_stopping = False
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Makes a signal an orderly end, in which a search gives its trials back."""
+    """Makes a signal an orderly end, in which a search gives its trials back; a second one ends it.
+
+    Nothing is lost by that either: the next search takes over what was left.
+    """
+    global _stopping
+    if _stopping:
+        say_error("ended at once")
+        _say_how_to_go_on(sys.argv[1:])
+        os._exit(128 + number)
+    _stopping = True
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise SystemExit(128 + number)
 
 
 def main() -> None:
     """The program `automate`."""
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)
     sys.exit(run(sys.argv[1:]))

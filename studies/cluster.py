@@ -36,8 +36,9 @@ import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from studies import faults, trial
+from studies import faults, nodes, trial
 from studies.limits import Grants, Limits
 from studies.record import StudyRecord, Ticket
 from studies.storage import StorageError
@@ -47,6 +48,7 @@ from trainers.checkpoints import UnwritableError
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 
+NODE_ANSWERS = 120.0  # seconds; its first Python process may load from a slow disk
 ASK_AGAIN = 5.0  # seconds, where none waits but some run: one of these may come back
 
 
@@ -72,7 +74,7 @@ def search(
 
     Raises:
         InputError: No Ray cluster answers at the address, it has no room for one trial, or a node
-            does not see the study's folder.
+            does not see the study's folder or the data.
         StorageError: The storage failed, or a checkpoint cannot be written: the trials wait.
     """
     # A worker that died is replaced, and told FAIL with a reason in the end: no traceback here.
@@ -80,6 +82,7 @@ def search(
     driver = _Driver(record, on_event, Grants(record, limits or Limits()))
     with _ray(record, address) as outlives_us, _scratch() as folder, record.renewing():
         try:
+            _look_at_nodes(record)
             _tuner(record, driver, folder).fit()
         except BaseException:
             driver.give_back()
@@ -405,6 +408,34 @@ def _ray(record: StudyRecord, address: str | None) -> Iterator[bool]:
         yield address is not None
     finally:
         ray.shutdown()
+
+
+def _look_at_nodes(record: StudyRecord) -> None:
+    """That every other node sees the checkpoints and the data. Raises InputError."""
+    here = ray.get_runtime_context().get_node_id()  # type: ignore[no-untyped-call]
+    others = [
+        node
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["NodeID"] != here and node["Resources"].get("CPU")
+    ]
+    plan = record.plan
+    with nodes.marked(record.folder) as mark:
+        words = (str(mark), plan.base.model_dump_json(), plan.data_root)
+        look = ray.remote(num_cpus=0)(nodes.missing)
+        asked = {
+            look.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(*words): node["NodeManagerAddress"]
+            for node in others
+        }
+        for answer, name in asked.items():
+            try:
+                lacks = ray.get(answer, timeout=NODE_ANSWERS)
+            except Exception as error:  # gone, or automate is not installed there
+                text = " ".join(str(error).split())
+                lacks = f"cannot run a trial: {type(error).__name__}: {text[-200:]}"
+            if lacks is not None:
+                raise InputError(f"node {name} of the Ray cluster {lacks}")
 
 
 def _knock(address: str) -> None:

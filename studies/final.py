@@ -13,6 +13,7 @@ from pathlib import Path
 
 from studies.export import read_exported
 from trainers.catalog import InputError
+from trainers.checkpoints import put, remove
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 
@@ -129,7 +130,7 @@ def train_finals(
             diverged.append(seed)
             continue
         trained.save(checkpoint, data.fit, run)
-        checkpoint.unlink()
+        remove(checkpoint)
         last[seed] = report
     fixed = config.dataset == "digits"
     summary = FinalSummary(
@@ -140,8 +141,7 @@ def train_finals(
         diverged=tuple(diverged),
         exits=_over_seeds(list(last.values())),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "summary.json").write_text(summary.as_json() + "\n", encoding="utf-8")
+    put(folder / "summary.json", f"{summary.as_json()}\n".encode())
     return summary
 
 

@@ -45,6 +45,7 @@ def put(path: Path, content: bytes, keep: Path | None = None) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # others may read a study, as without the temporary name
         if keep is not None and path.exists():
             os.replace(path, keep)
         os.replace(name, path)
