@@ -412,7 +412,7 @@ def _ray(record: StudyRecord, address: str | None) -> Iterator[bool]:
 
 def _look_at_nodes(record: StudyRecord) -> None:
     """That every other node sees the checkpoints and the data. Raises InputError."""
-    here = ray.get_runtime_context().get_node_id()  # type: ignore[no-untyped-call]
+    here = ray.get_runtime_context().get_node_id()
     others = [
         node
         for node in ray.nodes()  # type: ignore[no-untyped-call]

@@ -74,7 +74,7 @@ def begin(home: Path, fault: str, rng: random.Random) -> bool:
     process = start(home, *words(home))
     while process.poll() is None and not (lock.exists() and lock.stat().st_mtime_ns > before):
         time.sleep(0.01)
-    time.sleep(rng.uniform(0, 2))
+    time.sleep(rng.uniform(0, 4))
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(database)) as file:
         file.executescript(TOLD)
     process.send_signal(getattr(signal, fault if fault.startswith("SIG") else "SIGKILL"))
@@ -108,8 +108,10 @@ def tried(fault: str, times: int, whole: list[tuple[object, ...]], seed: int) ->
     while row.tried < times:
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder)
-            while not begin(home, fault, rng):
+            while row.tried < times and not begin(home, fault, rng):
                 row.tried += 1
+            code, _, err = ended(start(home, *words(home)))
+            assert code == 0, err
             compared(home, whole, row)
     return row
 
