@@ -1,7 +1,9 @@
 """Training as a generator: one EpochReport per epoch. Stopping early is not asking for more."""
 
 import math
+import os
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -226,7 +228,9 @@ class Run:
             self.network.load_state_dict(content["network"])
             self.teachers.load_state_dict(content["teachers"])
             self.optimizer.load_state_dict(content["optimizer"])
-        except (KeyError, TypeError, RuntimeError) as error:
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise InputError(f"{path} is damaged: {error!r:.120}") from None
         return reports
 
@@ -246,7 +250,9 @@ def train(
         data: Images to train and to score on; the config's training images and hold-out if None.
             A test split is scored once, after the last epoch; earlier reports carry no exits.
         checkpoint: Written after each epoch, before its report is given. If the file is there, the
-            run goes on from it (on CPU bit for bit) and its reports so far come first.
+            run goes on from it (on CPU bit for bit) and its reports so far come first. One that is
+            damaged is left for the one before it, and if that is damaged too the run starts over;
+            a warning says so.
         device: "cpu" or "cuda".
         each_epoch: Score a test split after every epoch: for the paper's curves, never to select.
 
@@ -261,8 +267,8 @@ def train(
     data = data.to(device)
     run = Run(config, device)
     reports: list[EpochReport] = []
-    if checkpoint is not None and checkpoint.exists():
-        reports = run.restore(checkpoint)
+    if checkpoint is not None:
+        run, reports = _resumed(run, checkpoint)
         yield from reports
     for epoch in range(len(reports), config.epochs):
         begin = time.perf_counter()
@@ -287,6 +293,36 @@ def train(
         yield report
         if not finite:
             return
+
+
+def _resumed(run: Run, checkpoint: Path) -> tuple[Run, list[EpochReport]]:
+    """The run as its newest readable checkpoint has it, with its reports; as new without any.
+
+    Raises:
+        InputError: Only checkpoints of another run are there.
+    """
+    refused: InputError | None = None
+    for path in (checkpoint, checkpoints.before(checkpoint)):
+        if not path.exists():
+            continue
+        try:
+            reports = run.restore(path)
+        except InputError as error:
+            run = Run(run.config, str(run.device))  # half a state may have been taken over
+            if refused is None or "belongs to another run" in str(refused):
+                refused = error
+            continue
+        if path != checkpoint:  # the next one moves the newest to where this is
+            os.replace(path, checkpoint)
+            reason = refused or f"{checkpoint} is gone"
+            warnings.warn(f"{reason}: going on from epoch {len(reports)}", stacklevel=3)
+        return run, reports
+    if refused is not None:
+        if "belongs to another run" in str(refused):
+            raise refused
+        checkpoints.remove(checkpoint)
+        warnings.warn(f"{refused}: starting over", stacklevel=3)
+    return run, []
 
 
 def throughput(config: TrialConfig, device: str = "cpu", seconds: float = 0.5) -> float:
