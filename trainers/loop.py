@@ -15,6 +15,7 @@ from trainers.config import TrialConfig
 from trainers.data import Data, Images, batches, load
 from trainers.exits import build_network, costs
 from trainers.losses import loss, mix_entropy, ramp_factor
+from trainers.paths import use_fast_paths
 from trainers.reports import EpochReport, ExitPoint
 from trainers.teachers import Teachers
 
@@ -47,6 +48,8 @@ class Run:
             torch.manual_seed(config.seed)
             network = build_network(config)
             teachers = Teachers(config, network.features)
+        if self.device.type == "cpu":
+            use_fast_paths(network)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teachers = teachers.to(self.device)
         groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
