@@ -56,18 +56,22 @@ def _flag(name: str, field: FieldInfo) -> Any:
     return Annotated[field.annotation, made]
 
 
+def _flags(name: str, without: frozenset[str]) -> Any:
+    # total=False: what was not given is not in the mapping, so that the data set's defaults hold
+    fields = TrialConfig.model_fields.items()
+    made = {field: _flag(field, info) for field, info in fields if field not in without}
+    return TypedDict(name, made, total=False)  # type: ignore[operator]
+
+
+# What an experiment of the paper settles itself, or takes several of.
+SETTLED = {"dataset", "backbone", "scheme"}
+
 if TYPE_CHECKING:
     ConfigFlags = dict[str, Any]
+    ExperimentFlags = dict[str, Any]
 else:
-    # total=False: what was not given is not in the mapping, so that the data set's defaults hold
-    ConfigFlags = TypedDict(
-        "ConfigFlags",
-        {
-            name: _flag(name, field)
-            for name, field in TrialConfig.model_fields.items()
-            if name not in NO_FLAGS
-        },
-        total=False,
-    )
+    ConfigFlags = _flags("ConfigFlags", frozenset(NO_FLAGS))
+    ExperimentFlags = _flags("ExperimentFlags", frozenset(NO_FLAGS | SETTLED))
 
 Config = Annotated[ConfigFlags | None, Parameter(name="*")]
+ExperimentConfig = Annotated[ExperimentFlags | None, Parameter(name="*")]

@@ -126,7 +126,9 @@ class Progress:
 
     @property
     def best(self) -> tuple[int, Row] | None:
-        """The best trial of full length so far."""
+        """The best trial of full length so far; None of an experiment, which looks for none."""
+        if self.plan.experiment:
+            return None
         complete = [
             (number, row)
             for number, row in self.rows.items()
@@ -204,11 +206,12 @@ class Lines:
             self._print(self._ended(event.number, row))
         elif event.kind == "given back":
             self._print(f"trial {event.number} given back after epoch {row.epochs}")
-        elif event.kind == "epoch" and now - self._last >= LINE_EVERY and row.report is not None:
+        elif event.kind == "epoch" and now - self._last >= LINE_EVERY:
             loss = event.report.loss if event.report else None
+            said = [f"exits {accuracies(row)}"] if row.report else []  # an experiment's may wait
+            said += [] if loss is None else [f"loss {loss:.3f}"]
             self._print(
-                f"trial {event.number} epoch {row.epochs} of {row.length}: "
-                f"exits {accuracies(row)}" + ("" if loss is None else f", loss {loss:.3f}")
+                f"trial {event.number} epoch {row.epochs} of {row.length}: {', '.join(said)}"
             )
 
     def _ended(self, number: int, row: Row) -> str:

@@ -177,6 +177,8 @@ class _Asks(Searcher):
             "data_root": plan.data_root,
             "device": plan.device,
             "threads": plan.threads,
+            "purpose": plan.purpose,
+            "each_epoch": plan.each_epoch,
         }
 
     def on_trial_complete(
@@ -227,6 +229,8 @@ class _Worker(tune.Trainable):
                     device=settings["device"],
                     threads=settings["threads"],
                     checkpoint=Path(settings["checkpoint"]),
+                    purpose=settings["purpose"],
+                    each_epoch=settings["each_epoch"],
                 )
             report = next(self._reports)
         except Exception as error:  # the trial's own failure, not the worker's

@@ -45,8 +45,14 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
         top: How many, at most.
 
     Raises:
-        InputError: No trial has run its full length yet; top < 1.
+        InputError: No trial has run its full length yet; top < 1; an experiment of the paper,
+            whose figures are of the test split and must select nothing.
     """
+    if record.plan.experiment:
+        raise InputError(
+            f"study {record.name} reproduces {record.plan.experiment} on the test split, by which "
+            "nothing may be selected: export from a search"
+        )
     if top < 1:
         raise InputError(f"top needs to be at least 1, got {top}")
     outcomes = record.outcomes()

@@ -51,6 +51,8 @@ def _train(record: StudyRecord, ticket: Ticket, on_event: OnEvent) -> None:
         device=plan.device,
         threads=plan.threads,
         checkpoint=record.checkpoint(ticket.number),
+        purpose=plan.purpose,
+        each_epoch=plan.each_epoch,
     )
     with closing(reports):  # type: ignore[type-var]
         for report in reports:

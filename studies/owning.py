@@ -11,8 +11,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from search_spaces import Space, load_space
+from search_spaces import Space
 from studies.drivers import Driver, DriverLock, is_dead
+from studies.experiments import space_of
 from studies.listing import DRIVEN
 from studies.reading import StudyReader, one_line
 from studies.states import Claim, Ticket
@@ -80,7 +81,7 @@ class StudyDriver(StudyReader):
             return
         if self._lock is None or not self._lock.held:
             self._lock = lock_of(self.place, self.folder, self.name, self._held)
-        self._space = self._space or load_space(self.plan.space)
+        self._space = self._space or space_of(self.plan)
         self._direct.set_study_user_attr(self._study_id, DRIVEN, self.driver.clock())
         self._driving = True
         self.reclaim()

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trainers import catalog
 from trainers.catalog import InputError
@@ -27,6 +27,8 @@ OBJECTIVES = {
     "exit:K": "accuracy of exit K, e.g. exit:2",
     "hypervolume": "area under the front over log FLOPs (where the backbone or width varies)",
 }
+# A study's space is "reproduce:table2" where it runs an experiment of the paper.
+EXPERIMENT = "reproduce:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
@@ -74,12 +76,41 @@ class StudyPlan(Record):
     threads: int = Field(1, ge=1, description="CPU threads of a trial")
     gpus_per_trial: float = Field(0.0, ge=0)
     device: Literal["cpu", "cuda"] = "cpu"
+    purpose: Literal["search", "reproduce", "final-holdout"] = Field(
+        "search",
+        description="which images: a search never opens the test split; an experiment of the "
+        "paper is scored on it, trained on all others or without a hold-out for thresholds",
+    )
+    each_epoch: bool = Field(False, description="an experiment's test images after every epoch")
+    rule: Literal["last", "paper"] = Field(
+        "last",
+        description="an experiment's epoch: the last, or of the best last-exit test accuracy",
+    )
+    only: tuple[str, ...] | None = Field(None, description="an experiment's arms (none: all)")
 
     def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
             raise InputError(one_line(error)) from None
+
+    @property
+    def experiment(self) -> str | None:
+        """Name of the paper's experiment that this study runs; None of a search."""
+        return self.space.removeprefix(EXPERIMENT) if self.space.startswith(EXPERIMENT) else None
+
+    @model_validator(mode="after")
+    def _only_an_experiment_reads_the_test_split(self) -> Self:
+        if (self.purpose == "search") != (self.experiment is None):
+            raise InputError(
+                f"space {self.space} does not go with purpose {self.purpose}: a search never "
+                "opens the test split, an experiment of the paper does"
+            )
+        if self.experiment is None and (self.each_epoch or self.rule != "last"):
+            raise InputError("each_epoch and rule belong to `automate reproduce` alone")
+        if self.experiment is not None and self.early_stopping:
+            raise InputError("an experiment of the paper stops no trial early")
+        return self
 
     @field_validator("study")
     @classmethod

@@ -32,9 +32,9 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from search_spaces import load_space
 from studies import making, rungs
 from studies.drivers import Driver
+from studies.experiments import space_of
 from studies.front import checked_budgets, checked_objective, objective
 from studies.listing import Summary, list_studies
 from studies.owning import Held, HeldTrials, StudyDriver, lock_of
@@ -91,7 +91,7 @@ class StudyRecord(StudyDriver):
         checked_objective(plan.objective, plan.base.exits)
         if plan.budgets is not None:
             checked_budgets(plan.budgets, plan.base.exits)
-        space = load_space(plan.space)
+        space = space_of(plan)
         where, folder = place(storage, runs, plan.study), (runs / plan.study).absolute()
         make_folder(folder)
         held = HeldTrials()
@@ -284,7 +284,8 @@ class StudyRecord(StudyDriver):
             value = self._value(report)
             try:
                 # The report last: with it the epoch counts as stored.
-                self._storage.set_trial_intermediate_value(held.trial_id, report.epoch, value)
+                if not math.isnan(value):
+                    self._storage.set_trial_intermediate_value(held.trial_id, report.epoch, value)
                 self._storage.set_trial_system_attr(
                     held.trial_id, f"{REPORT}{report.epoch}", report.model_dump(mode="json")
                 )
@@ -298,9 +299,14 @@ class StudyRecord(StudyDriver):
         return self._judge(held)
 
     def _value(self, report: EpochReport) -> float:
-        """The objective; of a diverged network what guessing would reach."""
+        """The objective; of a diverged network what guessing would reach.
+
+        NaN of an epoch before the last whose test images an experiment leaves unread.
+        """
         if report.diverged:
             return 0.0 if self.plan.objective == "hypervolume" else 1.0 / self.plan.base.classes
+        if not report.exits and self.plan.experiment and report.epoch < self.plan.base.epochs:
+            return math.nan
         if not report.exits:
             raise ValueError(f"the report of epoch {report.epoch} has no exits to judge")
         return objective(self.plan.objective, report.exits, self.plan.budgets, self._box)

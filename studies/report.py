@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from studies import report_sections as sections
 from studies import teacher_sections
 from studies import verdict as v
+from studies.experiment_sections import experiment_header, experiment_sections
 from studies.figures import joint_figure
 from studies.page import Html, figure, page, section, table, tag
 from studies.view import View, look
@@ -53,7 +54,11 @@ def write_report(records: Sequence[StudyRecord], path: str | Path) -> Path:
         raise InputError("a report needs at least one study")
     if path.is_dir():
         raise InputError(f"the report needs a file to be written to, {str(path)!r} is a folder")
-    text = report_page([look(record) for record in records])
+    return write_page(report_page([look(record) for record in records]), path)
+
+
+def write_page(text: str, path: Path) -> Path:
+    """Writes a document in one go and returns its path. Raises InputError if that cannot be."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(
@@ -67,15 +72,36 @@ def write_report(records: Sequence[StudyRecord], path: str | Path) -> Path:
     return path
 
 
+def experiment_page(views: Sequence[View]) -> str:
+    """The document about an experiment of the paper, over one study or several."""
+    made = experiment_sections(views)
+    links = [(anchor, name) for anchor, name, _ in made]
+    bodies = [body for *_, body in made]
+    title = f"{views[0].plan.experiment} · automate"
+    return page(title, experiment_header(views), links, *bodies, footer())
+
+
 def report_page(views: Sequence[View]) -> str:
-    """The document, from what was read."""
+    """The document, from what was read.
+
+    Raises:
+        InputError: An experiment of the paper together with something else.
+    """
+    names = {view.plan.experiment for view in views}
+    if len(names) > 1:
+        raise InputError(
+            "an experiment of the paper is scored on the test split and shares no report with "
+            "other studies: give the studies of one experiment"
+        )
+    if names != {None}:
+        return experiment_page(views)
     if len(views) == 1:
         view = views[0]
         made = [(anchor, name, part(view)) for anchor, name, part in PARTS]
         made = [(anchor, name, inside) for anchor, name, inside in made if inside]
         links = [(anchor, name) for anchor, name, _ in made]
         bodies = [section(anchor, name, *inside) for anchor, name, inside in made]
-        return page(f"{view.plan.study} · automate", _header(view), links, *bodies, _footer())
+        return page(f"{view.plan.study} · automate", _header(view), links, *bodies, footer())
     links = [("all", "All studies")]
     bodies = [_together(views)]
     for i, view in enumerate(views):
@@ -86,7 +112,7 @@ def report_page(views: Sequence[View]) -> str:
         bodies.append(tag("section", _header(view, "h2"), *inner, id=anchor, class_="study"))
     title = f"{len(views)} studies"
     header = tag("header", tag("p", "automate", class_="kicker"), tag("h1", title))
-    return page(f"{title} · automate", header, links, *bodies, _footer())
+    return page(f"{title} · automate", header, links, *bodies, footer())
 
 
 def _header(view: View, level: str = "h1") -> Html:
@@ -135,6 +161,7 @@ def _together(views: Sequence[View]) -> Html:
     return section("all", "All studies", *parts, figure(plot, caption))
 
 
-def _footer() -> Html:
+def footer() -> Html:
+    """Who wrote the page, and when."""
     now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     return tag("footer", f"Written by automate, {now}. This file works offline.")

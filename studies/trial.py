@@ -44,16 +44,26 @@ def run(
     device: str,
     threads: int,
     checkpoint: Path | None,
+    purpose: Literal["search", "reproduce", "final-holdout"] = "search",
+    each_epoch: bool = False,
 ) -> Iterator[EpochReport]:
-    """The reports of one trial, on the training images and the hold-out: never the test split."""
+    """The reports of one trial.
+
+    Args:
+        config: Of the trial.
+        data_root, device, threads: As in its study's plan.
+        checkpoint: Where it is kept.
+        purpose: Which images, see `trainers.data.load`: a search's never include the test split.
+        each_epoch: Score the test split after every epoch, not only after the last.
+    """
     import torch  # a driver on Ray never trains, so it never pays for this import
 
     from trainers.data import load
     from trainers.loop import train
 
     torch.set_num_threads(threads)
-    data = load(config, "search", data_root)
-    yield from train(config, data, checkpoint=checkpoint, device=device)
+    data = load(config, purpose, data_root)
+    yield from train(config, data, checkpoint=checkpoint, device=device, each_epoch=each_epoch)
 
 
 def reason_of(error: BaseException) -> str:

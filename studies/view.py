@@ -67,7 +67,7 @@ def look(record: StudyRecord) -> View:
         folder=_short(record.folder),
         outcomes=outcomes,
         reports={o.number: record.reports(o.number) for o in outcomes if o.epochs},
-        importances=dict(record.importances()),
+        importances={} if record.plan.experiment else dict(record.importances()),
         log=frozenset(name for name, kind in distributions if getattr(kind, "log", False)),
         versions=_versions(),
     )

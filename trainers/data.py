@@ -76,7 +76,7 @@ class Data:
 
 def load(
     config: TrialConfig,
-    purpose: Literal["search", "final", "final-holdout"] = "search",
+    purpose: Literal["search", "final", "final-holdout", "reproduce"] = "search",
     root: str | Path | None = None,
 ) -> Data:
     """The images of a run.
@@ -88,13 +88,14 @@ def load(
             "final": trained on both, scored on the test split. (The digits are always trained on
             the same 180: with more, every config sits at the ceiling.)
             "final-holdout": as "final", but the hold-out stays unseen.
+            "reproduce": trained on all training images, or on `limit_train` of them, without any
+            hold-out; scored on the test split.
         root: Where a named data set lies; AUTOMATE_DATA or ./data if None.
 
     Raises:
         InputError: Data that is missing, not of the expected form, or not what the config says.
     """
     train = decoded(config, "train", root)
-    kept, held = splits.training(config, train.labels, train.classes)
     entry = DATASETS.get(config.dataset)
     mean, std = (entry.mean, entry.std) if entry else (train.mean, train.std)
 
@@ -105,6 +106,10 @@ def load(
             pixels, labels = pixels.index_select(0, chosen), labels.index_select(0, chosen)
         return Images(pixels, labels, source.classes, mean, std)
 
+    if purpose == "reproduce":
+        every = images(train, splits.whole(config, train.labels))
+        return Data(every, images(decoded(config, "test", root), None), "test")
+    kept, held = splits.training(config, train.labels, train.classes)
     if purpose == "search":
         return Data(images(train, kept), images(train, held), "validation")
     if purpose == "final" and config.dataset != "digits":

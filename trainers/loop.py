@@ -115,6 +115,7 @@ class Run:
         top1 = torch.zeros(exits, device=self.device)
         top5 = torch.zeros(exits, device=self.device)
         taught = torch.zeros(number, device=self.device)
+        learned_from = torch.zeros(exits, device=self.device)
         mix_sum = torch.zeros(number, exits, device=self.device)
         entropy_sum = torch.zeros(number, device=self.device)
         for pixels, labels in batches(images, SCORE_BATCH):
@@ -125,6 +126,9 @@ class Run:
             if number:
                 teacher_logits, mix = self.teachers(features, logits)
                 taught += (teacher_logits.argmax(dim=-1) == labels).sum(dim=1)
+                softened = (teacher_logits / self.config.temperature).softmax(dim=-1)
+                pull = torch.einsum("mn,nbk->mbk", self.teachers.w, softened)
+                learned_from += (pull.argmax(dim=-1) == labels).sum(dim=1)
                 mix_sum += mix.sum(dim=0)
                 entropy_sum += mix_entropy(mix) * len(labels)
         n = len(images.labels)
@@ -143,6 +147,7 @@ class Run:
         return {
             "exits": points,
             "teachers": tuple((taught / n).tolist()),
+            "lessons": tuple((learned_from / n).tolist()) if number else (),
             "mix": tuple(tuple(row) for row in (mix_sum / n).tolist()),
             "mix_entropy": tuple((entropy_sum / n).tolist()),
         }
@@ -194,6 +199,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     device: str = "cpu",
+    each_epoch: bool = False,
 ) -> Iterator[EpochReport]:
     """One run, an epoch at a time.
 
@@ -204,6 +210,7 @@ def train(
         checkpoint: Written after each epoch, before its report is given. If the file is there, the
             run goes on from it (on CPU bit for bit) and its reports so far come first.
         device: "cpu" or "cuda".
+        each_epoch: Score a test split after every epoch: for the paper's curves, never to select.
 
     Yields:
         A report per completed epoch. A loss that is not finite ends the run with a report whose
@@ -224,7 +231,8 @@ def train(
         mean_loss = run.train_epoch(data.fit, epoch)
         finite = math.isfinite(mean_loss)
         scored: dict[str, Any] = {"exits": ()}
-        if finite and (data.split == "validation" or epoch + 1 == config.epochs):
+        last = epoch + 1 == config.epochs
+        if finite and (last or each_epoch or data.split == "validation"):
             scored = run.score(data.score)
         report = EpochReport(
             epoch=epoch + 1,

@@ -1,6 +1,6 @@
 """What one epoch says. Every record here goes to JSON and back unchanged."""
 
-from typing import Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,19 @@ class ExitPoint(Record):
     top5: float = Field(ge=0, le=1, description="top-5, fraction")
 
 
+class BudgetPoint(NamedTuple):
+    """Budgeted batch classification at one mean cost. A tuple, since reports hold many.
+
+    Attributes:
+        flops: Mean per image, earlier heads too.
+        top1, top5: Fractions.
+    """
+
+    flops: Annotated[int, Field(ge=0)]
+    top1: Annotated[float, Field(ge=0, le=1)]
+    top5: Annotated[float, Field(ge=0, le=1)]
+
+
 class EpochReport(Record):
     """One completed epoch of training."""
 
@@ -30,11 +43,19 @@ class EpochReport(Record):
     split: Literal["validation", "test"] = Field(description="where the accuracies come from")
     exits: tuple[ExitPoint, ...] = Field(description="shallow first; empty if not evaluated")
     teachers: tuple[float, ...] = Field(default=(), description="accuracy of each teacher")
+    lessons: tuple[float, ...] = Field(
+        default=(),
+        description="(M,), accuracy of what each exit learns from: the softmaxes of its teachers "
+        "at T, weighted by W; empty without teachers, meaningless of an exit that has none",
+    )
     mix: tuple[tuple[float, ...], ...] = Field(
         default=(), description="(N, M), who composes each teacher, mean over images"
     )
     mix_entropy: tuple[float, ...] = Field(
         default=(), description="(N,), nats, of each image's mix, mean over images; ln M at most"
+    )
+    budget: tuple[BudgetPoint, ...] = Field(
+        default=(), description="dynamic inference by rising cost; empty without held-out images"
     )
 
     @property

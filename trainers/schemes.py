@@ -120,3 +120,15 @@ def scheme_named(name: str) -> Scheme:
     if name not in SCHEMES:
         raise unknown("scheme", name, SCHEMES)
     return SCHEMES[name]
+
+
+def matched_kd_weight(alpha: float, exits: int) -> float:
+    """λ' = M (1 + α / (M + α)): the kd_weight at which EED pulls about as hard as MATE does.
+
+    At its fixed optimum MATE's gradient to the students is close to λ' times EED's.
+
+    Args:
+        alpha: α >= 0, one value.
+        exits: M.
+    """
+    return exits * (1 + alpha / (exits + alpha))

@@ -73,6 +73,25 @@ def training(
     return _limited(config, labels, kept, rng), held
 
 
+def whole(config: TrialConfig, labels: Labels) -> Index:
+    """All training images, or `limit_train` of them: nothing is held out.
+
+    Of the digits the fixed ones that are always trained on.
+
+    Args:
+        config: dataset, limit_train and split_seed are read.
+        labels: (n,), of the whole training split.
+
+    Returns:
+        A sorted index array.
+
+    Raises:
+        InputError: An N that cannot be had.
+    """
+    kept = np.arange(DIGITS_FIT if config.dataset == "digits" else len(labels))
+    return _limited(config, labels, kept, _rng(config.split_seed))
+
+
 def _limited(config: TrialConfig, labels: Labels, kept: Index, rng: np.random.RandomState) -> Index:
     """N of the kept images: the first of every class, then the second of every class, ..."""
     limit = config.limit_train

@@ -29,10 +29,13 @@ def report(
 
     Several studies share one file.
     """
+    from automate.commands.reproduction import cells_json, say_experiment
     from automate.front_text import front_json, say_front
+    from studies.measured import measure
     from studies.record import StudyRecord
     from studies.report import write_report
     from studies.verdict import recommendation
+    from studies.view import look
 
     with ExitStack() as stack:
         records = [
@@ -42,6 +45,14 @@ def report(
         home = runs / records[0].name if len(records) == 1 else runs
         path = write_report(records, out or home / "report.html")
         found = [(record.plan, record.outcomes()) for record in records]
+        experiments = [measure(look(r)) for r in records if r.plan.experiment]
+    if experiments:
+        if json:
+            say_json({"report": path, "studies": [cells_json(one) for one in experiments]})
+        else:
+            say_experiment(experiments)
+            say(f"Report: {path}")
+        return
     if json:
         listed = [{"study": plan.study, **front_json(seen, plan)} for plan, seen in found]
         say_json({"report": path, "studies": listed})

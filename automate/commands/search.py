@@ -112,11 +112,11 @@ def search(
     outcomes = None
     points, _ = resume.first_points(load_space(plan.space), plan)
     if not fresh:
-        plan, outcomes = _as_stored(plan, storage, runs, explicit, keep_trials=trials is None)
+        plan, outcomes = as_stored(plan, storage, runs, explicit, keep_trials=trials is None)
     plan = plan.with_(trials=resume.total(plan, len(points)))
     label = place(storage, runs, plan.study).label
     so_far = None if outcomes is None else states_text(outcomes)
-    cost = _left(plan, outcomes or [])
+    cost = left(plan, outcomes or [])
     if not quiet:
         pairs = plan_pairs(plan, load_space(space).title, label, cost, so_far)
         say_pairs(pairs, stderr=json)
@@ -136,11 +136,11 @@ def search(
         record = StudyRecord.create_or_open(plan, storage, runs, fresh, explicit)
     with closing(record):
         if cost is not None:
-            _drive(record, ray_address, quiet=quiet, json=json)
+            drive_shown(record, ray_address, quiet=quiet, json=json)
         return _ending(record, runs, storage, json=json, quiet=quiet)
 
 
-def _as_stored(
+def as_stored(
     plan: StudyPlan,
     storage: str | None,
     runs: Path,
@@ -168,7 +168,7 @@ def _as_stored(
         return plan, [o for o in record.outcomes() if o.number < plan.trials]
 
 
-def _left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":
+def left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":
     """What the trials that have not ended cost at most; None if there is none."""
     from studies.search import estimate
 
@@ -181,7 +181,7 @@ def _left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":
     return replace(whole, epochs=left, seconds=whole.seconds * left / whole.epochs)
 
 
-def _drive(record: "StudyRecord", ray_address: str | None, *, quiet: bool, json: bool) -> None:
+def drive_shown(record: "StudyRecord", ray_address: str | None, *, quiet: bool, json: bool) -> None:
     """Runs the trials that wait, and tells how it goes."""
     from automate.progress import Progress, watched
     from studies.search import drive
