@@ -27,17 +27,16 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 def _help(name: str, field: FieldInfo) -> str:
     """The description, and the default: the data set's where it brings one."""
     text = field.description or ""
-    brought = {
-        dataset: entry.defaults[name]
-        for dataset, entry in DATASETS.items()
-        if name in entry.defaults
-    }
+    brought: dict[object, list[str]] = {}
+    for dataset, entry in DATASETS.items():
+        if name in entry.defaults:
+            brought.setdefault(entry.defaults[name], []).append(dataset)
     default = field.default
     if isinstance(default, tuple):
         default = " ".join(f"{value:g}" for value in default)
     if brought:
-        listed = [f"{value} for {dataset}" for dataset, value in brought.items()]
-        others = [] if len(brought) == len(DATASETS) else [f"else {default}"]
+        listed = [f"{value} for {' and '.join(names)}" for value, names in brought.items()]
+        others = [] if sum(map(len, brought.values())) == len(DATASETS) else [f"else {default}"]
         return f"{text} [default: {', '.join(listed + others)}]"
     return text if default is None else f"{text} [default: {default}]"
 

@@ -20,7 +20,7 @@ from trainers import catalog, sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.folders import describe_folder
-from trainers.sources import check
+from trainers.sources import check, training_images
 
 # Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
 RAY_PAYS_FROM = 120.0
@@ -207,21 +207,6 @@ def settled_machine(
         "gpus_per_trial": gpus_per_trial or 0.0,
         "device": device,
     }
-
-
-def training_images(
-    config: TrialConfig, data_root: str | Path | None, purpose: str = "search"
-) -> int:
-    """Images that one epoch of a study trains on; an experiment of the paper holds none out."""
-    if config.limit_train is not None:
-        return config.limit_train
-    entry = catalog.DATASETS.get(config.dataset)
-    if entry is not None and (config.dataset == "digits" or purpose == "reproduce"):
-        return entry.train
-    from trainers.data import load
-
-    data = load(config, "search", data_root)
-    return len(data.fit) + (len(data.score) if purpose == "reproduce" else 0)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,16 @@
-"""Fixtures of every room: small trees of class folders, the real CIFAR-100, a cache of our own."""
+"""Fixtures of every room: small trees of images, the real CIFAR-100, a cache of our own."""
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests import official_trees
+from trainers.catalog import DATASETS
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,5 +47,21 @@ def class_folders(tmp_path: Path) -> Callable[..., Path]:
                     noise = rng.integers(0, 100, (side, side, 3)) + 155 * label // classes
                     Image.fromarray(noise.astype(np.uint8)).save(folder / f"{index:05d}.png")
         return tmp_path / name
+
+    return make
+
+
+@pytest.fixture
+def official_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes a small tree in a data set's published layout, which from then on is that small.
+
+    Returns the folder to give as --data-root; images are counted per class.
+    """
+
+    def make(name: str, *, classes: int = 3, train: int = 4, test: int = 2) -> Path:
+        official_trees.MAKERS[name](tmp_path / "official", classes, train, test)
+        sizes = {"classes": classes, "train": classes * train, "test": classes * test}
+        monkeypatch.setitem(DATASETS, name, replace(DATASETS[name], **sizes))
+        return tmp_path / "official"
 
     return make

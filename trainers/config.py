@@ -14,6 +14,8 @@ from trainers.catalog import InputError
 from trainers.reports import Record
 from trainers.schemes import scheme_named
 
+Augmentation = Literal["none", "crop_flip", "autoaugment"]
+
 
 class TrialConfig(Record):
     """One run of training: data, network, teachers, recipe.
@@ -90,7 +92,7 @@ class TrialConfig(Record):
     lr: float = Field(0.1, gt=0, description="initial learning rate of SGD")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of SGD, on all parameters")
-    augmentation: Literal["none", "crop_flip", "autoaugment"] = Field(
+    augmentation: Augmentation = Field(
         "crop_flip",
         description="crop_flip: pad by an eighth, random crop, random mirror; autoaugment: these, "
         "the CIFAR-10 policy of AutoAugment, and Cutout of half the side",

@@ -1,4 +1,4 @@
-"""What a run trains on and is scored on: splits in memory, and augmented batches of them."""
+"""What a run trains on and is scored on: splits, and augmented batches of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -8,13 +8,14 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trainers import splits
+from trainers.augment import augment, draw
 from trainers.catalog import DATASETS
-from trainers.config import TrialConfig
+from trainers.config import Augmentation, TrialConfig
+from trainers.fetching import fetch
 from trainers.folders import Decoded, describe_folder
-from trainers.sources import check, data_root, decoded, fetch
+from trainers.sources import check, data_root, decoded
 
 __all__ = [
     "Data",
@@ -25,34 +26,65 @@ __all__ = [
     "describe_folder",
     "fetch",
     "load",
+    "score_batch",
 ]
 
-PADDING = 8  # a crop may shift by the side / 8: 4 pixels of 32, 1 of 8
+CHUNK = 256  # images moved to another device at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Images in memory, with their labels and normalisation.
+    """Images with their labels and normalisation; some of those that are stored.
 
     Attributes:
-        pixels: (n, C, H, W) uint8. May be mapped from the cache: do not write to it.
+        stored: (N, C, S, S) uint8, N >= n. May be mapped from the cache, so that only what is read
+            is in memory: do not write to it.
         labels: (n,) int64, 0..K-1.
         classes: K names.
         mean, std: C values each, of pixels scaled to 0..1.
+        rows: (n,) int64, which of the stored images; all if None.
+        size: Height and width of the batches, at most S; S if None.
     """
 
-    pixels: Tensor
+    stored: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    rows: Tensor | None = None
+    size: int | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def side(self) -> int:
+        """Height and width of an image in a batch (pixels)."""
+        return self.size or self.stored.shape[-1]
+
+    @property
+    def pixels(self) -> Tensor:
+        """(n, C, S, S) uint8: all of them. Where only some are stored rows, a copy in memory."""
+        return self.read(slice(None))
+
+    def read(self, index: Tensor | slice) -> Tensor:
+        """(B, C, S, S) uint8: those at some places of 0..n-1, in that order."""
+        if self.rows is not None:
+            index = self.rows[index]
+        if isinstance(index, slice):
+            return self.stored[index]
+        return self.stored.index_select(0, index)
+
     def to(self, device: str | torch.device) -> "Images":
-        """The same images on another device."""
-        return replace(self, pixels=self.pixels.to(device), labels=self.labels.to(device))
+        """The same images on another device, which holds all n of them."""
+        device, here = torch.device(device), self.stored.device
+        if device.type == here.type and device.index in (None, here.index):
+            return self
+        there = torch.empty((len(self), *self.stored.shape[1:]), dtype=torch.uint8, device=device)
+        for start in range(0, len(self), CHUNK):
+            part = slice(start, start + CHUNK)
+            there[part] = self.read(part).to(device)
+        return replace(self, stored=there, labels=self.labels.to(device), rows=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +132,12 @@ def load(
     mean, std = (entry.mean, entry.std) if entry else (train.mean, train.std)
 
     def images(source: Decoded, index: splits.Index | None) -> Images:
-        pixels, labels = torch.from_numpy(source.pixels), torch.from_numpy(source.labels)
+        stored, labels = torch.from_numpy(source.pixels), torch.from_numpy(source.labels)
+        rows = None
         if index is not None and len(index) < len(labels):
-            chosen = torch.from_numpy(index)
-            pixels, labels = pixels.index_select(0, chosen), labels.index_select(0, chosen)
-        return Images(pixels, labels, source.classes, mean, std)
+            rows = torch.from_numpy(index)
+            labels = labels[rows]
+        return Images(stored, labels, source.classes, mean, std, rows, config.image_size)
 
     if purpose == "reproduce":
         every = images(train, splits.whole(config, train.labels))
@@ -117,76 +150,47 @@ def load(
     return Data(images(train, kept), images(decoded(config, "test", root), None), "test")
 
 
+def score_batch(images: Images) -> int:
+    """Images of a batch that is only evaluated: more than in training, as no gradients are kept.
+
+    500 of 32x32 pixels, and fewer of larger ones, so that memory stays the same.
+    """
+    return min(500, max(32, 500 * 32**2 // images.side**2))
+
+
 def batches(
     images: Images,
     batch_size: int,
     *,
-    augmentation: Literal["none", "crop_flip"] = "none",
+    augmentation: Augmentation = "none",
     shuffle: bool = False,
     generator: torch.Generator | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One pass over the images, the last batch smaller if need be.
 
     The random numbers of the whole pass are drawn first, on the CPU whatever the device: the order
-    `randperm(n)` if shuffled; for the augmentation the shifts `randint(2 * pad + 1, (n, 2))`, down
-    and right, and the mirrors `randint(2, (n,))`, by place in the pass.
+    `randperm(n)` if shuffled, then what the augmentation draws, by place in the pass.
 
     Args:
         images: On any device.
         batch_size: Images a batch.
-        augmentation: "crop_flip": each image is mirrored or not, padded with black by an eighth of
-            its side, and a square of its own size is cut out anywhere.
+        augmentation: See `trainers.augment.augment`.
         shuffle: Whether in a random order.
         generator: On the CPU; torch's default one if None.
 
     Yields:
-        (B, C, H, W) float32 normalised, and (B,) int64, on the images' device.
+        (B, C, side, side) float32 normalised, and (B,) int64, on the images' device.
     """
-    n, device = len(images), images.pixels.device
-    pad = images.pixels.shape[-1] // PADDING if augmentation == "crop_flip" else 0
+    n, device = len(images), images.labels.device
     order = torch.randperm(n, generator=generator).to(device) if shuffle else None
-    shifts = mirrors = torch.empty(0)
-    if augmentation == "crop_flip":
-        shifts = torch.randint(2 * pad + 1, (n, 2), generator=generator).to(device)
-        mirrors = torch.randint(2, (n,), generator=generator).to(device)
+    drawn = draw(augmentation, n, images.stored.shape[-1], images.side, generator)
+    drawn = {name: values.to(device) for name, values in drawn.items()}
     mean = torch.tensor(images.mean, device=device).view(1, -1, 1, 1)
     std = torch.tensor(images.std, device=device).view(1, -1, 1, 1)
     scale, offset = 1 / (255 * std), -mean / std
     for start in range(0, n, batch_size):
         part = slice(start, start + batch_size)
-        if order is None:
-            pixels, labels = images.pixels[part], images.labels[part]
-        else:
-            pixels = images.pixels.index_select(0, order[part])
-            labels = images.labels.index_select(0, order[part])
-        if augmentation == "crop_flip":
-            pixels = crop_flip(pixels, shifts[part], mirrors[part], pad)
-        yield pixels.float().mul_(scale).add_(offset), labels
-
-
-def crop_flip(pixels: Tensor, shifts: Tensor, mirrors: Tensor, pad: int) -> Tensor:
-    """Each image mirrored or not, then padded with 0 and cut to its size again.
-
-    In memory every cut of every padded image is the same pattern of C x H rows of W values, begun
-    at another place. So the cuts are rows of one strided view, and choosing them copies whole
-    pieces: three times as fast as a gather of single pixels (CPU).
-
-    Args:
-        pixels: (B, C, H, W) uint8.
-        shifts: (B, 2), where the cut begins in the padded image, down and right, 0..2 pad.
-        mirrors: (B,), 1 for mirrored, else 0.
-        pad: Pixels on each side.
-
-    Returns:
-        (B, C, H, W) uint8.
-    """
-    b, channels, height, width = pixels.shape
-    places = torch.arange(b, device=pixels.device)
-    both = torch.cat((pixels, pixels.flip(3)))
-    padded = functional.pad(both.index_select(0, places + b * mirrors), (pad,) * 4)
-    image, channel, row, _ = padded.stride()
-    reach = (channels - 1) * channel + (height - 1) * row + width
-    cuts = padded.as_strided(
-        (padded.numel() - reach + 1, channels, height, width), (1, channel, row, 1)
-    )
-    return cuts.index_select(0, places * image + shifts[:, 0] * row + shifts[:, 1])
+        index = part if order is None else order[part]
+        mine = {name: values[part] for name, values in drawn.items()}
+        pixels = augment(images.read(index), augmentation, mine, images.side)
+        yield pixels.float().mul_(scale).add_(offset), images.labels[index]

@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,15 +61,50 @@ class Decoded:
 
     @classmethod
     def of(cls, pixels: Bytes, labels: Labels, classes: tuple[str, ...]) -> Decoded:
-        """With mean and standard deviation; from sums of integers, so without rounding."""
-        count = pixels.size // pixels.shape[1]
-        sums = pixels.sum(axis=(2, 3), dtype=np.uint64).sum(axis=0).tolist()
-        squares = np.einsum("nchw,nchw->nc", pixels, pixels, dtype=np.uint64).sum(axis=0).tolist()
-        mean = tuple(one / (255 * count) for one in sums)
-        variances = [count * two - one * one for one, two in zip(sums, squares, strict=True)]
+        """With mean and standard deviation."""
+        moments = Moments()
+        moments.add(pixels)
+        return cls(pixels, labels, classes, *moments.mean_and_std())
+
+
+class Moments:
+    """Mean and standard deviation of images as they come; from sums of integers, so exactly."""
+
+    def __init__(self) -> None:
+        self.count, self.sums, self.squares = 0, np.zeros(1, object), np.zeros(1, object)
+
+    def add(self, pixels: Bytes) -> None:
+        """Args: pixels: (n, C, H, W)."""
+        self.count += pixels.size // pixels.shape[1]
+        self.sums = self.sums + pixels.sum(axis=(0, 2, 3), dtype=np.uint64).astype(object)
+        squares = np.einsum("nchw,nchw->c", pixels, pixels, dtype=np.uint64)
+        self.squares = self.squares + squares.astype(object)
+
+    def mean_and_std(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Per channel, of pixels scaled to 0..1."""
+        count = self.count
+        mean = tuple(one / (255 * count) for one in self.sums)
+        variances = [
+            count * two - one * one for one, two in zip(self.sums, self.squares, strict=True)
+        ]
         # A channel of one value has nothing to scale.
         std = tuple(math.sqrt(value) / (255 * count) if value else 1.0 for value in variances)
-        return cls(pixels, labels, classes, mean, std)
+        return mean, std
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A split as it is decoded, piece by piece.
+
+    Attributes:
+        labels: (n,), 0..K-1.
+        classes: K names.
+        pieces: (k, C, H, W) each, n images in all; raises InputError at one that cannot be read.
+    """
+
+    labels: Labels
+    classes: tuple[str, ...]
+    pieces: Iterator[Bytes]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +116,10 @@ class Listing:
         split: Which part of it.
         classes: Names of the classes, in the order of the labels.
         counts: Images of each class.
-        files: Name, size (bytes) and time of change (ns) of every file that `decode` reads.
-        side: Height and width of the images (pixels); may open one of them.
-        decode: Reads them all.
+        files: Name, size (bytes) and time of change (ns) of every file that `open` reads.
+        side: Height and width that the images have or are cut to (pixels); may open one of them.
+        open: Begins to read them all.
+        form: What is done to the images before they are stored, in words.
     """
 
     folder: Path
@@ -92,17 +128,24 @@ class Listing:
     counts: tuple[int, ...]
     files: tuple[File, ...]
     side: Callable[[], int]
-    decode: Callable[[], Decoded]
+    open: Callable[[], Opened]
+    form: str = ""
 
     @property
     def labels(self) -> Labels:
-        """(n,): how many of each class there are; the order is `decode`'s only in a tree."""
+        """(n,): how many of each class there are; the order is `open`'s only in a tree."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     def fingerprint(self) -> str:
         """Another one as soon as a file is added, removed or changed."""
         text = "\0".join(f"{name}\0{size}\0{time}" for name, size, time in self.files)
-        return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
+        return hashlib.sha256(os.fsencode(text + self.form)).hexdigest()[:32]
+
+    def decode(self) -> Decoded:
+        """All images, in memory."""
+        opened = self.open()
+        pieces = list(opened.pieces)
+        return Decoded.of(np.concatenate(pieces), opened.labels, opened.classes)
 
 
 def need_folder(path: Path, otherwise: str) -> None:
@@ -117,7 +160,7 @@ def need_folder(path: Path, otherwise: str) -> None:
         raise InputError(f"{str(path)!r} is a file where a folder is needed: {otherwise}")
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def entries(folder: Path) -> list[os.DirEntry[str]]:
     """What lies in a folder, by name, without hidden files (.DS_Store and the like)."""
     try:
         with os.scandir(folder) as found:
@@ -131,7 +174,7 @@ def _class_names(root: Path, split: Split) -> list[str]:
     need_folder(root, f"a data set is a folder with {FORM}; `--dataset digits` needs no files")
     folder = root / split
     need_folder(folder, f"a data set is a folder with {FORM}")
-    names = [entry.name for entry in _entries(folder) if entry.is_dir()]
+    names = [entry.name for entry in entries(folder) if entry.is_dir()]
     if not names:
         raise InputError(f"{str(folder)!r} holds no class folders: expected {FORM}")
     return names
@@ -171,14 +214,14 @@ def list_tree(root: Path, split: Split) -> Listing:
         counts=tuple(counts),
         files=tuple(files),
         side=partial(_side, root / split / files[0][0]),
-        decode=partial(_decode, root / split, files, labels, tuple(names)),
+        open=partial(_open, root / split, files, labels, tuple(names)),
     )
 
 
 def _images(folder: Path) -> list[File]:
     """The images of one class."""
     found = []
-    for entry in _entries(folder):
+    for entry in entries(folder):
         if os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:
             continue
         try:
@@ -219,13 +262,11 @@ def _side(path: Path) -> int:
     return len(_read(path, None))
 
 
-def _decode(folder: Path, files: list[File], labels: Labels, classes: tuple[str, ...]) -> Decoded:
-    """All images. In one thread: Pillow holds the interpreter's lock, two were no faster."""
+def _open(folder: Path, files: list[File], labels: Labels, classes: tuple[str, ...]) -> Opened:
+    """In one thread: Pillow holds the interpreter's lock, two were no faster."""
     side = _side(folder / files[0][0])
-    pixels = np.empty((len(files), 3, side, side), np.uint8)
-    for place, (name, _, _) in enumerate(files):
-        pixels[place] = _read(folder / name, side).transpose(2, 0, 1)
-    return Decoded.of(pixels, labels, classes)
+    pieces = (_read(folder / name, side).transpose(2, 0, 1)[np.newaxis] for name, _, _ in files)
+    return Opened(labels, classes, pieces)
 
 
 def describe_folder(path: str | Path) -> dict[str, int]:

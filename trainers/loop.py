@@ -12,14 +12,12 @@ from torch import Tensor
 from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.data import Data, Images, batches, load
+from trainers.data import Data, Images, batches, load, score_batch
 from trainers.exits import build_network, costs
 from trainers.losses import loss, mix_entropy, ramp_factor
 from trainers.paths import use_fast_paths
 from trainers.reports import EpochReport, ExitPoint
 from trainers.teachers import Teachers
-
-SCORE_BATCH = 500  # images; evaluation keeps no gradients, so larger than a training batch
 
 
 def learning_rate(config: TrialConfig, epoch: int) -> float:
@@ -118,7 +116,7 @@ class Run:
         learned_from = torch.zeros(exits, device=self.device)
         mix_sum = torch.zeros(number, exits, device=self.device)
         entropy_sum = torch.zeros(number, device=self.device)
-        for pixels, labels in batches(images, SCORE_BATCH):
+        for pixels, labels in batches(images, score_batch(images)):
             features, logits = self.forward(pixels)
             hits = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
             top1 += hits[..., 0].sum(dim=1)

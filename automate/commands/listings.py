@@ -1,13 +1,16 @@
 """`automate spaces`, `datasets`, `schemes`, `backbones`: what there is."""
 
+import time
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from automate import flags
-from automate.printing import say, say_json, say_table
+from automate.printing import duration, say, say_json, say_table, size
 from trainers.catalog import BACKBONES, DATASETS, InputError, exits_of
 from trainers.schemes import SCHEMES
+
+TELL_EVERY = 5.0  # seconds between two lines about a download
 
 
 def spaces(*, json: flags.Json = False) -> None:
@@ -48,6 +51,9 @@ def _list_datasets(*, json: flags.Json = False) -> None:
                 "get": entry.get,
                 "defaults": entry.defaults,
                 "trials": entry.trials,
+                "download": entry.download,
+                "decoded": entry.decoded,
+                "note": entry.note,
             }
             for name, entry in DATASETS.items()
         ]
@@ -60,11 +66,14 @@ def _list_datasets(*, json: flags.Json = False) -> None:
             str(entry.classes),
             f"{entry.image_size}x{entry.image_size}x{entry.channels}",
             f"{entry.train:,} / {entry.test:,}",
+            size(entry.decoded),
             ", ".join(f"{key} {value}" for key, value in entry.defaults.items()),
         )
         for name, entry in DATASETS.items()
     ]
-    say_table(("data set", "what it is", "classes", "pixels", "train / test", "defaults"), rows)
+    say_table(
+        ("data set", "what it is", "classes", "pixels", "train / test", "decoded", "defaults"), rows
+    )
     for name, entry in DATASETS.items():
         say(f"{name}: {entry.get}")
 
@@ -74,12 +83,38 @@ def fetch(
     name: Annotated[str, Parameter(help="A name from `automate datasets`.")],
     /,
     *,
+    mirror: Annotated[
+        str | None, Parameter(help="The URL of another folder with the same files.")
+    ] = None,
     data_root: flags.DataRoot = None,
 ) -> None:
-    """Download a data set, unless it is there already."""
-    from trainers.sources import fetch as download
+    """Download a data set, unless it is there already.
 
-    folder = download(name, data_root)
+    Called again, it goes on where it was cut. What comes is checked against the published digest.
+    """
+    from trainers.fetching import Progress
+    from trainers.fetching import fetch as download
+
+    told = time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        """A line every few seconds."""
+        nonlocal told
+        if time.monotonic() - told < TELL_EVERY:
+            return
+        told = time.monotonic()
+        share = f"{100 * progress.done / progress.total:.0f} % of {size(progress.total)}"
+        left = (progress.total - progress.done) / progress.rate if progress.rate else 0
+        text = f"{progress.name}: {share}, {size(progress.rate)}/s, {duration(left)} left"
+        say(text, stderr=True)
+
+    folder = download(
+        name,
+        data_root,
+        mirror,
+        on_note=lambda text: say(text, stderr=True),
+        on_progress=tell,
+    )
     if folder is None:
         say(f"{name} {DATASETS[name].get}: nothing to fetch")
     else:

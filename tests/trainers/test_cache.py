@@ -36,10 +36,10 @@ def listing(class_folders):
 def undecodable(listing):
     """The same split, of images that must not be decoded again."""
 
-    def decode():
+    def opened():
         raise AssertionError("decoded again")
 
-    return replace(listing, decode=decode)
+    return replace(listing, open=opened)
 
 
 def same(one, other):
@@ -137,20 +137,29 @@ def test_what_a_killed_process_left_is_removed(listing, folder):
     assert not old.exists() and new.exists()
 
 
-def test_another_process_was_faster(listing, folder):
-    def decode():
-        decoded = listing.decode()
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system that knows none."""
+
+    def flock(*args):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(cache.fcntl, "flock", flock)
+
+
+def test_another_process_was_faster(listing, folder, no_locks):
+    def opened():
         cache.stored(listing)
         os.utime(complete(folder)[0] / "about.json", (0, 0))
-        return decoded
+        return listing.open()
 
-    assert same(cache.stored(replace(listing, decode=decode)), listing.decode())
+    assert same(cache.stored(replace(listing, open=opened)), listing.decode())
     about = complete(folder)[0] / "about.json"
     assert about.stat().st_mtime == 0, "the first one's stays"
     assert [path.name for path in about.parent.parent.iterdir()] == [about.parent.name]
 
 
-def test_another_process_was_faster_by_a_hair(listing, folder, monkeypatch, caplog):
+def test_another_process_was_faster_by_a_hair(listing, folder, no_locks, monkeypatch, caplog):
     """It renames its folder after this one looked, before this one renames."""
     real = Path.rename
 
@@ -169,15 +178,19 @@ def test_processes_at_once(class_folders, folder):
     root = class_folders(train=40)
     program = (
         "import sys, zlib; from pathlib import Path; from trainers import cache, folders\n"
-        "print(zlib.crc32(cache.stored(folders.list_tree(Path(sys.argv[1]), 'train')).pixels))"
+        "read, real = [], folders._read\n"
+        "folders._read = lambda *args: read.append(args) or real(*args)\n"
+        "pixels = cache.stored(folders.list_tree(Path(sys.argv[1]), 'train')).pixels\n"
+        "print(zlib.crc32(pixels), len(read))"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", program, root], cwd=ROOT, stdout=subprocess.PIPE)
         for _ in range(4)
     ]
-    answers = {process.communicate()[0] for process in running}
+    answers = [process.communicate()[0].split() for process in running]
     assert [process.returncode for process in running] == [0] * 4
-    assert len(answers) == 1
+    assert len({checksum for checksum, _ in answers}) == 1
+    assert sorted(int(read) for _, read in answers) == [0, 0, 0, 121], "decoded by one alone"
     assert len(complete(folder)) == 1 and len(list(complete(folder)[0].parent.iterdir())) == 1
 
 
@@ -196,7 +209,45 @@ def test_a_full_disk_leaves_nothing_behind(listing, folder, monkeypatch, caplog)
     monkeypatch.setattr(cache.os, "fsync", full)
     assert same(cache.stored(listing), listing.decode())
     assert "No space left" in caplog.text
-    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    assert [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"] == []
+
+
+def test_images_that_are_too_many_for_memory_are_not_kept_there(listing, folder, monkeypatch):
+    folder.write_text("a file")
+    monkeypatch.setattr(cache, "LARGE", 12 * 3 * 8 * 8 - 1)
+    with pytest.raises(InputError, match="cannot cache .*AUTOMATE_CACHE"):
+        cache.stored(listing)
+    monkeypatch.setattr(cache, "LARGE", 12 * 3 * 8 * 8)
+    assert same(cache.stored(listing), listing.decode())
+
+
+def test_images_are_written_as_they_come(listing, folder):
+    """One that cannot be read ends it, with those before it written and then taken away."""
+    before = []
+
+    def opened():
+        whole = listing.open()
+
+        def pieces():
+            yield next(whole.pieces)
+            before.extend(path.name for path in folder.rglob("pixels.npy"))
+            raise InputError("the second image is damaged")
+
+        return replace(whole, pieces=pieces())
+
+    with pytest.raises(InputError, match="second image"):
+        cache.stored(replace(listing, open=opened))
+    assert before == ["pixels.npy"] and not list(folder.rglob("*.npy"))
+
+
+def test_what_takes_a_while_is_said(listing, monkeypatch, caplog):
+    monkeypatch.setattr(cache, "ANNOUNCED", 100)
+    cache.stored(listing)
+    assert "decoding 12 images" in caplog.text
+
+
+def test_another_form_is_another_state(listing):
+    assert replace(listing, form="square 256").fingerprint() != listing.fingerprint()
 
 
 def test_without_a_home(listing, monkeypatch, caplog):

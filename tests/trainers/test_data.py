@@ -8,8 +8,9 @@ import torch
 from torch.testing import assert_close
 
 from trainers import data
+from trainers.augment import crop_flip
 from trainers.config import TrialConfig
-from trainers.data import Images, batches, crop_flip, load
+from trainers.data import Images, batches, load
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -90,7 +91,7 @@ def test_crops_whatever_the_memory_format(form):
 def test_every_shift_and_both_mirrors_occur():
     images = some_images(n=1, side=8)
     images = dataclasses.replace(
-        images, pixels=images.pixels.repeat(4000, 1, 1, 1), labels=torch.zeros(4000).long()
+        images, stored=images.stored.repeat(4000, 1, 1, 1), labels=torch.zeros(4000).long()
     )
     generator = torch.Generator().manual_seed(0)
     (x, _), = batches(images, 4000, augmentation="crop_flip", generator=generator)  # fmt: skip

@@ -3,15 +3,12 @@
 import copyreg
 import functools
 import hashlib
-import http.server
 import io
 import os
 import pickle
 import shutil
 import subprocess
 import sys
-import tarfile
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,7 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR100
 
-from trainers import sources
+from trainers import official, sources
 from trainers.catalog import DATASETS, InputError
 from trainers.config import TrialConfig
 from trainers.data import load
@@ -289,15 +286,21 @@ class Watch:
 watch = Watch()  # a hook cannot be removed again: one for all tests
 
 
-@pytest.fixture(params=["class folders", "published files"])
+@pytest.fixture(params=["class folders", "published files", *official.LAYOUTS])
 def data_set(request, class_folders, tmp_path, monkeypatch):
-    """(config, root, the test split's place)"""
+    """(config, root, the places of what is the test split's alone)"""
     monkeypatch.setenv("AUTOMATE_CACHE", str(tmp_path / "cache"))
     if request.param == "class folders":
         root = class_folders()
-        return config_of(root), None, root / "test"
-    root, _ = request.getfixturevalue("published")
-    return CIFAR.with_(validation=0.25), root, root / "cifar-100-python" / "test"
+        return config_of(root), None, [root / "test"]
+    if request.param == "published files":
+        root, _ = request.getfixturevalue("published")
+        return CIFAR.with_(validation=0.25), root, [root / "cifar-100-python" / "test"]
+    root = request.getfixturevalue("official_tree")(request.param)
+    train, test = (official.listing(request.param, root, split) for split in ("train", "test"))
+    shared = {name for name, _, _ in train.files}
+    places = [root / test.folder.name / name for name, _, _ in test.files if name not in shared]
+    return TrialConfig(dataset=request.param, validation=0.25), root, places
 
 
 def everything_a_search_does(config, root):
@@ -309,16 +312,18 @@ def everything_a_search_does(config, root):
 
 def test_a_search_never_opens_the_test_split(data_set, tmp_path):
     config, root, test = data_set
+    names = [str(place) for place in test] + ["-test/", "-test."]
     for _ in ("decoded", "from the cache"):
-        with watch.of(str(test), "-test") as seen:
+        with watch.of(*names) as seen:
             data = everything_a_search_does(config, root)
         assert seen == [] and data.split == "validation"
-    with watch.of(str(test), "-test") as seen:
+    with watch.of(*names) as seen:
         load(config, "final", root)
     opened = {name for _, name in seen}
-    assert any(name.startswith(str(test)) for name in opened), "the watch sees what is opened"
+    for place in test:
+        assert any(name.startswith(str(place)) for name in opened), "the watch sees what is opened"
     assert any(name.startswith(str(tmp_path / "cache")) for name in opened)
-    with watch.of(str(test), "-test") as seen:  # the test split's cache is there now
+    with watch.of(*names) as seen:  # the test split's cache is there now
         everything_a_search_does(config, root)
     assert seen == []
 
@@ -326,15 +331,16 @@ def test_a_search_never_opens_the_test_split(data_set, tmp_path):
 def test_a_search_does_without_the_test_split(data_set):
     config, root, test = data_set
     with_it = load(config, "search", root)
-    shutil.rmtree(test) if test.is_dir() else test.unlink()
+    for place in test:
+        shutil.rmtree(place) if place.is_dir() else place.unlink()
     shutil.rmtree(os.environ["AUTOMATE_CACHE"])
     without = everything_a_search_does(config, root)
     assert without.fit.pixels.equal(with_it.fit.pixels)
     assert without.score.labels.equal(with_it.score.labels)
-    assert str(test) in refusal(config, "final", root, make=load)
+    assert any(str(place) in refusal(config, "final", root, make=load) for place in test)
 
 
-# Without torch, and on request from afar
+# Without torch
 
 
 def test_describing_and_checking_load_no_torch(class_folders):
@@ -345,51 +351,3 @@ def test_describing_and_checking_load_no_torch(class_folders):
         "assert not {'torch', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, class_folders()], cwd=ROOT, check=True)
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A folder, and the address under which this machine serves it."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as http_server:
-        thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
-        thread.start()
-        yield folder, f"http://127.0.0.1:{http_server.server_port}"
-        http_server.shutdown()
-        thread.join()
-
-
-def test_fetch(published, server, tmp_path, monkeypatch, capsys):
-    root, _ = published
-    folder, address = server
-    archive = folder / CIFAR100.filename
-    with tarfile.open(archive, "w:gz") as file:
-        file.add(root / "cifar-100-python", "cifar-100-python")
-    monkeypatch.setattr(CIFAR100, "url", f"{address}/{archive.name}")
-    monkeypatch.setattr(CIFAR100, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
-    target = tmp_path / "new" / "place"
-    assert sources.fetch("cifar100", target) == target
-    assert load(CIFAR, "final", target).fit.pixels.shape == (400, 3, 32, 32)
-    archive.unlink()
-    assert sources.fetch("cifar100", target) == target, "what is there is not downloaded again"
-    assert "cannot download cifar100" in refusal("cifar100", tmp_path / "other", make=sources.fetch)
-
-
-def test_fetch_of_something_else(published, server, tmp_path, monkeypatch):
-    folder, address = server
-    (folder / "other.tar.gz").write_bytes(b"not the archive")
-    monkeypatch.setattr(CIFAR100, "url", f"{address}/other.tar.gz")
-    text = refusal("cifar100", tmp_path / "new", make=sources.fetch)
-    assert "cannot download cifar100" in text and address in text
-
-
-def test_fetch_what_needs_no_fetching():
-    assert sources.fetch("digits") is None
-    assert "did you mean 'cifar100'" in refusal("cifar10", make=sources.fetch)
