@@ -69,6 +69,15 @@ class Run:
             features, logits = self.network(images)
         return features.float(), logits.float()
 
+    def step(self, images: Tensor, labels: Tensor, ramp: float = 1.0) -> Tensor:
+        """One step of SGD on a batch. Returns its loss, a scalar, nats."""
+        features, logits = self.forward(images)
+        value = loss(features, logits, labels, self.teachers, self.config, ramp).total
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return value.detach()
+
     def train_epoch(self, images: Images, epoch: int) -> float:
         """One pass over the images. Returns the mean loss, nats; not finite if it diverged."""
         config = self.config
@@ -96,12 +105,7 @@ class Run:
                 if len(labels) == 1:
                     continue  # a last batch of one image has no variance for batch norm
                 seen += len(labels)
-                features, logits = self.forward(pixels)
-                value = loss(features, logits, labels, self.teachers, config, ramp).total
-                self.optimizer.zero_grad(set_to_none=True)
-                value.backward()  # type: ignore[no-untyped-call]
-                self.optimizer.step()
-                total += value.detach() * len(labels)
+                total += self.step(pixels, labels, ramp) * len(labels)
         return float(total) / seen
 
     @torch.inference_mode()
@@ -245,31 +249,3 @@ def train(
         yield report
         if not finite:
             return
-
-
-def throughput(config: TrialConfig, device: str = "cpu", seconds: float = 0.5) -> float:
-    """Training images per second of a config on this machine, measured on random images.
-
-    Args:
-        config: Sizes, scheme and precision are read.
-        device: "cpu" or "cuda".
-        seconds: How long to measure after one step of warm-up.
-    """
-    run = Run(config, device)
-    size = (config.batch_size, config.channels, config.image_size, config.image_size)
-    images = torch.rand(size, device=device)
-    labels = torch.randint(config.classes, (config.batch_size,), device=device)
-    steps, begin = -1, 0.0
-    run.network.train()
-    while steps < 1 or time.perf_counter() - begin < seconds:
-        features, logits = run.forward(images)
-        value = loss(features, logits, labels, run.teachers, config).total
-        run.optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-        run.optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        steps += 1
-        if steps == 0:
-            begin = time.perf_counter()
-    return steps * config.batch_size / (time.perf_counter() - begin)

@@ -8,7 +8,7 @@ import torch
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import load
-from trainers.loop import Run, learning_rate, throughput, train
+from trainers.loop import Run, learning_rate, train
 from trainers.schemes import SCHEMES
 
 DIGITS = TrialConfig(dataset="digits", epochs=3)
@@ -171,10 +171,6 @@ def test_a_last_batch_of_one_image_is_left_out():
     config = DIGITS.with_(limit_train=33, epochs=1)
     (report,) = train(config)
     assert report.loss is not None and len(report.exits) == 4
-
-
-def test_throughput_is_measured():
-    assert throughput(DIGITS, seconds=0.05) > 0
 
 
 def test_bf16_is_close_to_fp32_on_the_first_step():

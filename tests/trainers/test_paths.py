@@ -1,4 +1,4 @@
-"""The fast convolutions against PyTorch's: operators, whole networks, the first step, state dicts."""
+"""The fast convolutions against PyTorch's: operators, whole networks, the first step."""
 
 import copy
 from functools import lru_cache
@@ -55,7 +55,11 @@ def passed(module: nn.Module, images: Tensor, mixed: bool) -> list[Tensor]:
     weights = torch.randn(made.shape, generator=torch.Generator().manual_seed(1))
     (made.float() * weights).sum().backward()
     assert images.grad is not None
-    return [made.detach(), images.grad, *(p.grad for p in module.parameters() if p.grad is not None)]
+    return [
+        made.detach(),
+        images.grad,
+        *(p.grad for p in module.parameters() if p.grad is not None),
+    ]
 
 
 def apart(a: Tensor, b: Tensor) -> float:
@@ -102,7 +106,11 @@ def test_any_small_map_agrees(size, stride, mixed):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"dilation": 2, "padding": 2}, {"padding_mode": "circular", "padding": 1}, {"padding": "same"}],
+    [
+        {"dilation": 2, "padding": 2},
+        {"padding_mode": "circular", "padding": 1},
+        {"padding": "same"},
+    ],
 )
 def test_what_no_rule_fits_is_as_it_was(settings):
     for mixed in (False, True):
@@ -123,7 +131,9 @@ def gradients(network: nn.Module, config: TrialConfig, mixed: bool = False) -> t
         features, logits = features.float(), logits.float()
     value = loss(features, logits, labels, teachers, config).total
     value.backward()  # type: ignore[no-untyped-call]
-    found = torch.cat([p.grad.flatten().double() for p in network.parameters() if p.grad is not None])
+    found = torch.cat(
+        [p.grad.flatten().double() for p in network.parameters() if p.grad is not None]
+    )
     return found, float(value.detach())
 
 
