@@ -48,6 +48,7 @@ COMMANDS = {
         "reproduction:reproduce",
         "Run an experiment of the paper, ours beside its figures; the same command goes on.",
     ),
+    "bench": ("benching:bench", "Time this machine, and which path a search will take."),
     "studies": ("results:studies", "List the studies."),
     "spaces": ("listings:spaces", "List the search spaces."),
     "datasets": ("listings:datasets", "List the data sets, or fetch one."),

@@ -1,8 +1,8 @@
 """How fast a config trains on this machine, and whether bf16 computes the same here.
 
-A rule for when bf16 pays would be wrong somewhere: with AMX it is three times as fast as fp32; where
-a CPU has no bf16 PyTorch emulates it, 7 to 36 times slower; tiny networks are slower in it anywhere.
-So both are tried, for a second or two.
+A rule for when bf16 pays would be wrong somewhere: with AMX it is three times as fast as fp32;
+where a CPU has no bf16 PyTorch emulates it, 7 to 36 times slower; tiny networks are slower in it
+anywhere. So both are tried, for a second or two.
 """
 
 import copy
