@@ -30,11 +30,22 @@ def numbers(type_: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
         ) from None
 
 
+def flops(type_: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
+    """Several numbers of FLOPs, as `numbers`: `100M 1.2G` or `100M,1.2G`."""
+    from trainers.dynamic import read_flops
+
+    return tuple(read_flops(part) for token in tokens for part in token.value.split(","))
+
+
 Whole = Annotated[int, Parameter(converter=whole)]
 WholeOrNone = Annotated[int | None, Parameter(converter=whole)]
 Numbers = Annotated[
     tuple[float, ...] | None,
     Parameter(converter=numbers, consume_multiple=True, negative_iterable=(), negative_none=()),
+]
+Flops = Annotated[
+    tuple[float, ...] | None,
+    Parameter(converter=flops, consume_multiple=True, negative_iterable=(), negative_none=()),
 ]
 Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
 Json = Annotated[Switch, Parameter(help="Print JSON on stdout, and everything else on stderr.")]

@@ -28,7 +28,8 @@ class FrontRow:
         accuracy: Of the network to take; top-1, fraction, validation split.
         best: The highest of any trial at that cost or less.
         best_trial: Whose.
-        reference: Of the paper's default, at that cost or less; None without one.
+        reference: Of the paper's default, at that cost or less; None without one, or where none of
+            its exits is so cheap.
     """
 
     exit: int
@@ -78,13 +79,17 @@ def say_front(outcomes: Sequence[Outcome], plan: StudyPlan, *, stderr: bool = Fa
                 f"{row.flops / 1e6:.3f}" if row.flops < 1e6 else f"{row.flops / 1e6:.2f}",
                 percent(row.accuracy),
                 f"{percent(row.best)} (trial {row.best_trial})",
-                *([] if base is None else [percent(row.reference or 0.0)]),
+                *([] if base is None else [_at_that_cost(row.reference)]),
             ]
             for row in rows
         ]
         title = "Front (validation accuracy, n = 1 each; at an exit's cost or less)"
         say_table([*head, *([other] if other else [])], cells, title=title, stderr=stderr)
     say(verdict(outcomes, plan), stderr=stderr)
+
+
+def _at_that_cost(accuracy: float | None) -> str:
+    return "no exit so cheap" if accuracy is None else percent(accuracy)
 
 
 def front_json(outcomes: Sequence[Outcome], plan: StudyPlan) -> dict[str, Any]:

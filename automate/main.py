@@ -44,16 +44,15 @@ COMMANDS = {
     "dashboard": ("results:dashboard", "Open a study in optuna-dashboard."),
     "export": ("results:export", "Write the best configs as YAML, or all trials as CSV."),
     "train": ("training:train", "Train an exported config in full, with several seeds."),
-    "reproduce": (
-        "reproduction:reproduce",
-        "Run an experiment of the paper, ours beside its figures; the same command goes on.",
-    ),
+    "evaluate": ("measuring:evaluate", "Evaluate a trained run: exits, budgets, calibration."),
+    "reproduce": ("reproduction:reproduce", "Run an experiment of the paper; ours beside it."),
     "bench": ("benching:bench", "Time this machine, and which path a search will take."),
     "studies": ("results:studies", "List the studies."),
     "spaces": ("listings:spaces", "List the search spaces."),
     "datasets": ("listings:datasets", "List the data sets, or fetch one."),
     "schemes": ("listings:schemes", "List the teacher schemes."),
     "backbones": ("listings:backbones", "List the backbones and what each exit costs."),
+    "profile": ("measuring:profile", "Measure latency and memory of each exit."),
 }
 GO_ON = ("search", "train", "reproduce")  # given again, they go on where they stopped
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from automate.printing import duration, size
-from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan
+from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan, objective_key
 from studies.rungs import rung_epochs
 from studies.search import Estimate
 from trainers.config import TrialConfig
@@ -51,7 +51,7 @@ def plan_pairs(
 
 
 def _objective(plan: StudyPlan) -> str:
-    known = "exit:K" if plan.objective.startswith("exit:") else plan.objective
+    known = objective_key(plan.objective)
     text = OBJECTIVES[known].removesuffix(" (default)")
     name = plan.objective if known == plan.objective else f"{plan.objective}: {known}"
     if plan.budgets is not None:

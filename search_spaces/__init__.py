@@ -12,6 +12,13 @@ A user's own space is a Python file of the same form:
 
     def grid(base):            # optional: the points of `--sampler grid`
         return [{"alpha": value} for value in (0.3, 1.0, 3.0, 10.0, 30.0)]
+
+A space of networks that differ in what they cost says so with two more:
+
+    OBJECTIVE = "hypervolume"  # what is maximised where nothing is said
+
+    def corners(base):         # points between whose networks all others cost
+        return [{"width": 0.25}, {"width": 1.0}]
 """
 
 import importlib
@@ -40,6 +47,9 @@ class Space:
         starts: base -> points tried first, the paper's default among them.
         suggest: (trial, base) -> the trial's config.
         grid: base -> the points of the grid sampler, or None where the space gives none.
+        objective: What is maximised where the user says nothing; None: the usual one.
+        corners: base -> points of the cheapest and the dearest networks; None where all networks
+            of the space cost what the base's costs.
     """
 
     name: str
@@ -47,6 +57,8 @@ class Space:
     starts: Callable[[TrialConfig], list[Point]]
     suggest: "Callable[[BaseTrial, TrialConfig], TrialConfig]"
     grid: Callable[[TrialConfig], list[Point]] | None
+    objective: str | None = None
+    corners: Callable[[TrialConfig], list[Point]] | None = None
 
 
 def names() -> list[str]:
@@ -72,4 +84,12 @@ def _space(name: str, module: ModuleType) -> Space:
         if not callable(getattr(module, needed, None)):
             raise InputError(f"space {name!r} needs a function {needed}: see `automate spaces`")
     title = (module.__doc__ or "no description").strip().splitlines()[0]
-    return Space(name, title, module.starts, module.suggest, getattr(module, "grid", None))
+    return Space(
+        name=name,
+        title=title,
+        starts=module.starts,
+        suggest=module.suggest,
+        grid=getattr(module, "grid", None),
+        objective=getattr(module, "OBJECTIVE", None),
+        corners=getattr(module, "corners", None),
+    )

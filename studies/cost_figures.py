@@ -85,7 +85,7 @@ def budget_figure(measured: Sequence[Measured]) -> go.Figure:
                     row=1,
                     col=place + 1,
                 )
-    styled(figure, 420, showlegend=True, margin=MARGIN)
+    styled(figure, 440, showlegend=True, margin=MARGIN, legend={"y": 1.12})
     figure.update_xaxes(title_text="mean FLOPs per image (millions), earlier heads included")
     figure.update_yaxes(title_text="top-5 accuracy on test (%)", col=1)
     return figure

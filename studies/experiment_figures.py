@@ -146,12 +146,17 @@ def curves_figure(one: Measured) -> go.Figure:
         epochs = [report.epoch for report in runs[0].reports][: lines.shape[1]]
         for line in lines if len(lines) > 1 else ():
             figure.add_scatter(
-                x=epochs, y=line.round(3), mode="lines", line={"color": colour, "width": 1},
-                opacity=0.25, showlegend=False, hoverinfo="skip",
-            )  # fmt: skip
+                x=epochs,
+                y=line.round(3).tolist(),
+                mode="lines",
+                line={"color": colour, "width": 1},
+                opacity=0.25,
+                showlegend=False,
+                hoverinfo="skip",
+            )
         figure.add_scatter(
             x=epochs,
-            y=lines.mean(axis=0).round(3),
+            y=lines.mean(axis=0).round(3).tolist(),
             mode="lines+markers" if len(epochs) <= 40 else "lines",
             line={"color": colour, "width": 2},
             marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 5},
@@ -195,7 +200,7 @@ def gaps_figure(one: Measured) -> go.Figure:
             style = look(arm)
             figure.add_scatter(
                 x=epochs,
-                y=smoothed(mean).round(3),
+                y=smoothed(mean).round(3).tolist(),
                 mode="lines+markers" if len(epochs) <= 12 else "lines",
                 name=plot_text(arm.label),
                 showlegend=arm.key not in named,
@@ -267,7 +272,7 @@ def sweep_figure(measured: Sequence[Measured], name: str, log: bool) -> go.Figur
                     shapes.append(level(three, panel, color=colour, dash="dash", width=1))
                 figure.add_scatter(
                     x=xs,
-                    y=np.round(ys, 3),
+                    y=np.round(ys, 3).tolist(),
                     error_y=_error(std, colour),
                     mode="lines+markers",
                     name=plot_text(label),

@@ -151,36 +151,6 @@ def front_frame(outcomes: Sequence[Outcome]) -> tuple[float, float]:
     return frame(every, [point.accuracy for number in shown for point in curves[number]])
 
 
-def joint_figure(studies: Sequence[tuple[StudyPlan, Sequence[Outcome]]]) -> go.Figure:
-    """The network to take of each study, in one plot."""
-    figure = go.Figure()
-    colours = exit_colours(max(len(studies), 2))
-    drawn = []
-    for i, (plan, outcomes) in enumerate(studies):
-        taken = v.recommended(outcomes)
-        if taken is None:
-            continue
-        points = v.curves(outcomes)[taken.number]
-        drawn += points
-        figure.add_scatter(
-            **line_of(points),
-            mode="lines+markers",
-            line={"color": colours[i]},
-            marker={"symbol": SYMBOLS[i % len(SYMBOLS)], "size": 9},
-            text=hovers_of(taken, v.reference(outcomes)),
-            hovertemplate="%{text}<extra></extra>",
-            name=f"{plot_text(plan.study, 100)}: trial {taken.number}",
-        )
-    if not drawn:
-        return empty(NOTHING)
-    styled(figure, 460, margin={"l": 56, "r": 16, "t": 80, "b": 56}, showlegend=True)
-    flops_axis(figure, (point.flops for point in drawn))
-    figure.update_yaxes(
-        title_text="accuracy on validation (%)", range=frame(point.accuracy for point in drawn)
-    )
-    return figure
-
-
 def progress_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
     """The objective of each full-length trial in the order of the search, and the best so far."""
     done = sorted(v.finished(outcomes), key=lambda outcome: outcome.number)

@@ -128,14 +128,19 @@ def train_finals(
         if report.diverged:
             diverged.append(seed)
             continue
-        trained.save(checkpoint, data.fit, run)
+        trained.save(
+            checkpoint,
+            data.fit,
+            run,
+            held_out=data.calibrate is not None,
+            data_root=None if data_root is None else str(Path(data_root).absolute()),
+        )
         checkpoint.unlink()
         last[seed] = report
-    fixed = config.dataset == "digits"
     summary = FinalSummary(
         folder=folder,
         config=config,
-        trained_on="train" if keep_validation or fixed else "train + validation",
+        trained_on="train + validation" if data.calibrate is None else "train",
         seeds=tuple(last),
         diverged=tuple(diverged),
         exits=_over_seeds(list(last.values())),

@@ -11,9 +11,12 @@ from math import log
 
 import numpy as np
 
-from studies.plan import OBJECTIVES
+from search_spaces import Space
+from studies.plan import COST_BLIND, OBJECTIVES
 from trainers.catalog import InputError, unknown
-from trainers.reports import ExitPoint
+from trainers.config import TrialConfig
+from trainers.dynamic import at, checked_cost, read_flops
+from trainers.reports import BudgetPoint, ExitPoint
 
 Box = tuple[float, float, float]
 
@@ -143,8 +146,53 @@ def checked_objective(name: str, exits: int) -> str:
             span = "1" if exits == 1 else f"1 to {exits}"
             raise InputError(f"objective 'exit:K' needs K from {span} here, got {number[:40]!r}")
         return f"exit:{int(number)}"
-    if name not in OBJECTIVES or name == "exit:K":
+    if name.startswith("budget:"):
+        return f"budget:{_plain(read_flops(name.removeprefix('budget:')))}"
+    if name not in OBJECTIVES or ":" in name:
         raise unknown("objective", name, OBJECTIVES)
+    return name
+
+
+def planned_objective(name: str, base: TrialConfig) -> str:
+    """The objective's name as a plan stores it, for networks like the base config's.
+
+    Raises:
+        InputError: As `checked_objective`; of `budget:F` an F that the network cannot spend.
+    """
+    name = checked_objective(name, base.exits)
+    if (flops := budget_of(name)) is not None:
+        from trainers.costs import costs  # torch
+
+        spent = [cost.flops_cascade for cost in costs(base)]
+        checked_cost(flops, spent[0], spent[-1])
+    return name
+
+
+def budget_of(objective: str) -> float | None:
+    """F of `budget:F`, FLOPs; None of another objective."""
+    if not objective.startswith("budget:"):
+        return None
+    return read_flops(objective.removeprefix("budget:"))
+
+
+def _plain(flops: float) -> str:
+    """One form of each number, so that 0.15G and 150M are the same objective."""
+    return f"{flops / 1e6:.12g}M" if flops >= 1e6 else f"{flops:.12g}"
+
+
+def objective_for(space: Space, asked: str | None, exits: int) -> str:
+    """What a search of a space maximises: what was asked for, else the space's own, else anytime.
+
+    Raises:
+        InputError: As `checked_objective`; or an objective that does not see what networks cost,
+            in a space in which they differ.
+    """
+    name = checked_objective(asked or space.objective or "anytime", exits)
+    if space.corners is not None and name.partition(":")[0] in COST_BLIND:
+        raise InputError(
+            f"space {space.name} has networks of different cost, which objective {name} does not "
+            "see: take --objective hypervolume"
+        )
     return name
 
 
@@ -166,21 +214,26 @@ def objective(
     exits: Sequence[ExitPoint],
     budgets: Sequence[float] | None = None,
     box: Box | None = None,
+    dynamic: Sequence[BudgetPoint] = (),
 ) -> float:
     """What a search maximises, of one network at one epoch.
 
     Args:
         name: anytime (Σ_k π_k max of acc_j over the exits j that cost no more than k: an exit that
-            a cheaper one beats is not paid for), mean, last, exit:K, or hypervolume.
+            a cheaper one beats is not paid for), mean, last, exit:K, budget:F, or hypervolume.
         exits: The network's exits, shallow first, at least one.
         budgets: π up to a factor, one per exit; None is equal weights. Only anytime reads it.
         box: Only hypervolume reads it.
+        dynamic: The network's budget curve (`EpochReport.budget`); only budget:F reads it. A
+            network that costs less than F at its last exit is taken there; one that costs more at
+            its first cannot answer within F and gets 0 (a space may vary the backbone).
 
     Returns:
         A fraction from 0 to 1; higher is better.
 
     Raises:
-        InputError: As `checked_objective`, `checked_budgets` and `hypervolume`.
+        InputError: As `checked_objective`, `checked_budgets` and `hypervolume`; budget:F without a
+            curve.
     """
     if not exits:
         raise InputError("an objective needs at least one exit")
@@ -202,4 +255,7 @@ def objective(
         if box is None:
             raise InputError("the hypervolume objective needs its box")
         return hypervolume(exits, box)
+    if (most := budget_of(name)) is not None:
+        spent = [point.flops_cascade for point in exits]
+        return at(dynamic, min(most, spent[-1])) if most >= spent[0] else 0.0
     return float(accuracy[int(name.removeprefix("exit:")) - 1])

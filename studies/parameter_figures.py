@@ -224,11 +224,13 @@ def _mark(
     """
     default, taken = v.reference(outcomes), v.recommended(outcomes)
     by_number = {outcome.number: (outcome, accuracies) for outcome, accuracies in samples}
-    line = by_number.get(default.number) if default is not None else None
-    ring = by_number.get(taken.number) if taken is not None else None
     lines = []
     for i in range(exits):
         place = {"row": row, "col": i + 1}
+        # Networks of a study may differ in how many exits they have.
+        deep = {number: sample for number, sample in by_number.items() if len(sample[1]) > i}
+        line = deep.get(default.number) if default is not None else None
+        ring = deep.get(taken.number) if taken is not None else None
         if line is not None:
             panel = (row - 1) * exits + i + 1
             lines.append(level(100 * line[1][i], panel, color=INK, dash="dash", width=1.2))
@@ -247,9 +249,10 @@ def _mark(
                 showlegend=False,
                 **place,
             )
-        seen = [accuracies[i] for _, accuracies in samples if len(accuracies) > i]
         kept = [sample[1][i] for sample in (line, ring) if sample is not None]
-        figure.update_yaxes(range=frame(seen, kept), **place)
+        if deep:
+            seen = [accuracies[i] for _, accuracies in deep.values()]
+            figure.update_yaxes(range=frame(seen, kept), **place)
     return lines
 
 

@@ -25,8 +25,11 @@ OBJECTIVES = {
     "mean": "mean accuracy of the exits",
     "last": "accuracy of the deepest exit",
     "exit:K": "accuracy of exit K, e.g. exit:2",
+    "budget:F": "accuracy of dynamic inference at F FLOPs, e.g. budget:150M",
     "hypervolume": "area under the front over log FLOPs (where the backbone or width varies)",
 }
+# Objectives that see no difference in cost between networks: they only ever ask for the largest.
+COST_BLIND = ("anytime", "mean", "last", "exit")
 # A study's space is "reproduce:table2" where it runs an experiment of the paper.
 EXPERIMENT = "reproduce:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
@@ -40,6 +43,12 @@ def checked_study_name(name: str) -> str:
             "'_', '-', '+' or '.', starting with a letter or digit"
         )
     return name
+
+
+def objective_key(objective: str) -> str:
+    """Where `OBJECTIVES` tells of it: `exit:K` of `exit:2`, `budget:F` of `budget:150M`."""
+    kind, colon, _ = objective.partition(":")
+    return {"exit": "exit:K", "budget": "budget:F"}[kind] if colon else objective
 
 
 def default_study_name(base: TrialConfig, space: str) -> str:

@@ -135,7 +135,7 @@ class StudyReader:
             )
             if same and outcome.report is not None:
                 return [(point.exit, point.flops) for point in outcome.report.exits]
-        from trainers.exits import costs
+        from trainers.costs import costs
 
         return [(cost.exit, cost.flops) for cost in costs(base)]
 

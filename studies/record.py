@@ -35,7 +35,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from studies import making, rungs
 from studies.drivers import Driver
 from studies.experiments import space_of
-from studies.front import checked_budgets, checked_objective, objective
+from studies.front import checked_budgets, objective, planned_objective
 from studies.listing import Summary, list_studies
 from studies.owning import Held, HeldTrials, StudyDriver, lock_of
 from studies.plan import StudyPlan, checked_study_name
@@ -88,7 +88,7 @@ class StudyRecord(StudyDriver):
                 another driver of a SQLite study, a storage or folder that cannot be used.
         """
         runtime = runtime or {}
-        checked_objective(plan.objective, plan.base.exits)
+        plan = plan.with_(objective=planned_objective(plan.objective, plan.base))
         if plan.budgets is not None:
             checked_budgets(plan.budgets, plan.base.exits)
         space = space_of(plan)
@@ -309,7 +309,8 @@ class StudyRecord(StudyDriver):
             return math.nan
         if not report.exits:
             raise ValueError(f"the report of epoch {report.epoch} has no exits to judge")
-        return objective(self.plan.objective, report.exits, self.plan.budgets, self._box)
+        plan = self.plan
+        return objective(plan.objective, report.exits, plan.budgets, self._box, report.budget)
 
     def _judge(self, held: Held) -> bool:
         """What the last stored epoch means for the trial. True: go on."""

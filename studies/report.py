@@ -5,19 +5,16 @@ The storage is read once (`view.look`); all that follows is a pure function of w
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING
 
 from studies import report_sections as sections
 from studies import teacher_sections
 from studies import verdict as v
-from studies.experiment_sections import experiment_header, experiment_sections
-from studies.figures import joint_figure
-from studies.page import Html, figure, page, section, table, tag
+from studies.experiment_report import experiment_header, experiment_sections
+from studies.joint_figures import joint_deployable, joint_envelope, joint_figure
+from studies.page import Html, figure, footer, page, section, table, tag, write
 from studies.view import View, look
 from trainers.catalog import InputError
 
@@ -52,23 +49,7 @@ def write_report(records: Sequence[StudyRecord], path: str | Path) -> Path:
     path = Path(path)
     if not records:
         raise InputError("a report needs at least one study")
-    if path.is_dir():
-        raise InputError(f"the report needs a file to be written to, {str(path)!r} is a folder")
-    return write_page(report_page([look(record) for record in records]), path)
-
-
-def write_page(text: str, path: Path) -> Path:
-    """Writes a document in one go and returns its path. Raises InputError if that cannot be."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=path.name, suffix=".part", delete=False
-        ) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise InputError(f"the report cannot be written to {str(path)!r}: {error}") from None
+    write(path, report_page([look(record) for record in records]))
     return path
 
 
@@ -139,8 +120,12 @@ def _header(view: View, level: str = "h1") -> Html:
     )
 
 
+# Studies that differ in one of these have accuracies that do not compare; in the network they may.
+SAME = ("dataset", "limit_train", "validation", "split_seed", "epochs")
+
+
 def _together(views: Sequence[View]) -> Html:
-    """The studies beside each other, with a warning where they do not compare."""
+    """The studies beside each other, on one front where their accuracies compare."""
     rows = []
     for view in views:
         taken, default = v.recommended(view.outcomes), v.reference(view.outcomes)
@@ -148,20 +133,55 @@ def _together(views: Sequence[View]) -> Html:
         base = v.value_text(view.plan.objective, default.value or 0) if default else ""
         objective = v.objective_name(view.plan.objective)
         states = v.states_text(view.outcomes)
-        rows.append([view.plan.study, view.plan.space, objective, value, base, tag("span", states)])
-    head = ["study", "space", "objective", "network to take", "default", "trials"]
-    fields = ("dataset", "limit_train", "validation", "split_seed", "backbone", "width", "epochs")
-    differ = [name for name in fields if len({str(getattr(w.plan.base, name)) for w in views}) > 1]
+        network = v.network_text(taken.config if taken and taken.config else view.plan.base)
+        name = view.plan.study
+        rows.append([name, view.plan.space, network, objective, value, base, tag("span", states)])
+    head = ["study", "space", "network", "objective", "network to take", "default", "trials"]
+    differ = [name for name in SAME if len({str(getattr(w.plan.base, name)) for w in views}) > 1]
     parts: list[object] = [table(head, rows)]
-    if differ:
-        text = f"These studies differ in {', '.join(differ)}: their accuracies do not compare."
-        parts.append(tag("p", text))
-    plot = joint_figure([(view.plan, view.outcomes) for view in views])
     caption = "The network to take of each study: one run each, n = 1, unconfirmed."
+    if differ:
+        text = (
+            f"These studies differ in {', '.join(differ)}: their accuracies do not compare, so "
+            "there is no front over all of them."
+        )
+        parts.append(tag("p", text))
+    else:
+        parts.append(tag("p", _one_front(views)))
+        caption += (
+            " The dotted envelope joins the best exits of all studies and may need a different "
+            "network for each point; what can be deployed is one network, a whole line."
+        )
+    plot = joint_figure([(view.plan, view.outcomes) for view in views], together=not differ)
     return section("all", "All studies", *parts, figure(plot, caption))
 
 
-def footer() -> Html:
-    """Who wrote the page, and when."""
-    now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
-    return tag("footer", f"Written by automate, {now}. This file works offline.")
+def _one_front(views: Sequence[View]) -> str:
+    """Where the envelope of all studies comes from, and whose network to take stays unbeaten."""
+    best = joint_envelope([view.outcomes for view in views])
+    if not best:
+        return "No study has a full-length trial yet, so there is no front over them."
+    whole = joint_deployable([view.outcomes for view in views])
+    fine: list[str] = []
+    beaten: list[str] = []
+    for place, view in enumerate(views):
+        taken = v.recommended(view.outcomes)
+        if taken is not None:
+            (fine if (place, taken.number) in whole else beaten).append(view.plan.study)
+    count = sum(len(v.finished(view.outcomes)) for view in views)
+    shares = ", ".join(
+        f"{n} of {view.plan.study}"
+        for place, view in enumerate(views)
+        if (n := sum(where == place for where, _ in best))
+    )
+    text = (
+        f"All {len(views)} studies share one front of FLOPs and accuracy. What is possible: the "
+        f"envelope over {count} full-length trials has {len(best)} exits ({shares}), which may "
+        "belong to different networks. What can be deployed is one network as a whole: "
+    )
+    if fine:
+        text += f"no network of any study beats the one to take of {', '.join(fine)}"
+        text += f"; that of {', '.join(beaten)} is beaten" if beaten else ""
+    else:
+        text += f"the one to take of {', '.join(beaten)} is beaten by another one"
+    return text + f". One run each: {v.UNCONFIRMED}."

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from studies.experiments import Experiment, arms_of, experiment_named, settled
+from studies.experiments import arms_of, experiment_named, settled
 from studies.paper import paper
 from studies.plan import EXPERIMENT, StudyPlan, default_study_name
 from studies.search import make_config, settled_machine
@@ -98,9 +98,7 @@ def plans(
         if only is not None and len(keys) == len(arms_of(name, base)):
             only = None
         trials = seeds * len(keys)
-        machine = settled_machine(
-            base, trials, data_root, workers, threads, gpus_per_trial, device, row.purpose
-        )
+        machine = settled_machine(base, trials, data_root, workers, threads, gpus_per_trial, device)
         made.append(
             StudyPlan(
                 study=study or default_study_name(base, name),
@@ -124,7 +122,7 @@ def plans(
 
 def counted(configs: Sequence[TrialConfig]) -> list[tuple[TrialConfig, list[int]]]:
     """Table 1's FLOPs of each config's exits."""
-    from trainers.exits import costs
+    from trainers.costs import costs
 
     return [(config, [cost.flops for cost in costs(config)]) for config in configs]
 
@@ -186,8 +184,3 @@ def footprints_of(
         return device, footprints(configs, device=device, rounds=rounds, on_round=on_round)
     finally:
         torch.set_num_threads(before)
-
-
-def paper_has(row: Experiment, base: TrialConfig) -> bool:
-    """Whether the paper has this network and data set in that experiment."""
-    return base.dataset in row.datasets and base.backbone in row.backbones

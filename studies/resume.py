@@ -18,7 +18,7 @@ from trainers.config import TrialConfig
 
 # What runs a study, not what it is: the stored value is kept unless another is given explicitly.
 RUNTIME = ("workers", "threads", "gpus_per_trial", "device", "precision")
-# How far the hypervolume's box reaches beyond the exits of the base config and the starts.
+# How far the hypervolume's box reaches beyond the exits of base config, starts and corners.
 MARGIN = 10.0
 
 
@@ -69,6 +69,16 @@ def config_at(space: Space, base: TrialConfig, point: Mapping[str, Any]) -> Tria
         raise InputError(f"space {space.name} cannot take its point {point}: {text}") from None
 
 
+def corner_configs(space: Space, base: TrialConfig) -> list[TrialConfig]:
+    """The cheapest and the dearest networks of a space; none where all cost the same.
+
+    Raises:
+        InputError: A corner that the space itself cannot take.
+    """
+    points = space.corners(base) if space.corners is not None else []
+    return [config_at(space, base, point) for point in points]
+
+
 def checked_config(suggested: Any) -> TrialConfig:
     """What a space's `suggest` returned, if it is a config. Raises InputError."""
     if not isinstance(suggested, TrialConfig):
@@ -84,14 +94,15 @@ def total(plan: StudyPlan, points: int) -> int:
 def box_of(space: Space, plan: StudyPlan, points: list[dict[str, Any]]) -> Box | None:
     """The hypervolume's box, fixed when the study is made; None for other objectives.
 
-    A factor `MARGIN` around the FLOPs of the base config's exits and those of the first points,
-    accuracy from chance up.
+    A factor `MARGIN` around the FLOPs of the base config's exits, those of the first points and
+    those of the space's corners; accuracy from chance up.
     """
     if plan.objective != "hypervolume":
         return None
-    from trainers.exits import costs  # torch
+    from trainers.costs import costs  # torch
 
     configs = [plan.base, *(config_at(space, plan.base, point) for point in points)]
+    configs += corner_configs(space, plan.base)
     flops = [cost.flops for config in configs for cost in costs(config)]
     return min(flops) / MARGIN, max(flops) * MARGIN, 1.0 / plan.base.classes
 

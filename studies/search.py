@@ -12,9 +12,10 @@ from typing import Any
 
 from search_spaces import load_space
 from studies import trial
-from studies.front import checked_budgets, checked_objective
+from studies.front import checked_budgets, objective_for, planned_objective
 from studies.plan import SAMPLERS, StudyPlan, default_study_name
 from studies.record import StudyRecord
+from studies.resume import corner_configs
 from studies.trial import OnEvent
 from trainers import catalog, sources
 from trainers.catalog import InputError
@@ -45,12 +46,10 @@ def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
     dataset = str(Path(dataset).absolute())
     seen = describe_folder(dataset)
     takes = [
-        name
-        for name, entry in reversed(catalog.BACKBONES.items())
-        if seen["image_size"] in entry.image_sizes
+        name for name, entry in catalog.BACKBONES.items() if seen["image_size"] in entry.image_sizes
     ]
     if "backbone" not in fields and takes:
-        fields["backbone"] = "vgg16" if "vgg16" in takes else takes[0]
+        fields["backbone"] = takes[0]
     return TrialConfig(dataset=dataset, **{**seen, **fields})
 
 
@@ -90,7 +89,7 @@ def make_plan(
     data_root: str | Path | None = None,
     trials: int | None = None,
     sampler: str = "tpe",
-    objective: str = "anytime",
+    objective: str | None = None,
     budgets: tuple[float, ...] | None = None,
     search_seed: int = 0,
     early_stopping: bool = True,
@@ -111,7 +110,8 @@ def make_plan(
         study: Name; `<dataset>-<backbone>-<space>` if not given.
         data_root: Where the data set lies.
         trials: Total number; the data set's default if not given.
-        sampler, objective, budgets, early_stopping, eta: See `StudyPlan`.
+        sampler, budgets, early_stopping, eta: See `StudyPlan`.
+        objective: See `StudyPlan`; the space's own, else anytime, if not given.
         search_seed: Of the sampler.
         grace: Epochs before the first rung; a third of the epochs if not given.
         workers: Trials at a time; if not given the machine's GPUs, or its cores where the search is
@@ -132,7 +132,7 @@ def make_plan(
     if catalog.is_path(space):
         space = str(Path(space).absolute())
     loaded = load_space(space)
-    checked_objective(objective, base.exits)
+    objective = planned_objective(objective_for(loaded, objective, base.exits), base)
     if budgets is not None:
         checked_budgets(budgets, base.exits)
     if sampler not in SAMPLERS:
@@ -159,7 +159,7 @@ def make_plan(
         base = base.with_(precision=max(speeds, key=lambda name: speeds[name]))
     one_thread = None if speeds is None else speeds[base.precision]
     machine = settled_machine(
-        base, trials, data_root, workers, threads, gpus_per_trial, device, "search", one_thread
+        base, trials, data_root, workers, threads, gpus_per_trial, device, one_thread
     )
     return StudyPlan(
         study=study,
@@ -188,58 +188,6 @@ def settled_device(device: str | None) -> str:
     return "cuda" if torch.cuda.device_count() else "cpu"
 
 
-def settled_machine(
-    base: TrialConfig,
-    trials: int,
-    data_root: str | Path | None,
-    workers: int | None,
-    threads: int | None,
-    gpus_per_trial: float | None,
-    device: str | None,
-    purpose: str,
-    one_thread: float | None = None,
-) -> dict[str, Any]:
-    """workers, threads, gpus_per_trial and device of a plan: what is None is chosen for this
-    machine.
-
-    Args:
-        one_thread: Images per second of a CPU thread, where that was measured already.
-
-    Raises:
-        InputError: No such device, or one that is not there.
-    """
-    if device not in (None, "cpu", "cuda"):
-        raise catalog.unknown("device", device, ("cpu", "cuda"))
-    if threads is not None and threads < 1:
-        raise InputError(f"threads needs to be at least 1, got {threads}")
-    if device is None or workers is None or threads is None:
-        import torch
-
-        gpus = torch.cuda.device_count()
-        device = device or ("cuda" if gpus else "cpu")
-        if device == "cuda" and not gpus:
-            raise InputError("device cuda: no CUDA device is visible; take --device cpu")
-        if device == "cuda":
-            gpus_per_trial = 1.0 if gpus_per_trial is None else gpus_per_trial
-            workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
-            threads = threads or max(1, cores() // (workers or 1))
-        elif workers is None:
-            if one_thread is None or threads not in (None, 1):
-                one_thread = measure(base, device, (threads or 1,)).images_per_second
-            images = training_images(base, data_root, purpose)
-            serial = trials * base.epochs * images / one_thread
-            workers = cores() if serial > RAY_PAYS_FROM else 1
-        if threads is None:
-            alone = workers == 1 and cores() > 1
-            threads = measure(base, device, (1, cores())).threads if alone else 1
-    return {
-        "workers": workers,
-        "threads": threads,
-        "gpus_per_trial": gpus_per_trial or 0.0,
-        "device": device,
-    }
-
-
 @dataclass(frozen=True)
 class Estimate:
     """What a plan costs on this machine, at most.
@@ -248,7 +196,7 @@ class Estimate:
         epochs: Of all trials, if none is stopped early.
         seconds: Of training, with the plan's workers, if none is stopped early.
         disk: Bytes of checkpoints at a time: one for each worker.
-        images_per_second: Of one worker.
+        images_per_second: Of one worker, with the base's network.
     """
 
     epochs: int
@@ -258,19 +206,27 @@ class Estimate:
 
 
 def estimate(plan: StudyPlan) -> Estimate:
-    """Epochs, time and disk of a plan, from a fraction of a second of training."""
-    from trainers.exits import costs
+    """Epochs, time and disk of a plan, from a fraction of a second of training.
+
+    Where the space has dearer networks than the base's, as if every trial had the dearest, its time
+    by its FLOPs.
+    """
+    from trainers.costs import costs
 
     if plan.speeds and plan.threads == 1:
         speed = plan.speeds[plan.base.precision]
     else:
         speed = measure(plan.base, plan.device, (plan.threads,)).images_per_second
     epochs = plan.trials * plan.base.epochs
-    images = training_images(plan.base, plan.data_root, plan.purpose)
-    weights = sum(cost.parameters for cost in costs(plan.base)[-1:])
+    images = training_images(plan.base, plan.data_root)
+    base = costs(plan.base)[-1]
+    last = [costs(config)[-1] for config in corner_configs(load_space(plan.space), plan.base)]
+    dearest = max((cost.flops_cascade for cost in last), default=base.flops_cascade)
+    dearer = max(1.0, dearest / base.flops_cascade)
+    weights = max(cost.parameters for cost in (base, *last))
     return Estimate(
         epochs=epochs,
-        seconds=epochs * images / speed / plan.workers,
+        seconds=dearer * epochs * images / speed / plan.workers,
         disk=2 * 4 * weights * plan.workers,  # weights and momentum, 4 bytes each
         images_per_second=speed,
     )
@@ -325,3 +281,54 @@ def drive(
         from studies import local
 
         local.search(record, on_event)
+
+
+def settled_machine(
+    base: TrialConfig,
+    trials: int,
+    data_root: str | Path | None,
+    workers: int | None,
+    threads: int | None,
+    gpus_per_trial: float | None,
+    device: str | None,
+    one_thread: float | None = None,
+) -> dict[str, Any]:
+    """workers, threads, gpus_per_trial and device of a plan: what is None is chosen for this
+    machine.
+
+    Args:
+        one_thread: Images per second of a CPU thread, where that was measured already.
+
+    Raises:
+        InputError: No such device, or one that is not there.
+    """
+    if device not in (None, "cpu", "cuda"):
+        raise catalog.unknown("device", device, ("cpu", "cuda"))
+    if threads is not None and threads < 1:
+        raise InputError(f"threads needs to be at least 1, got {threads}")
+    if device is None or workers is None or threads is None:
+        import torch
+
+        gpus = torch.cuda.device_count()
+        device = device or ("cuda" if gpus else "cpu")
+        if device == "cuda" and not gpus:
+            raise InputError("device cuda: no CUDA device is visible; take --device cpu")
+        if device == "cuda":
+            gpus_per_trial = 1.0 if gpus_per_trial is None else gpus_per_trial
+            workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
+            threads = threads or max(1, cores() // (workers or 1))
+        elif workers is None:
+            if one_thread is None or threads not in (None, 1):
+                one_thread = measure(base, device, (threads or 1,)).images_per_second
+            images = training_images(base, data_root)
+            serial = trials * base.epochs * images / one_thread
+            workers = cores() if serial > RAY_PAYS_FROM else 1
+        if threads is None:
+            alone = workers == 1 and cores() > 1
+            threads = measure(base, device, (1, cores())).threads if alone else 1
+    return {
+        "workers": workers,
+        "threads": threads,
+        "gpus_per_trial": gpus_per_trial or 0.0,
+        "device": device,
+    }

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studies.front import FrontPoint, curve, deployable
+from studies.front import FrontPoint, budget_of, curve, deployable
 from studies.plan import StudyPlan
 from trainers.config import TrialConfig
 
@@ -91,6 +92,12 @@ def reference_name(outcome: Outcome) -> str:
     return "the paper's default" if papers else "the starting point"
 
 
+def network_text(config: TrialConfig) -> str:
+    """`vgg16`, `vgg16, width 0.25`; of a user's file its name alone."""
+    name = Path(config.backbone).name
+    return name if config.width == 1 else f"{name}, width {config.width:.3g}"
+
+
 def percent(fraction: float) -> str:
     """`93.41 %`."""
     return f"{100 * fraction:.2f} %"
@@ -121,6 +128,8 @@ def objective_name(objective: str) -> str:
     """What is maximised, as a noun."""
     if objective.startswith("exit:"):
         return f"accuracy of exit {objective.removeprefix('exit:')}"
+    if (flops := budget_of(objective)) is not None:
+        return f"accuracy of dynamic inference at {flops_text(flops)}FLOPs"
     return {
         "anytime": "anytime accuracy",
         "mean": "mean accuracy",

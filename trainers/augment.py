@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from trainers import autoaugment
 from trainers.config import Augmentation
 
 PADDING = 8  # a crop may shift by the side / 8: 4 pixels of 32, 1 of 8
@@ -22,7 +23,8 @@ def draw(
 
     Args:
         kind: "crop_flip" draws the shifts `randint(reach + 1, (n, 2))`, down and right, and the
-            mirrors `randint(2, (n,))`; "none" draws nothing.
+            mirrors `randint(2, (n,))`; "none" draws nothing; "autoaugment" what both
+            crop_flip and `trainers.autoaugment.draw` do.
         n: Images of the pass.
         stored: Side of the stored images (pixels).
         side: Side of the cut ones; reach is `stored - side`, or twice the padding where both are
@@ -31,9 +33,11 @@ def draw(
     """
     if kind == "none":
         return {}
+    more = autoaugment.draw(n, side, generator) if kind == "autoaugment" else {}
     reach = stored - side + 2 * padding(stored, side)
     shifts = torch.randint(reach + 1, (n, 2), generator=generator)
-    return {"shifts": shifts, "mirrors": torch.randint(2, (n,), generator=generator)}
+    mirrors = torch.randint(2, (n,), generator=generator)
+    return {"shifts": shifts, "mirrors": mirrors, **more}
 
 
 def augment(pixels: Tensor, kind: Augmentation, drawn: Drawn, side: int) -> Tensor:
@@ -42,7 +46,8 @@ def augment(pixels: Tensor, kind: Augmentation, drawn: Drawn, side: int) -> Tens
     Args:
         pixels: (B, C, S, S) uint8 as stored.
         kind: "none": the middle is cut out. "crop_flip": mirrored or not, then cut out anywhere;
-            images that are stored at their own side are padded with black first.
+            images that are stored at their own side are padded with black first. "autoaugment":
+            the same with grey for black, then the CIFAR-10 policy, then Cutout.
         drawn: The batch's part of what `draw` gave.
         side: Of the result.
 
@@ -53,7 +58,13 @@ def augment(pixels: Tensor, kind: Augmentation, drawn: Drawn, side: int) -> Tens
     if kind == "none":
         edge = (stored - side) // 2
         return pixels[..., edge : edge + side, edge : edge + side]
-    return crop_flip(pixels, drawn["shifts"], drawn["mirrors"], padding(stored, side), side)
+    automatic = kind == "autoaugment"
+    fill = autoaugment.FILL if automatic else 0
+    cut = crop_flip(pixels, drawn["shifts"], drawn["mirrors"], padding(stored, side), side, fill)
+    if not automatic:
+        return cut
+    changed = autoaugment.autoaugment(cut, drawn["policies"], drawn["chances"], drawn["signs"])
+    return autoaugment.cutout(changed, drawn["holes"])
 
 
 def padding(stored: int, side: int) -> int:
@@ -62,9 +73,14 @@ def padding(stored: int, side: int) -> int:
 
 
 def crop_flip(
-    pixels: Tensor, shifts: Tensor, mirrors: Tensor, pad: int, side: int | None = None
+    pixels: Tensor,
+    shifts: Tensor,
+    mirrors: Tensor,
+    pad: int,
+    side: int | None = None,
+    fill: int = 0,
 ) -> Tensor:
-    """Each image mirrored or not, padded with 0, and a square cut out.
+    """Each image mirrored or not, padded, and a square cut out.
 
     In memory every cut of every padded image is the same pattern of C x side rows of values, begun
     at another place. So the cuts are rows of one strided view, and choosing them copies whole
@@ -76,6 +92,7 @@ def crop_flip(
         mirrors: (B,), 1 for mirrored, else 0.
         pad: Pixels on each side.
         side: Height and width of the cut; those of the image if None.
+        fill: What it is padded with.
 
     Returns:
         (B, C, side, side) uint8, or (B, C, H, W).
@@ -85,7 +102,7 @@ def crop_flip(
         height = width = side
     places = torch.arange(b, device=pixels.device)
     both = torch.cat((pixels, pixels.flip(3)))
-    padded = functional.pad(both.index_select(0, places + b * mirrors), (pad,) * 4)
+    padded = functional.pad(both.index_select(0, places + b * mirrors), (pad,) * 4, value=fill)
     image, channel, row, _ = padded.stride()
     reach = (channels - 1) * channel + (height - 1) * row + width
     cuts = padded.as_strided(

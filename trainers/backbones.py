@@ -2,51 +2,24 @@
 
 A user's own backbone is a Python file of the same form:
 
+    from trainers.backbones import Backbone
+
     EXITS = 4
 
     def build(width: float, image_size: int, image_channels: int) -> Backbone:
         return Backbone(stages=(...), channels=(...), classifier=lambda c, k: nn.Linear(c, k))
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from torch import nn
 
 from trainers import catalog
 from trainers.catalog import InputError
+from trainers.densenet import densenet121
+from trainers.msdnet import msdnet
+from trainers.resnets import resnet18, resnet50, resnext50, wrn_14_4, wrn_50_2
+from trainers.stages import Backbone, Build, conv_bn_relu, scaled
 
-Build = Callable[[float, int, int], "Backbone"]
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """The parts that an exit is attached to.
-
-    Attributes:
-        stages: M modules, run one after another; an exit taps each one's output
-            (B, channels[k], H_k, W_k). The stem belongs to the first.
-        channels: Channels after each stage; the last is C, the width of every exit's feature F.
-        classifier: (C, K) -> the module from F (B, C) to logits (B, K); one is made per exit.
-    """
-
-    stages: tuple[nn.Module, ...]
-    channels: tuple[int, ...]
-    classifier: Callable[[int, int], nn.Module]
-
-
-def scaled(channels: int, width: float) -> int:
-    """Channels times the width multiplier, a multiple of 8 (for vector units), at least 8."""
-    return channels if width == 1 else max(8, round(channels * width / 8) * 8)
-
-
-def conv_bn_relu(cin: int, cout: int, stride: int = 1, bias: bool = False) -> list[nn.Module]:
-    """A 3x3 convolution, batch norm, ReLU."""
-    return [
-        nn.Conv2d(cin, cout, 3, stride=stride, padding=1, bias=bias),
-        nn.BatchNorm2d(cout),
-        nn.ReLU(inplace=True),
-    ]
+__all__ = ["BACKBONES", "Backbone", "Build", "backbone_named"]
 
 
 def cnn4(width: float, image_size: int, image_channels: int) -> Backbone:
@@ -87,33 +60,17 @@ def vgg16(width: float, image_size: int, image_channels: int) -> Backbone:
     return Backbone(stages, tuple(channels[1:]), classifier)
 
 
-def resnet18(width: float, image_size: int, image_channels: int) -> Backbone:
-    """torchvision's ResNet18 with the 3x3 stride-1 stem and no max-pool; taps after each layer."""
-    # Imported here: torchvision takes a second, which no other backbone needs to pay.
-    from torchvision.models.resnet import BasicBlock
-
-    planes = tuple(scaled(c, width) for c in (64, 128, 256, 512))
-    stages = []
-    cin = planes[0]
-    for k, cout in enumerate(planes):
-        stride = 1 if k == 0 else 2
-        shortcut = None
-        if stride != 1 or cin != cout:
-            shortcut = nn.Sequential(
-                nn.Conv2d(cin, cout, 1, stride=stride, bias=False), nn.BatchNorm2d(cout)
-            )
-        layer: list[nn.Module] = [
-            BasicBlock(cin, cout, stride, shortcut),
-            BasicBlock(cout, cout),
-        ]
-        if k == 0:
-            layer = [*conv_bn_relu(image_channels, planes[0]), *layer]
-        stages.append(nn.Sequential(*layer))
-        cin = cout
-    return Backbone(tuple(stages), planes, nn.Linear)
-
-
-BACKBONES: dict[str, Build] = {"cnn4": cnn4, "vgg16": vgg16, "resnet18": resnet18}
+BACKBONES: dict[str, Build] = {
+    "cnn4": cnn4,
+    "vgg16": vgg16,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "resnext50": resnext50,
+    "wrn_14_4": wrn_14_4,
+    "wrn_50_2": wrn_50_2,
+    "densenet121": densenet121,
+    "msdnet": msdnet,
+}
 
 
 def backbone_named(name: str) -> Build:

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainers.config import TrialConfig
+from trainers.costs import costs
 from trainers.data import Images, batches
-from trainers.exits import costs
 from trainers.loop import Run
 from trainers.losses import loss
 from trainers.plain import PlainRun, plain_loader, plain_loss
@@ -174,11 +174,11 @@ def compared(
     return rows
 
 
-class Operations(TorchDispatchMode):
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the ATen operations that compute: views, which only relabel memory, do not."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.names: list[str] = []
 
     def __torch_dispatch__(
@@ -194,7 +194,8 @@ def loss_operations(config: TrialConfig, plain: bool = False) -> list[str]:
     features, logits, labels, teachers = _given(config)
     with Operations() as seen:
         _loss(features, logits, labels, teachers, config, plain).backward()  # type: ignore[no-untyped-call]
-    return seen.names
+    names: list[str] = seen.names
+    return names
 
 
 def _given(config: TrialConfig, width: int = 512) -> tuple[Tensor, Tensor, Tensor, Teachers]:
@@ -262,8 +263,12 @@ def step_table(nets: Sequence[str], *, rounds: int = 6, seconds: float = 0.2) ->
     return rows
 
 
-def _calling(step: Callable[..., object], batch: tuple[Tensor, Tensor]) -> Callable[[], object]:
-    return lambda: step(*batch)
+def _calling(step: Callable[..., object], given: tuple[Any, ...]) -> Callable[[], object]:
+    return lambda: step(*given)
+
+
+def _loss_step(*given: Any) -> None:
+    _loss(*given).backward()  # type: ignore[no-untyped-call]
 
 
 def loss_table(*, rounds: int = 6, seconds: float = 0.1) -> list[Row]:
@@ -276,10 +281,10 @@ def loss_table(*, rounds: int = 6, seconds: float = 0.1) -> list[Row]:
             config = TrialConfig(dataset="cifar100", scheme=scheme)
             given = _given(config)
 
-            def call(plain: bool, config: TrialConfig = config, given: Any = given) -> None:
-                _loss(*given, config, plain).backward()  # type: ignore[no-untyped-call]
-
-            sides = {"plain": lambda call=call: call(True), "ours": lambda call=call: call(False)}
+            sides = {
+                "plain": _calling(_loss_step, (*given, config, True)),
+                "ours": _calling(_loss_step, (*given, config, False)),
+            }
             rows += interleaved(scheme, sides, amount=1, unit="/s", rounds=rounds, seconds=seconds)
             for side in ("plain", "ours"):
                 number = len(loss_operations(config, plain=side == "plain"))

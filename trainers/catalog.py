@@ -126,7 +126,7 @@ DATASETS: dict[str, DatasetEntry] = {
         std=CIFAR_STD,
         train=50_000,
         test=10_000,
-        get="`automate datasets fetch cifar100` downloads it (161 MB), or point --data-root at "
+        get="`automate datasets fetch cifar100` downloads it (169 MB), or point --data-root at "
         "class folders train/<class>/*.png and test/<class>/*.png",
         defaults={"backbone": "vgg16", "epochs": 300, "batch_size": 128},
         archives=(
@@ -240,10 +240,18 @@ class BackboneEntry:
     image_sizes: tuple[int, ...]
 
 
+RESNET_SIZES = (32, 224)  # the stem follows the size
+
 BACKBONES: dict[str, BackboneEntry] = {
     "cnn4": BackboneEntry("four plain convolutions, for 8x8 digits", 4, (8,)),
     "vgg16": BackboneEntry("VGG16 with batch norm (Simonyan & Zisserman 2015)", 4, (32,)),
-    "resnet18": BackboneEntry("ResNet18 (He et al. 2016)", 4, (32, 224)),
+    "resnet18": BackboneEntry("ResNet18 (He et al. 2016)", 4, RESNET_SIZES),
+    "resnet50": BackboneEntry("ResNet50 (He et al. 2016)", 4, RESNET_SIZES),
+    "resnext50": BackboneEntry("ResNeXt50 32x4d (Xie et al. 2017)", 4, RESNET_SIZES),
+    "wrn_14_4": BackboneEntry("WRN-14-4: 4 bottlenecks, 4 times as wide", 4, RESNET_SIZES),
+    "wrn_50_2": BackboneEntry("WRN-50-2 (Zagoruyko & Komodakis 2016)", 4, RESNET_SIZES),
+    "densenet121": BackboneEntry("DenseNet121, taps after its dense blocks", 4, (32,)),
+    "msdnet": BackboneEntry("MSDNet, 15 layers (Huang et al. 2018)", 5, (32,)),
 }
 
 

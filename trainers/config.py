@@ -56,7 +56,7 @@ class TrialConfig(Record):
     kd_weight: float = Field(1.0, ge=0, le=1e4, description="multiplies the whole distillation")
     temperature: float = Field(3.0, gt=0, le=1e3, description="T, softens teachers and students")
     temperatures: tuple[float, ...] | None = Field(
-        None, description="T in equal parts of the run, one after another (none: one T)"
+        None, description="T in equal parts of the run, one after another (none: one T all along)"
     )
     t_squared: bool = Field(False, description="multiply the distillation by T squared")
     kl: Literal["forward", "reverse"] = Field(

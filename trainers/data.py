@@ -95,15 +95,20 @@ class Data:
         fit: Trained on.
         score: Scored on; shares no image with `fit`.
         split: What `score` is.
+        calibrate: Held-out images for thresholds, where the test split is scored and the hold-out
+            was not trained on.
     """
 
     fit: Images
     score: Images
     split: Literal["validation", "test"]
+    calibrate: Images | None = None
 
     def to(self, device: str | torch.device) -> "Data":
         """The same images on another device."""
-        return replace(self, fit=self.fit.to(device), score=self.score.to(device))
+        held = None if self.calibrate is None else self.calibrate.to(device)
+        fit, score = self.fit.to(device), self.score.to(device)
+        return replace(self, fit=fit, score=score, calibrate=held)
 
 
 def load(
@@ -119,7 +124,7 @@ def load(
             hold-out; the test split is not opened, neither its files nor its cache.
             "final": trained on both, scored on the test split. (The digits are always trained on
             the same 180: with more, every config sits at the ceiling.)
-            "final-holdout": as "final", but the hold-out stays unseen.
+            "final-holdout": as "final", but the hold-out stays unseen and is `calibrate`.
             "reproduce": trained on all training images, or on `limit_train` of them, without any
             hold-out; scored on the test split.
         root: Where a named data set lies; AUTOMATE_DATA or ./data if None.
@@ -145,9 +150,10 @@ def load(
     kept, held = splits.training(config, train.labels, train.classes)
     if purpose == "search":
         return Data(images(train, kept), images(train, held), "validation")
+    test = images(decoded(config, "test", root), None)
     if purpose == "final" and config.dataset != "digits":
-        kept = np.union1d(kept, held)
-    return Data(images(train, kept), images(decoded(config, "test", root), None), "test")
+        return Data(images(train, np.union1d(kept, held)), test, "test")
+    return Data(images(train, kept), test, "test", calibrate=images(train, held))
 
 
 def score_batch(images: Images) -> int:

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainers import checkpoints
+from trainers import checkpoints, dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.costs import costs
 from trainers.data import Data, Images, batches, load, score_batch
-from trainers.exits import build_network, costs
-from trainers.losses import loss, mix_entropy, ramp_factor
+from trainers.exits import build_network
+from trainers.losses import loss, mix_entropy, ramp_factor, temperature_at
 from trainers.paths import use_fast_paths
-from trainers.reports import EpochReport, ExitPoint
+from trainers.reports import BudgetPoint, EpochReport, ExitPoint
 from trainers.teachers import Teachers
 
 
@@ -34,6 +35,11 @@ def learning_rate(config: TrialConfig, epoch: int) -> float:
     milestones = (max(1, config.epochs // 2), max(1, config.epochs * 3 // 4))
     passed = sum(epoch >= milestone for milestone in milestones)
     return float(config.lr * 0.1**passed)
+
+
+def _confidence(logits: Tensor) -> Tensor:
+    """(M, B, K) logits -> (M, B): the largest value of each softmax."""
+    return logits.softmax(dim=-1).amax(dim=-1)
 
 
 class Run:
@@ -69,13 +75,29 @@ class Run:
             features, logits = self.network(images)
         return features.float(), logits.float()
 
-    def step(self, images: Tensor, labels: Tensor, ramp: float = 1.0) -> Tensor:
-        """One step of SGD on a batch. Returns its loss, a scalar, nats."""
+    def step(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        ramp: float = 1.0,
+        temperature: float | Tensor | None = None,
+    ) -> Tensor:
+        """One step of SGD on a batch.
+
+        Args:
+            images: (B, C, H, W), normalised. labels: (B,).
+            ramp, temperature: See `losses.loss`.
+
+        Returns:
+            Its loss, a scalar, nats.
+        """
         features, logits = self.forward(images)
-        value = loss(features, logits, labels, self.teachers, self.config, ramp).total
+        config = self.config
+        value = loss(features, logits, labels, self.teachers, config, ramp, temperature).total
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        self.teachers.anneal(features, logits)
         return value.detach()
 
     def train_epoch(self, images: Images, epoch: int) -> float:
@@ -87,6 +109,7 @@ class Run:
         for group, factor in zip(self.optimizer.param_groups, (1.0, config.mix_lr), strict=False):
             group["lr"] = lr * factor
         ramp = ramp_factor(epoch, config.ramp_up)
+        temperature = temperature_at(config, epoch)
         # Order, augmentation and dropout of an epoch depend on (seed, epoch) alone, so that a run
         # goes on from a checkpoint bit for bit without any random state in it.
         seed = (config.seed * 1_000_003 + epoch) % 2**63
@@ -105,17 +128,34 @@ class Run:
                 if len(labels) == 1:
                     continue  # a last batch of one image has no variance for batch norm
                 seen += len(labels)
-                total += self.step(pixels, labels, ramp) * len(labels)
+                total += self.step(pixels, labels, ramp, temperature) * len(labels)
         return float(total) / seen
 
     @torch.inference_mode()
-    def score(self, images: Images) -> dict[str, Any]:
-        """Accuracy of exits and teachers and the mean mix: the evaluated fields of a report."""
+    def confidence(self, images: Images) -> Tensor:
+        """(M, n) largest softmax value of each exit on each image."""
+        self.network.eval()
+        seen = batches(images, score_batch(images))
+        parts = [_confidence(self.forward(pixels)[1]) for pixels, _ in seen]
+        return torch.cat(parts, dim=1)
+
+    @torch.inference_mode()
+    def score(
+        self, images: Images, *, calibrate: Images | None = None, cross_fit: bool = False
+    ) -> dict[str, Any]:
+        """Accuracy of exits and teachers, the mean mix, and the budget curve of a report.
+
+        Args:
+            images: To score.
+            calibrate: Held-out images to set the thresholds of dynamic inference on.
+            cross_fit: The images are held-out ones: each half gets its thresholds from the other.
+        """
         self.network.eval()
         self.teachers.eval()
         exits, number = self.config.exits, self.teachers.number
-        top1 = torch.zeros(exits, device=self.device)
-        top5 = torch.zeros(exits, device=self.device)
+        own = self.teachers.temperature
+        temperature = self.config.temperature if own is None else own
+        hits_1, hits_5, parts = [], [], []
         taught = torch.zeros(number, device=self.device)
         learned_from = torch.zeros(exits, device=self.device)
         mix_sum = torch.zeros(number, exits, device=self.device)
@@ -123,35 +163,50 @@ class Run:
         for pixels, labels in batches(images, score_batch(images)):
             features, logits = self.forward(pixels)
             hits = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
-            top1 += hits[..., 0].sum(dim=1)
-            top5 += hits.any(dim=-1).sum(dim=1)
+            hits_1.append(hits[..., 0])
+            hits_5.append(hits.any(dim=-1))
+            parts.append(_confidence(logits))
             if number:
                 teacher_logits, mix = self.teachers(features, logits)
                 taught += (teacher_logits.argmax(dim=-1) == labels).sum(dim=1)
-                softened = (teacher_logits / self.config.temperature).softmax(dim=-1)
+                softened = (teacher_logits / temperature).softmax(dim=-1)
                 pull = torch.einsum("mn,nbk->mbk", self.teachers.w, softened)
                 learned_from += (pull.argmax(dim=-1) == labels).sum(dim=1)
                 mix_sum += mix.sum(dim=0)
                 entropy_sum += mix_entropy(mix) * len(labels)
         n = len(images.labels)
+        top1, top5, confidence = (torch.cat(found, dim=1) for found in (hits_1, hits_5, parts))
         points = tuple(
             ExitPoint(
                 exit=cost.exit,
                 flops=cost.flops,
                 flops_cascade=cost.flops_cascade,
-                accuracy=float(right) / n,
-                top5=float(near) / n,
+                accuracy=right / n,
+                top5=near / n,
             )
             for cost, right, near in zip(
-                costs(self.config), top1.tolist(), top5.tolist(), strict=True
+                costs(self.config), top1.sum(dim=1).tolist(), top5.sum(dim=1).tolist(), strict=True
             )
         )
+        flops = [point.flops_cascade for point in points]
+        first, five, sure = (part.cpu().numpy() for part in (top1, top5, confidence))
+        budget: tuple[BudgetPoint, ...] = ()
+        if cross_fit:
+            truth = images.labels.cpu().numpy()
+            budget = dynamic.points(dynamic.cross_fitted(sure, first, five, truth, flops))
+        elif calibrate is not None:
+            held = self.confidence(calibrate).cpu().numpy()
+            budget = dynamic.points(dynamic.calibrated(held, sure, first, five, flops))
         return {
             "exits": points,
             "teachers": tuple((taught / n).tolist()),
+            "temperature": (
+                None if self.teachers.temperature is None else float(self.teachers.temperature)
+            ),
             "lessons": tuple((learned_from / n).tolist()) if number else (),
             "mix": tuple(tuple(row) for row in (mix_sum / n).tolist()),
             "mix_entropy": tuple((entropy_sum / n).tolist()),
+            "budget": budget,
         }
 
     def save(self, path: Path, reports: list[EpochReport]) -> None:
@@ -235,7 +290,9 @@ def train(
         scored: dict[str, Any] = {"exits": ()}
         last = epoch + 1 == config.epochs
         if finite and (last or each_epoch or data.split == "validation"):
-            scored = run.score(data.score)
+            scored = run.score(
+                data.score, calibrate=data.calibrate, cross_fit=data.split == "validation"
+            )
         report = EpochReport(
             epoch=epoch + 1,
             loss=mean_loss if finite else None,

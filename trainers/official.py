@@ -145,10 +145,10 @@ def _square(path: Path, side: int, banner: int) -> Bytes:
     """(1, 3, side, side): the middle square of an image, whatever its mode."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.mode == "P":  # its transparent colour would be a warning
-                image = image.convert("RGBA")
+            # A palette's transparent colour would be a warning.
+            plain = (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
             # Cut, not left out by the box below: the filter reaches beyond that one.
-            whole = image.convert("RGB").crop((0, 0, image.width, image.height - banner))
+            whole = plain.crop((0, 0, image.width, image.height - banner))
             short = min(whole.size)
             left, top = (whole.width - short) / 2, (whole.height - short) / 2
             box = (left, top, left + short, top + short)

@@ -16,7 +16,7 @@ from trainers.augment import PADDING
 from trainers.config import TrialConfig
 from trainers.data import Images
 from trainers.exits import build_network
-from trainers.teachers import Teachers
+from trainers.teachers import Attention, Teachers
 
 WORKERS = 2
 
@@ -54,8 +54,9 @@ def plain_loss(
 def _plain_mix(features: Tensor, logits: Tensor, teachers: Teachers) -> Tensor:
     """(B, N, M); MATE's attention pair by pair (Eq. 4), other mixes as they are."""
     mixer = teachers.mixer
-    if mixer is None or not hasattr(mixer, "query"):
-        return teachers(features, logits)[1]
+    if type(mixer) is not Attention:
+        made: Tensor = teachers(features, logits)[1]
+        return made
     features = features.detach()
     rows = []
     for asking in features:
@@ -132,6 +133,6 @@ def plain_steps(config: TrialConfig, images: Images, workers: int = WORKERS) -> 
     """Trains for ever; the number of images of each step."""
     run, loader = PlainRun(config), plain_loader(images, config, workers)
     while True:
-        for pixels, labels in loader:  # type: ignore[misc]
+        for pixels, labels in loader:
             run.step(pixels, labels)
             yield len(labels)

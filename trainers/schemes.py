@@ -5,6 +5,7 @@ M exits, shallow first; N teachers. A scheme is three small matrices:
     mix (N, M)   how the exits compose each teacher; rows sum to one; or the name of a weight
                  network of `trainers.teachers` that learns it
     W (M, N)     how much exit i learns from teacher j
+    V (M, N)     how much teacher j learns from exit i, where a network learns the mix; W in general
     c (N,)       how much teacher j itself learns from the labels
 
 Torch-free, so that listings and validation need no torch.
@@ -26,10 +27,21 @@ def _full(rows: int, columns: int, value: float) -> Matrix:
     return [[value] * columns for _ in range(rows)]
 
 
+def _eye_of(alpha: Sequence[float]) -> Matrix:
+    return _eye(len(alpha))
+
+
 def _one_plus_diagonal(alpha: Sequence[float]) -> Matrix:
     """W = 1 + diag(α) of Eq. 6: from every teacher, and α_i more from the primary one."""
     return [
         [1.0 + (alpha[i] if i == j else 0.0) for j in range(len(alpha))] for i in range(len(alpha))
+    ]
+
+
+def _only_primary(alpha: Sequence[float]) -> Matrix:
+    """W = diag(1 + α): from the primary teacher alone (Table 6)."""
+    return [
+        [1.0 + alpha[i] if i == j else 0.0 for j in range(len(alpha))] for i in range(len(alpha))
     ]
 
 
@@ -46,10 +58,12 @@ class Scheme:
     Attributes:
         title: One line for listings, with the source.
         mix: α -> (N, M) as nested lists, or the name of a weight network ("attention", "gates",
-            "gate"). α has one value per exit.
+            "gate", "peers"). α has one value per exit.
         weights: α -> W (M, N).
         labels: c, the same for each teacher.
+        teacher_weights: α' -> V (M, N), where it is another function than W's.
         alpha: Whether α is read.
+        anneals: Whether T grows by itself, from 1 (DBT); then the config's T is not read.
         multi_exit: False for the one-exit reference network.
     """
 
@@ -57,7 +71,9 @@ class Scheme:
     mix: Callable[[Sequence[float]], Matrix] | str
     weights: Callable[[Sequence[float]], Matrix]
     labels: float = 0.0
+    teacher_weights: Callable[[Sequence[float]], Matrix] | None = None
     alpha: bool = False
+    anneals: bool = False
     multi_exit: bool = True
 
     @property
@@ -84,6 +100,10 @@ SCHEMES: dict[str, Scheme] = {
         "the deepest exit teaches the others (Zhang LF et al. 2019)",
         lambda a: _eye(len(a))[-1:], lambda a: [[1.0]] * (len(a) - 1) + [[0.0]],
     ),
+    "dbt": Scheme(
+        "byot, T grows from 1 as the teacher gets sure (Phuong & Lampert 2019)",
+        lambda a: _eye(len(a))[-1:], lambda a: [[1.0]] * (len(a) - 1) + [[0.0]], anneals=True,
+    ),
     "dks": Scheme(
         "every other exit teaches each exit (Sun et al. 2019)",
         lambda a: _eye(len(a)), lambda a: [[1.0 - v for v in row] for row in _eye(len(a))],
@@ -96,9 +116,18 @@ SCHEMES: dict[str, Scheme] = {
         "one learned gate mixes one teacher, which learns the labels too (Lan et al. 2018)",
         "gate", lambda a: _full(len(a), 1, 1.0), labels=1.0,
     ),
+    "okddip": Scheme(
+        "attention mixes a teacher for each exit but the deepest, which learns from their mean "
+        "(Chen et al. 2020)",
+        "peers", _eye_of,
+    ),
     "mate": Scheme(
         "a teacher per exit, mixed by attention (Eqs. 4 to 9; Sun et al. 2024)",
         "attention", _one_plus_diagonal, alpha=True,
+    ),
+    "mate_primary": Scheme(
+        "mate, but each exit learns from its primary teacher alone, weight 1 + alpha (Table 6)",
+        "attention", _only_primary, teacher_weights=_one_plus_diagonal, alpha=True,
     ),
     "mate_gate": Scheme(
         "a teacher per exit, mixed by gates (Section 4.7.5)",
@@ -123,12 +152,13 @@ def scheme_named(name: str) -> Scheme:
 
 
 def matched_kd_weight(alpha: float, exits: int) -> float:
-    """λ' = M (1 + α / (M + α)): the kd_weight at which EED pulls about as hard as MATE does.
+    """λ' = M (1 + α / (M + α)): the kd_weight at which EED pulls as hard as MATE does.
 
-    At its fixed optimum MATE's gradient to the students is close to λ' times EED's.
+    At the mix that minimises Eq. 7 the students' gradient of MATE is close to λ' times EED's: 4 at
+    α = 0, 5.7 at 3 and toward 8 for four exits.
 
     Args:
-        alpha: α >= 0, one value.
+        alpha: α of MATE, one value for all exits.
         exits: M.
     """
     return exits * (1 + alpha / (exits + alpha))

@@ -4,20 +4,41 @@ trained = load("runs/digits-cnn4-diverse_alpha/best/1-0f3a.../seed-1")
 probabilities = trained.predict(images)      # (M, B, K), a row an exit
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.data import Images
-from trainers.exits import ExitCost, MultiExitNet, build_network, costs
+from trainers.costs import ExitCost, costs
+from trainers.data import Images, batches
+from trainers.exits import MultiExitNet, build_network
 from trainers.reports import EpochReport
+from trainers.schemes import scheme_named
+from trainers.teachers import Teachers
 
 FILE = "weights.pt"
+BATCH = 500  # images
+
+
+class Answers(NamedTuple):
+    """What a network's exits and teachers say to n images.
+
+    Attributes:
+        probabilities: (M, n, K) float32, a softmax an exit.
+        taught: (N, n) int64, the class that each teacher chooses; None if they are not known.
+        labels: (n,) int64.
+    """
+
+    probabilities: NDArray[np.float32]
+    taught: NDArray[np.int64] | None
+    labels: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -31,6 +52,11 @@ class Trained:
         classes: Names, in the order of the logits.
         exits: What each exit costs.
         report: Of its last epoch, with the accuracies.
+        teachers: The scheme's, in evaluation mode; None of an older file whose teachers had learned
+            weights, which it does not hold.
+        held_out: Whether the config's hold-out was not trained on, so that thresholds can be set
+            on it.
+        data_root: Where the data set lay; None if not known.
     """
 
     config: TrialConfig
@@ -40,6 +66,9 @@ class Trained:
     classes: tuple[str, ...]
     exits: tuple[ExitCost, ...]
     report: EpochReport
+    teachers: Teachers | None
+    held_out: bool
+    data_root: str | None
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(B, channels, H, W) uint8 -> float32 as the network was trained on."""
@@ -69,14 +98,48 @@ class Trained:
         logits = self.network(self.normalise(pixels))[1]
         return torch.softmax(logits, dim=-1)
 
+    @torch.inference_mode()
+    def answers(self, images: Images, device: str = "cpu") -> Answers:
+        """What exits and teachers say to many images.
 
-def save(checkpoint: Path, images: Images, folder: Path) -> Path:
+        Args:
+            images: Of the config's size; the network's own normalisation is used.
+            device: "cpu" or "cuda".
+        """
+        network = self.network.to(device)
+        teachers = None if self.teachers is None else self.teachers.to(device)
+        images = replace(images, mean=self.mean, std=self.std)
+        exits, taught = [], []
+        for pixels, _ in batches(images, BATCH):
+            features, logits = network(pixels.to(device))
+            exits.append(logits.softmax(dim=-1).cpu())
+            if teachers is not None:
+                taught.append(teachers(features, logits)[0].argmax(dim=-1).cpu())
+        for part in (network, teachers):
+            if part is not None:
+                part.to("cpu")
+        return Answers(
+            probabilities=torch.cat(exits, dim=1).numpy(),
+            taught=torch.cat(taught, dim=1).numpy() if taught else None,
+            labels=images.labels.cpu().numpy(),
+        )
+
+
+def save(
+    checkpoint: Path,
+    images: Images,
+    folder: Path,
+    *,
+    held_out: bool = False,
+    data_root: str | None = None,
+) -> Path:
     """Makes a finished run's checkpoint a trained network in `folder`.
 
     Args:
         checkpoint: Of a run that has come to its last epoch.
         images: What it was trained on; its normalisation and class names are kept.
         folder: Where `weights.pt` goes.
+        held_out, data_root: See `Trained`.
     """
     content = checkpoints.read(checkpoint)
     path = folder / FILE
@@ -85,6 +148,9 @@ def save(checkpoint: Path, images: Images, folder: Path) -> Path:
         {
             "config": content["config"],
             "network": content["network"],
+            "teachers": content["teachers"],
+            "held_out": held_out,
+            "data_root": data_root,
             "report": content["reports"][-1],
             "mean": list(images.mean),
             "std": list(images.std),
@@ -106,6 +172,11 @@ def load(run: str | Path) -> Trained:
         config = TrialConfig.model_validate_json(content["config"])
         network = build_network(config)
         network.load_state_dict(content["network"])
+        teachers = Teachers(config, network.features).eval()
+        if "teachers" in content:
+            teachers.load_state_dict(content["teachers"])
+        # a file from before they were kept has those that need no weights
+        known = "teachers" in content or not scheme_named(config.scheme).learned
         return Trained(
             config=config,
             network=network.eval(),
@@ -114,6 +185,9 @@ def load(run: str | Path) -> Trained:
             classes=tuple(content["classes"]),
             exits=costs(config),
             report=EpochReport.model_validate_json(content["report"]),
+            teachers=teachers if known else None,
+            held_out=bool(content.get("held_out", config.dataset == "digits")),
+            data_root=content.get("data_root"),
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is no trained network of ours: {error!r:.160}") from None

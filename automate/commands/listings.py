@@ -1,14 +1,18 @@
 """`automate spaces`, `datasets`, `schemes`, `backbones`: what there is."""
 
 import time
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
 from automate import flags
 from automate.printing import duration, say, say_json, say_table, size
-from trainers.catalog import BACKBONES, DATASETS, InputError, exits_of
+from trainers.catalog import BACKBONES, DATASETS, exits_of
 from trainers.schemes import SCHEMES
+
+if TYPE_CHECKING:
+    from trainers.config import TrialConfig
 
 TELL_EVERY = 5.0  # seconds between two lines about a download
 
@@ -147,9 +151,16 @@ def schemes(*, json: flags.Json = False) -> None:
 def _read_by(name: str) -> list[str]:
     """Settings of the distillation that change something under a scheme."""
     scheme = SCHEMES[name]
-    return (["alpha"] if scheme.alpha else []) + (
-        ["temperature", "kd_weight"] if scheme.teaches else []
-    )
+    reads = {
+        "alpha": scheme.alpha,
+        "alpha_teacher": scheme.alpha,
+        "temperature": scheme.teaches and not scheme.anneals,
+        "kd_weight": scheme.teaches,
+        "attached": scheme.teaches,
+        "mix_width": scheme.mix in ("attention", "peers"),
+        "gate_input": scheme.mix == "gates",
+    }
+    return [setting for setting, read in reads.items() if read]
 
 
 def backbones(
@@ -167,54 +178,65 @@ def backbones(
     """List the backbones and what each exit costs.
 
     FLOPs are counted per image as in Table 1 of the paper: the backbone up to the exit and its own
-    head; a cascade pays the heads before it too.
+    head; a cascade pays the heads before it too. MACs are of convolutions and linear layers alone.
+    Each backbone is listed at every size of images that it takes.
     """
-    from trainers.exits import costs
+    from trainers.costs import costs
 
-    listed: list[dict[str, Any]] = []
-    for name in [backbone] if backbone else BACKBONES:
-        config = _config_for(name, dataset, width)
-        listed += [
-            {
-                "backbone": name,
-                "dataset": config.dataset,
-                "exit": cost.exit,
-                "flops": cost.flops,
-                "flops_cascade": cost.flops_cascade,
-                "macs": cost.macs,
-                "parameters": cost.parameters,
-            }
-            for cost in costs(config)
-        ]
+    configs = [
+        config
+        for name in ([backbone] if backbone else BACKBONES)
+        for config in configs_for(name, dataset, width)
+    ]
     if json:
-        say_json(listed)
+        say_json(
+            [
+                {
+                    "backbone": config.backbone,
+                    "dataset": config.dataset,
+                    "image_size": config.image_size,
+                    **asdict(cost),
+                }
+                for config in configs
+                for cost in costs(config)
+            ]
+        )
         return
-    head = ("backbone", "for", "exit", "MFLOPs", "MFLOPs in a cascade", "parameters")
     rows = [
         (
-            row["backbone"],
-            row["dataset"],
-            str(row["exit"]),
-            f"{row['flops'] / 1e6:.3f}",
-            f"{row['flops_cascade'] / 1e6:.3f}",
-            f"{row['parameters']:,}",
+            config.backbone,
+            config.dataset,
+            f"{config.image_size}x{config.image_size}",
+            str(cost.exit),
+            f"{cost.flops / 1e6:.3f}",
+            f"{cost.flops_cascade / 1e6:.3f}",
+            f"{cost.macs / 1e6:.3f}",
+            f"{cost.parameters:,}",
         )
-        for row in listed
+        for config in configs
+        for cost in costs(config)
     ]
+    head = ("backbone", "for", "pixels", "exit", "MFLOPs", "cascade MFLOPs", "MMACs", "parameters")
     say_table(head, rows)
 
 
-def _config_for(backbone: str, dataset: str | None, width: float) -> Any:
-    """A config with this backbone on the named data set, or on the first that it takes."""
+def configs_for(backbone: str, dataset: str | None, width: float) -> "list[TrialConfig]":
+    """Configs with this backbone: on the named data set, or on one of each size that it takes.
+
+    A user's file does not say what it takes: it is put on the first data set.
+
+    Raises:
+        InputError: An unknown backbone or data set, or two that do not fit.
+    """
     from studies.search import make_config
 
     exits_of(backbone)  # refuses an unknown name before it is tried on anything
     if dataset is not None:
-        return make_config(dataset, backbone=backbone, width=width)
-    refused = None
-    for name in DATASETS:
-        try:
-            return make_config(name, backbone=backbone, width=width)
-        except InputError as error:
-            refused = error
-    raise refused or InputError("there is no data set")
+        names = [dataset]
+    elif backbone in BACKBONES:
+        of_size = {entry.image_size: name for name, entry in reversed(DATASETS.items())}
+        sizes = BACKBONES[backbone].image_sizes
+        names = [of_size[pixels] for pixels in sizes if pixels in of_size]
+    else:
+        names = list(DATASETS)[:1]
+    return [make_config(name, backbone=backbone, width=width) for name in names]

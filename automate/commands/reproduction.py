@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from studies.record import StudyRecord
     from studies.search import Estimate
 
-Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative_iterable=())]
+Names = Annotated[
+    tuple[str, ...],
+    Parameter(consume_multiple=True, negative_iterable=(), show_default=False),
+]
 
 
 def reproduce(
@@ -47,11 +50,12 @@ def reproduce(
     quiet: flags.Quiet = False,
     config: ExperimentConfig = None,
 ) -> int:
-    """Run an experiment of the paper, ours beside its figures; the same command goes on.
+    """Run an experiment of the paper; ours beside it.
 
-    Each is a study a network and data set: every arm with every seed, none stopped early, on all
-    training images, scored on the test images. --epochs, --limit-train, --width, --seeds and
-    another --dataset or --backbone shrink it, and the report says so.
+    The same command again goes on. Each is a study a network and data set: every arm with every
+    seed, none stopped early, on all training images, scored on the test images. --epochs,
+    --limit-train, --width, --seeds and another --dataset or --backbone shrink it, and the report
+    says so.
 
     Args:
         name: Of the experiment, e.g. table2; see --list.
@@ -83,6 +87,8 @@ def reproduce(
     if name == "table1":
         return _table1(dataset, backbone, settings, runs, json)
     if not trains(name):
+        if rounds < 1:
+            raise InputError(f"rounds needs to be at least 1, got {rounds}")
         machine = {"device": device, "threads": threads, "rounds": rounds}
         return _cost(dataset, backbone, only, settings, machine, runs, dry_run, json)
     from studies.record import StudyRecord
@@ -204,6 +210,7 @@ def _ending(
     quiet: bool,
 ) -> int:
     """The cells, the report, and how to make it again. 1 if no run came to its end."""
+    from automate.experiment_text import experiment_json, say_experiment
     from studies.measured import measure
     from studies.report import write_report
     from studies.view import look
@@ -213,7 +220,7 @@ def _ending(
     measured = [measure(look(record)) for record in records]
     good = any(runs_of for one in measured for runs_of in one.runs.values())
     if json:
-        say_json({"report": home, "studies": [cells_json(one) for one in measured]})
+        say_json({"report": home, "studies": [experiment_json(one) for one in measured]})
         return 0 if good else 1
     say_experiment(measured)
     say(f"Report: {home}")
@@ -226,55 +233,6 @@ def _ending(
     return 0 if good else 1
 
 
-def say_experiment(measured: Any) -> None:
-    """What has to be known, and the accuracy of every arm and exit beside the paper's."""
-    from studies.experiment_sections import notes, printed_text
-
-    for text in notes(measured):
-        say(text)
-    for one in measured:
-        rows = []
-        for arm in one.arms:
-            stats = [one.accuracy(arm.key, i) for i in range(one.exits)]
-            n = len(one.runs[arm.key])
-            said = "1, unconfirmed" if n == 1 else str(n)
-            rows.append((arm.label, *("" if stat is None else stat.figure for stat in stats), said))
-            printed = [one.cell(arm, i) for i in range(one.exits)]
-            if any(printed):
-                rows.append(("  the paper", *map(printed_text, printed), ""))
-        head = ("top-1 on test, %", *(f"exit {i + 1}" for i in range(one.exits)), "n")
-        say_table(head, rows, title=one.title)
-
-
-def cells_json(one: Any) -> dict[str, Any]:
-    """A study's cells for `--json`."""
-    from studies.measured import shrunk
-
-    cells = []
-    for arm in one.arms:
-        for i in range(one.exits):
-            stat, printed = one.accuracy(arm.key, i), one.cell(arm, i)
-            cells.append(
-                {
-                    "arm": arm.key,
-                    "exit": i + 1,
-                    "mean": stat and stat.mean,
-                    "std": stat and stat.std,
-                    "n": stat.n if stat else 0,
-                    "paper": printed and {"mean": printed.mean, "std": printed.std},
-                }
-            )
-    return {
-        "study": one.plan.study,
-        "experiment": one.name,
-        "rule": one.plan.rule,
-        "not_as_the_papers": shrunk(one.plan),
-        "comparable": one.comparable,
-        "missing": [{"trial": o.number, "reason": o.reason} for o in one.lost],
-        "cells": cells,
-    }
-
-
 def _table1(
     dataset: Sequence[str],
     backbone: Sequence[str],
@@ -283,11 +241,12 @@ def _table1(
     json: bool,
 ) -> int:
     from studies.cost_sections import agreement, table1_page, table1_rows
-    from studies.report import write_page
+    from studies.page import write
     from studies.reproduce import counted, table1_bases
 
     found = counted(table1_bases(dataset, backbone, **settings))
-    path = write_page(table1_page(found), runs / "table1.html")
+    path = runs / "table1.html"
+    write(path, table1_page(found))
     rows = table1_rows(found)
     if json:
         made = [{"network": name, "flops": ours, "paper": paper} for name, ours, paper in rows]
@@ -320,8 +279,8 @@ def _cost(
 
     from studies.cost_sections import cost_page, ratio_text, ratios
     from studies.experiments import arms_of
+    from studies.page import write
     from studies.plan import default_study_name
-    from studies.report import write_page
     from studies.reproduce import bases, footprints_of
 
     every = bases("cost", dataset, backbone, **settings)
@@ -335,10 +294,8 @@ def _cost(
         device, found = footprints_of(base, only=only or None, **machine)
         arms = [arm for arm in arms_of("cost", base) if arm.key in found]
         threads = machine["threads"] or torch.get_num_threads()
-        path = write_page(
-            cost_page(base, arms, device, threads, found),
-            runs / f"{default_study_name(base, 'cost')}.html",
-        )
+        path = runs / f"{default_study_name(base, 'cost')}.html"
+        write(path, cost_page(base, arms, device, threads, found))
         made.append({"report": path, "device": device, "footprints": {
             key: [asdict(one) for one in rounds] for key, rounds in found.items()
         }})  # fmt: skip

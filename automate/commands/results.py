@@ -29,7 +29,7 @@ def report(
 
     Several studies share one file.
     """
-    from automate.commands.reproduction import cells_json, say_experiment
+    from automate.experiment_text import experiment_json, say_experiment
     from automate.front_text import front_json, say_front
     from studies.measured import measure
     from studies.record import StudyRecord
@@ -48,7 +48,7 @@ def report(
         experiments = [measure(look(r)) for r in records if r.plan.experiment]
     if experiments:
         if json:
-            say_json({"report": path, "studies": [cells_json(one) for one in experiments]})
+            say_json({"report": path, "studies": [experiment_json(one) for one in experiments]})
         else:
             say_experiment(experiments)
             say(f"Report: {path}")

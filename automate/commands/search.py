@@ -29,8 +29,12 @@ def search(
     trials: flags.WholeOrNone = None,
     sampler: Annotated[str, Parameter(help=f"One of {', '.join(SAMPLERS)}.")] = "tpe",
     objective: Annotated[
-        str, Parameter(help=f"What is maximised: {', '.join(OBJECTIVES)}.")
-    ] = "anytime",
+        str | None,
+        Parameter(
+            help=f"What is maximised: {', '.join(OBJECTIVES)} [default: the space's own, else "
+            "anytime]."
+        ),
+    ] = None,
     budgets: flags.Numbers = None,
     search_seed: flags.Whole = 0,
     early_stopping: bool = True,

@@ -34,6 +34,23 @@ def test_backbones_tell_what_exits_cost_as_table_1_does(cli: Cli):
     assert "99.186" in cli("backbones vgg16").out
 
 
+def test_backbones_are_listed_at_every_size_that_a_data_set_has(cli: Cli):
+    rows = json.loads(cli("backbones --json").out)
+    listed = {(row["backbone"], row["image_size"]) for row in rows}
+    there = {entry.image_size for entry in DATASETS.values()}
+    takes = {(name, size) for name, entry in BACKBONES.items() for size in entry.image_sizes}
+    assert listed == {(name, size) for name, size in takes if size in there}
+
+
+def test_backbones_show_all_four_costs_of_each_exit(cli: Cli):
+    said = cli("backbones msdnet").out
+    first, fifth = (line.split() for line in said.splitlines() if re.search(r" [15] +\d+\.", line))
+    assert first[-4:] == ["6.860", "6.860", "6.793", "299,704"]
+    assert fifth[-4:-2] == ["46.325", "58.481"]
+    rows = json.loads(cli("backbones msdnet --json").out)
+    assert {"flops", "flops_cascade", "macs", "parameters"} <= set(rows[0])
+
+
 def test_backbones_of_another_width_and_data_set(cli: Cli):
     rows = json.loads(cli("backbones resnet18 --width 0.25 --dataset cifar100 --json").out)
     assert len(rows) == 4
@@ -62,3 +79,34 @@ def test_digits_need_no_fetching(cli: Cli, tmp_path):
     assert (said.code, said.err) == (0, "")
     assert "nothing to fetch" in said.out
     assert not list(tmp_path.iterdir())
+
+
+def test_datasets_tell_what_they_take(cli: Cli):
+    rows = {row["name"]: row for row in json.loads(cli("datasets --json").out)}
+    assert rows["cub200"]["decoded"] == (5_994 + 5_794) * 3 * 256 * 256
+    assert rows["cub200"]["download"] == 1_150_585_339
+    assert rows["digits"]["download"] == 0
+    assert re.search(r"^ cub200 .* 2\.3 GB ", cli("datasets").out, re.MULTILINE)
+
+
+def test_fetch_tells_how_far_it_is(cli: Cli, tmp_path, monkeypatch):
+    from trainers import fetching
+
+    def download(name, root, mirror, *, on_note, on_progress):
+        assert (name, root, mirror) == ("cub200", "place", "http://host")
+        on_note("cub200: 1,151 MB to place")
+        on_progress(fetching.Progress("CUB_200_2011.tgz", 250_000_000, 1_000_000_000, 5e6))
+        return tmp_path
+
+    monkeypatch.setattr(fetching, "fetch", download)
+    monkeypatch.setattr("automate.commands.listings.TELL_EVERY", 0.0)
+    said = cli("datasets fetch cub200 --mirror http://host --data-root place")
+    assert (said.code, said.out) == (0, f"cub200 is in {tmp_path}\n")
+    assert "CUB_200_2011.tgz: 25 % of 1.0 GB, 5.0 MB/s, 2 min 30 s left" in said.err
+
+
+def test_fetch_needs_a_mirror_that_is_one(cli: Cli, tmp_path):
+    said = cli(f"datasets fetch cub200 --mirror nowhere --data-root {tmp_path}")
+    assert said.code != 0 and said.out == ""
+    assert "--mirror needs an http or https address, got 'nowhere'" in said.err
+    assert cli("datasets fetch digits").out == "digits comes with scikit-learn: nothing to fetch\n"

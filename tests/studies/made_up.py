@@ -17,7 +17,7 @@ from studies.rungs import keeps, rung_epochs
 from studies.states import Outcome
 from studies.view import View
 from trainers.config import TrialConfig
-from trainers.reports import EpochReport, ExitPoint
+from trainers.reports import BudgetPoint, EpochReport, ExitPoint
 
 FLOPS = (99_185_800, 192_793_700, 286_390_400, 314_175_600, 402_000_000, 530_000_000)
 CASCADE = 1.018
@@ -59,12 +59,14 @@ def report(config: TrialConfig, epoch: int, accuracies: list[float]) -> EpochRep
     elif config.scheme == "one":
         mix = ((1 / m,) * m,)
     entropy = tuple(-sum(share * np.log(share) for share in row) * 0.9 for row in mix)
+    points = exit_points(accuracies)
     return EpochReport(
         epoch=epoch,
         loss=2.0 / epoch,
         seconds=0.5,
         split="validation",
-        exits=exit_points(accuracies),
+        exits=points,
+        budget=tuple(BudgetPoint(p.flops_cascade, p.accuracy, p.top5) for p in points),
         teachers=tuple(accuracies) if mix else (),
         mix=mix,
         mix_entropy=entropy,
@@ -136,7 +138,9 @@ def view(
         state, reason, done = "COMPLETE", None, []
         for epoch in trained(config, seed + number):
             done.append(epoch)
-            value = objective(the_plan.objective, epoch.exits, the_plan.budgets)
+            value = objective(
+                the_plan.objective, epoch.exits, the_plan.budgets, dynamic=epoch.budget
+            )
             if epoch.epoch in seen:
                 seen[epoch.epoch].append(value)
                 if number and not keeps(value, seen[epoch.epoch], the_plan.eta):

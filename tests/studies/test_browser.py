@@ -15,10 +15,15 @@ from urllib.request import urlopen
 import pytest
 
 from studies.dashboard import front_study_name
+from studies.evaluate import evaluate
+from studies.evaluation_sections import write_evaluation
+from studies.export import write_config
+from studies.final import train_finals
 from studies.record import StudyRecord
 from studies.report import report_page, write_report
 from tests.studies import chromium, made_up
 from tests.studies.chromium import Tab, until
+from trainers.config import TrialConfig
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [
@@ -114,6 +119,22 @@ def test_hostile_names_run_nothing(tab: Tab, tmp_path: Path, pictures: Path) -> 
     assert tab.evaluate('document.querySelectorAll("img").length') == 0
     assert tab.exceptions == []
     tab.picture(pictures / "report-hostile.png")
+
+
+def test_an_evaluation_draws_every_figure(tab: Tab, tmp_path: Path, pictures: Path) -> None:
+    write_config(tmp_path / "1.yaml", TrialConfig(epochs=6), {"study": "digits"})
+    folder = train_finals(tmp_path / "1.yaml", seeds=2, threads=1).folder
+    path = write_evaluation(evaluate(folder))
+    for name, width, dark in (("light", 1280, False), ("dark", 1280, True), ("small", 400, False)):
+        show(tab, path, width=width, dark=dark)
+        drawn = tab.evaluate('document.querySelectorAll(".plot.js-plotly-plot").length')
+        assert drawn == 4
+        legend = tab.evaluate('document.querySelector("#cost .plot").textContent')
+        assert "budget: each image leaves when confident" in legend
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        assert tab.evaluate('performance.getEntriesByType("resource").length') == 0
+        assert tab.exceptions == []
+        tab.picture(pictures / f"evaluation-{name}.png")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from studies import figures, learning_figures, mix_figures, parameter_figures
 from studies import verdict as v
 from studies.drawing import exit_colours, frame, plot_text
 from studies.front import deployable, envelope
+from studies.joint_figures import joint_figure
 from studies.view import View
 from tests.studies import made_up
 from trainers.config import TrialConfig
@@ -78,7 +79,7 @@ def test_figures_without_a_finished_trial_say_so(outcomes) -> None:
     for figure in (
         figures.front_figure(outcomes, plan),
         figures.front_figure(outcomes, plan, "Front"),
-        figures.joint_figure([(plan, outcomes)]),
+        joint_figure([(plan, outcomes)]),
         figures.progress_figure(outcomes, plan),
         learning_figures.learning_figure(outcomes, {}, []),
         learning_figures.exits_figure([]),
@@ -322,7 +323,7 @@ def test_names_are_escaped_in_every_figure() -> None:
     view = made_up.view(plan, params=lambda rng, m: {NASTY: NASTY, f"{NASTY}n": rng.uniform(1, 9)})
     for figure in (
         figures.front_figure(view.outcomes, plan, NASTY),
-        figures.joint_figure([(plan, view.outcomes)]),
+        joint_figure([(plan, view.outcomes)]),
         figures.progress_figure(view.outcomes, plan),
         figures.epochs_figure(view.outcomes, view.rungs),
         learning_figures.learning_figure(view.outcomes, view.reports, view.rungs),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from studies.front import (
     FrontPoint,
+    budget_of,
     checked_budgets,
     checked_objective,
     curve,
@@ -16,9 +17,11 @@ from studies.front import (
     front,
     hypervolume,
     objective,
+    planned_objective,
 )
 from trainers.catalog import InputError
-from trainers.reports import ExitPoint
+from trainers.config import TrialConfig
+from trainers.reports import BudgetPoint, ExitPoint
 
 # few values, so that ties and equal points are frequent
 FLOPS = st.integers(1, 6)
@@ -184,7 +187,7 @@ def test_exit_numbers_are_normalised() -> None:
     ("name", "exits", "message"),
     [
         ("anytim", 4, "did you mean 'anytime'"),
-        ("accuracy", 4, "known are anytime, exit:K, hypervolume, last, mean"),
+        ("accuracy", 4, "known are anytime, budget:F, exit:K, hypervolume, last, mean"),
         ("exit:0", 4, "from 1 to 4 here, got '0'"),
         ("exit:5", 4, "from 1 to 4 here, got '5'"),
         ("exit:2", 1, "from 1 here"),
@@ -211,3 +214,54 @@ def test_bad_budgets_are_refused(budgets: list[float]) -> None:
 def test_an_objective_needs_an_exit() -> None:
     with pytest.raises(InputError, match="at least one exit"):
         objective("mean", [])
+
+
+BUDGET = (BudgetPoint(10, 0.5, 0.8), BudgetPoint(20, 0.6, 0.9), BudgetPoint(40, 0.7, 0.9))
+
+
+def dynamic_points() -> list[ExitPoint]:
+    """Exits whose cascade costs span BUDGET."""
+    return [
+        point.model_copy(update={"flops_cascade": flops})
+        for point, flops in zip(exit_points([0.5, 0.7]), (10, 40), strict=True)
+    ]
+
+
+@given(st.floats(10, 40))
+def test_the_budget_objective_is_read_from_the_curve(flops: float) -> None:
+    value = objective(f"budget:{flops!r}", dynamic_points(), dynamic=BUDGET)
+    expected = 0.5 + (flops - 10) / 100 if flops <= 20 else 0.6 + (flops - 20) / 200
+    assert value == pytest.approx(expected)
+
+
+def test_a_network_cheaper_than_the_budget_spends_what_it_can_and_a_dearer_one_is_worth_nothing():
+    assert objective("budget:1k", dynamic_points(), dynamic=BUDGET) == 0.7
+    assert objective("budget:9", dynamic_points(), dynamic=BUDGET) == 0.0
+    with pytest.raises(InputError, match="no budget curve"):
+        objective("budget:20", dynamic_points())
+
+
+@pytest.mark.parametrize("name", ["budget:150M", "budget:0.15G", "budget:150000k", "budget:1.5e8"])
+def test_one_budget_has_one_name(name: str) -> None:
+    assert checked_objective(name, 4) == "budget:150M"
+    assert budget_of(checked_objective(name, 4)) == 150e6
+
+
+def test_a_name_of_a_budget_keeps_its_value() -> None:
+    for flops in (47_834.0, 99_999.5, 123_456_789.0, 2.5e12):
+        name = checked_objective(f"budget:{flops!r}", 4)
+        assert budget_of(name) == pytest.approx(flops, rel=1e-11)
+        assert checked_objective(name, 4) == name
+
+
+@pytest.mark.parametrize("name", ["budget:", "budget:F", "budget:-1M", "budget:nan", "budget:lots"])
+def test_a_budget_that_is_no_number_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="FLOPs need a number above 0"):
+        checked_objective(name, 4)
+
+
+@pytest.mark.parametrize("flops", ["40k", "240k"])
+def test_a_plan_refuses_a_budget_that_its_network_cannot_spend(flops: str) -> None:
+    with pytest.raises(InputError, match=r"cost from 47.834k \(exit 1\) to 232.98k"):
+        planned_objective(f"budget:{flops}", TrialConfig())
+    assert planned_objective("budget:0.1M", TrialConfig()) == "budget:100000"

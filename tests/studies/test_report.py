@@ -210,7 +210,7 @@ def test_several_studies_lie_beside_each_other(record: StudyRecord, tmp_path: Pa
     parts = Parts(path.read_text(encoding="utf-8"))
     assert record.name in parts.text
     assert other.name in parts.text
-    assert "These studies differ in epochs: their accuracies do not compare." in parts.text
+    assert "These studies differ in epochs: their accuracies do not compare, so" in parts.text
     assert parts.text.count("Which network to take") == 2
 
 

@@ -126,8 +126,8 @@ def test_nothing_is_unpickled(listing, folder):
 
 def test_what_a_killed_process_left_is_removed(listing, folder):
     cache.stored(listing)
+    split = complete(folder)[0].parent
     shutil.rmtree(complete(folder)[0])
-    split = next(folder.iterdir())
     old, new = split / "writing-1-abandoned", split / "writing-2-at-work"
     for path in (old, new):
         path.mkdir()

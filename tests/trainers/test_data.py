@@ -29,21 +29,23 @@ def some_images(n=50, channels=3, side=16, seed=0):
 
 def naive_batches(images, batch_size, augmented, shuffled, generator):
     """The same pass, an image and a channel at a time."""
-    n, side = len(images.labels), images.pixels.shape[-1]
-    pad = side // 8
+    n, side, stored = len(images.labels), images.side, images.stored.shape[-1]
+    pad = side // 8 if side == stored else 0
+    reach = stored + 2 * pad - side
     order = torch.randperm(n, generator=generator) if shuffled else torch.arange(n)
     if augmented:
-        shifts = torch.randint(2 * pad + 1, (n, 2), generator=generator).tolist()
+        shifts = torch.randint(reach + 1, (n, 2), generator=generator).tolist()
         mirrors = torch.randint(2, (n,), generator=generator).tolist()
     done = []
     for place, index in enumerate(order.tolist()):
         channels = []
         for channel, (mean, std) in enumerate(zip(images.mean, images.std, strict=True)):
             plane = images.pixels[index, channel].numpy()
+            down = right = (stored - side) // 2
             if augmented:
                 down, right = shifts[place]
-                plane = np.fliplr(plane) if mirrors[place] else plane
-                plane = np.pad(plane, pad)[down : down + side, right : right + side]
+                plane = np.pad(np.fliplr(plane) if mirrors[place] else plane, pad)
+            plane = plane[down : down + side, right : right + side]
             channels.append((plane / 255 - mean) / std)
         done.append((torch.tensor(np.stack(channels), dtype=torch.float32), index))
     for start in range(0, n, batch_size):
@@ -54,9 +56,19 @@ def naive_batches(images, batch_size, augmented, shuffled, generator):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("augmentation", ["none", "crop_flip"])
-@pytest.mark.parametrize(("channels", "side"), [(3, 16), (1, 8), (3, 32), (3, 4), (1, 1), (3, 13)])
-def test_batches_are_those_of_a_loop_over_images(channels, side, augmentation, shuffle, device):
-    images = some_images(channels=channels, side=side)
+@pytest.mark.parametrize("chosen", [False, True])
+@pytest.mark.parametrize(
+    ("channels", "side", "size"),
+    [(3, 16, None), (1, 8, 8), (3, 32, None), (3, 4, 4), (1, 1, 1), (3, 13, 13), (3, 16, 14),
+     (3, 13, 8), (1, 2, 1)],
+)  # fmt: skip
+def test_batches_are_those_of_a_loop_over_images(
+    channels, side, size, chosen, augmentation, shuffle, device
+):
+    images = dataclasses.replace(some_images(channels=channels, side=side), size=size)
+    if chosen:  # of twice as many stored ones
+        stored = torch.cat((images.stored.flip(0), images.stored))
+        images = dataclasses.replace(images, stored=stored, rows=torch.arange(50, 100))
     got = list(
         batches(
             images.to(device),
@@ -157,6 +169,15 @@ def test_what_each_purpose_sees(class_folders):
             assert (images.mean, images.std) == (search.fit.mean, search.fit.std)
 
 
+def test_an_experiment_trains_on_all_images_and_is_scored_on_test(class_folders):
+    tree = class_folders(classes=3, train=5, test=2)
+    config = TrialConfig(dataset=str(tree), classes=3, image_size=8, backbone="cnn4")
+    seen = load(config, "reproduce")
+    assert seen.split == "test" and len(seen.fit) == 15 and len(seen.score) == 6
+    few = load(config.with_(limit_train=6), "reproduce")
+    assert few.fit.labels.bincount().tolist() == [2, 2, 2]
+
+
 def test_the_normalisation_is_of_the_training_images(class_folders):
     root = class_folders(train=10)
     config = TrialConfig(dataset=str(root), classes=3, image_size=8)
@@ -197,6 +218,32 @@ def test_digits():
     assert len(load(config.with_(limit_train=40), "final").fit) == 40
     x, _ = next(batches(found["search"].fit, 180))
     assert abs(float(x.mean())) < 0.05 and abs(float(x.std()) - 1) < 0.05
+
+
+def test_images_that_are_mapped_stay_mapped(class_folders):
+    """Neither loading nor a batch copies a split: both parts are rows of one mapped array."""
+    root = class_folders(train=10)
+    found = load(TrialConfig(dataset=str(root), classes=3, image_size=8)).to("cpu")
+    assert found.fit.stored.data_ptr() == found.score.stored.data_ptr()
+    assert len(found.fit.stored) == 30 and len(found.fit) + len(found.score) == 30
+    assert not set(found.fit.rows.tolist()) & set(found.score.rows.tolist())
+
+
+@pytest.mark.parametrize(("side", "number"), [(8, 500), (32, 500), (64, 125), (224, 32)])
+def test_images_of_an_evaluation(side, number):
+    images = dataclasses.replace(some_images(2, side=8), size=side)
+    assert data.score_batch(images) == number
+
+
+@pytest.mark.parametrize("device", [*DEVICES, "meta"])
+def test_a_device_holds_only_the_chosen_ones(device):
+    images = dataclasses.replace(some_images(5), labels=torch.arange(2), rows=torch.tensor([3, 1]))
+    moved = images.to(device)
+    assert len(moved) == 2 and moved.labels.device.type == device
+    if device != "cpu":
+        assert len(moved.stored) == 2 and moved.rows is None
+    if device == "cuda":
+        assert moved.stored.cpu().equal(images.stored[[3, 1]])
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -156,6 +156,23 @@ def test_every_data_set_is_downloaded_and_unpacked(publish, server, tmp_path, na
     assert fetching.fetch(name, inside) == target, "the data set's folder itself is one, too"
 
 
+def test_cifar100_is_downloaded_too(server, tmp_path, monkeypatch):
+    for file in ("train", "test", "meta"):
+        path = tmp_path / "cifar-100-python" / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"stands for a pickle, which is not opened here")
+    body = tarred(tmp_path, "cifar-100-python")
+    server.files["cifar-100-python.tar.gz"] = body
+    archive = replace(
+        DATASETS["cifar100"].archives[0], digest=f"md5:{hashlib.md5(body).hexdigest()}"
+    )
+    entry = replace(DATASETS["cifar100"], archives=(archive,))
+    monkeypatch.setitem(DATASETS, "cifar100", entry)
+    fetching.fetch("cifar100", tmp_path / "new", server.address)
+    assert left(tmp_path / "new") == ["cifar-100-python"]
+    assert left(tmp_path / "new" / "cifar-100-python") == ["meta", "test", "train"]
+
+
 def test_every_entry_says_what_is_published():
     for name, entry in DATASETS.items():
         assert (name == "digits") == (not entry.archives)

@@ -1,14 +1,17 @@
 """Training as a generator: it learns, goes on bit for bit, and says when it diverges."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
+from trainers import dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.data import load
+from trainers.data import batches, load
 from trainers.loop import Run, learning_rate, train
+from trainers.reports import EpochReport
 from trainers.schemes import SCHEMES
 
 DIGITS = TrialConfig(dataset="digits", epochs=3)
@@ -106,6 +109,47 @@ def test_a_test_split_is_scored_once_at_the_end():
     assert last.split == "test" and len(last.exits) == 4
 
 
+def test_a_test_split_is_scored_after_each_epoch_where_it_is_asked():
+    data = load(DIGITS, "final")
+    each, once = (list(train(DIGITS, data, each_epoch=asked)) for asked in (True, False))
+    assert all(report.split == "test" and len(report.exits) == 4 for report in each)
+    assert same(each[-1], once[-1]), "looking changes nothing"
+
+
+@pytest.mark.parametrize("scheme", ["byot", "dks", "eed", "mate"])
+def test_lessons_are_the_weighted_mean_of_the_teachers_softmaxes(scheme):
+    config = DIGITS.with_(scheme=scheme, temperature=2.0)
+    run, data = Run(config), load(config)
+    n, right = 60, [0] * 4
+    pixels, labels = next(batches(data.score, n))
+    run.network.eval()
+    run.teachers.eval()
+    features, logits = run.forward(pixels)
+    teachers, _ = run.teachers(features, logits)
+    w = SCHEMES[scheme].weights(config.alpha_per_exit())
+    for k in range(n):
+        for i in range(4):
+            pull = sum(
+                w[i][j] * torch.softmax(teachers[j, k] / 2.0, dim=-1) for j in range(len(teachers))
+            )
+            right[i] += int(pull.argmax()) == int(labels[k])
+    few = type(data.score)(
+        data.score.pixels[:n], labels, data.score.classes, data.score.mean, data.score.std
+    )
+    got = run.score(few)["lessons"]
+    taught = [i for i in range(4) if sum(w[i])]
+    assert [round(got[i] * n) for i in taught] == [right[i] for i in taught]
+    if scheme == "dks":  # the others' ensemble, not one of them
+        mean = (logits / 2.0).softmax(dim=-1)
+        others = (mean.sum(dim=0) - mean[0]).argmax(dim=-1)
+        assert round(got[0] * n) == int((others == labels).sum())
+
+
+def test_no_lessons_without_teachers():
+    *_, last = train(DIGITS.with_(scheme="branchynet", epochs=1))
+    assert last.lessons == ()
+
+
 def test_scores_equal_a_loop_over_images():
     run = Run(DIGITS)
     data = load(DIGITS)
@@ -129,6 +173,41 @@ def test_scores_equal_a_loop_over_images():
     assert [round(point.accuracy * n) for point in got] == top1
     assert [round(point.top5 * n) for point in got] == top5
     assert len(scored["exits"]) == 4
+
+
+def test_a_hold_out_gives_each_epoch_a_budget_curve():
+    reports = list(train(DIGITS))
+    for report in reports:
+        ends = report.budget[0], report.budget[-1]
+        assert [point.flops for point in ends] == [
+            report.exits[0].flops_cascade,
+            report.exits[-1].flops_cascade,
+        ]
+        for point, exit_ in zip(ends, (report.exits[0], report.exits[-1]), strict=True):
+            assert (point.top1, point.top5) == pytest.approx((exit_.accuracy, exit_.top5), abs=1e-6)
+        assert EpochReport.model_validate_json(report.model_dump_json()) == report
+        assert len(report.budget) <= 40
+
+
+def test_on_the_test_split_thresholds_come_from_the_hold_out_or_there_are_none():
+    data = load(DIGITS, "final")
+    assert data.calibrate is not None, "the hold-out of the digits is never trained on"
+    assert torch.equal(data.calibrate.pixels, load(DIGITS).score.pixels)
+    *_, last = train(DIGITS, data)
+    assert last.split == "test" and len(last.budget) > 10
+    *_, last = train(DIGITS, dataclasses.replace(data, calibrate=None))
+    assert last.exits and last.budget == ()
+    run = Run(DIGITS)
+    # the same through the plain functions, of a network that has not been trained
+    held = run.confidence(data.calibrate).numpy()
+    sure = run.confidence(data.score).numpy()
+    scored = run.score(data.score, calibrate=data.calibrate)
+    limits = dynamic.thresholds(held, dynamic.sweep(dynamic.STORED))
+    left = dynamic.leaving(sure, limits)
+    costs = [point.flops_cascade for point in scored["exits"]]
+    spent = [sum(costs[k] for k in row) / len(row) for row in left.tolist()]
+    stored = {point.flops for point in scored["budget"]}
+    assert {round(cost) for cost in spent} <= stored
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from trainers.config import TrialConfig
-from trainers.losses import loss, mix_entropy, pairwise_kl, ramp_factor
-from trainers.schemes import SCHEMES
+from trainers.losses import loss, mix_entropy, pairwise_kl, ramp_factor, temperature_at
+from trainers.schemes import SCHEMES, matched_kd_weight
 from trainers.teachers import Teachers
 
 M, B, C, K = 4, 3, 16, 4
@@ -53,28 +53,35 @@ def teachers_loop(scheme: str, features: Tensor, z: Tensor, teachers: Teachers) 
     """ẑ of each scheme, from z (M, B, K), by the sentences of Section 3 and Eqs. 4 and 5."""
     if scheme == "branchynet":
         return []
-    if scheme == "byot":
+    if scheme in ("byot", "dbt"):
         return [z[-1]]
     if scheme == "dks":
         return [z[i] for i in range(M)]
     if scheme == "eed":
         return [sum(z[i] for i in range(M)) / M]
-    if scheme == "mate":
+    if scheme in ("mate", "mate_primary", "okddip"):
         mixer = teachers.mixer
+        mixer, peers = (mixer.attention, M - 1) if scheme == "okddip" else (mixer, M)
         made = []
-        for j in range(M):
+        for j in range(peers):
             rows = []
             for b in range(B):
                 q = mixer.query.weight @ features[j, b]
-                scores = [mixer.scale * (q @ (mixer.key.weight @ features[i, b])) for i in range(M)]
+                scores = [
+                    mixer.scale * (q @ (mixer.key.weight @ features[i, b])) for i in range(peers)
+                ]
                 total = sum(s.exp() for s in scores)
-                rows.append(sum(scores[i].exp() / total * z[i, b] for i in range(M)))
+                rows.append(sum(scores[i].exp() / total * z[i, b] for i in range(peers)))
             made.append(torch.stack(rows))
+        if scheme == "okddip":  # the deepest exit learns from the peers' mean
+            made.append(sum(z[i] for i in range(peers)) / peers)
         return made
     if scheme == "mate_fixed":
         a = teachers_alpha(teachers)
         return [sum((1 + a[j] * (i == j)) / (M + a[j]) * z[i] for i in range(M)) for j in range(M)]
     mixer = teachers.mixer  # one, mate_gate
+    if mixer.own:  # each gate sees its own exit alone
+        return gates_loop(features, z, mixer)
     joined = torch.stack([features[:, b].reshape(-1) for b in range(B)])
     mix = mixer(features)
     assert torch.allclose(mix.sum(-1), torch.ones(B, teachers.number))
@@ -85,16 +92,35 @@ def teachers_loop(scheme: str, features: Tensor, z: Tensor, teachers: Teachers) 
     ]
 
 
+def gates_loop(features: Tensor, z: Tensor, mixer: nn.Module) -> list[Tensor]:
+    """softmax(ReLU(BN(FC))) of F^j alone, a gate at a time."""
+    made = []
+    for j in range(M):
+        rows = slice(j * M, (j + 1) * M)
+        scores = features[j] @ mixer.linear.weight[rows].T + mixer.linear.bias[rows]
+        mean, variance = scores.mean(0), scores.var(0, unbiased=False)
+        normed = (scores - mean) / (variance + mixer.norm.eps).sqrt()
+        weights = (normed * mixer.norm.weight[rows] + mixer.norm.bias[rows]).relu().softmax(-1)
+        made.append(sum(weights[:, i, None] * z[i] for i in range(M)))
+    return made
+
+
 def teachers_alpha(teachers: Teachers) -> list[float]:
     return [float(teachers.v[j, j]) - 1 for j in range(M)]
 
 
-def who_learns(scheme: str, alpha: list[float]) -> list[tuple[int, int, float]]:
-    """(exit, teacher, weight) of every KL term of a scheme."""
+def who_learns(
+    scheme: str, alpha: list[float], teachers_side: bool = False
+) -> list[tuple[int, int, float]]:
+    """(exit, teacher, weight) of every KL term of a scheme, Eq. 6's or Eq. 7's."""
     if scheme == "branchynet":
         return []
-    if scheme == "byot":
+    if scheme in ("byot", "dbt"):
         return [(i, 0, 1.0) for i in range(M - 1)]
+    if scheme == "okddip":
+        return [(i, i, 1.0) for i in range(M)]
+    if scheme == "mate_primary" and not teachers_side:  # Table 6
+        return [(i, i, 1.0 + alpha[i]) for i in range(M)]
     if scheme == "dks":
         return [(i, j, 1.0) for i in range(M) for j in range(M) if i != j]
     if scheme in ("eed", "one"):
@@ -117,6 +143,10 @@ SETTINGS = [
     {"alpha": (30.0, 5.0, 10.0, 10.0), "alpha_teacher": 1.5},
     {"temperature": 1.7, "t_squared": True, "kd_weight": 0.3},
     {"kl": "reverse"},
+    {"exit_weights": (2.0, 0.5, 0.0, 1.0)},
+    {"gate_input": "own"},
+    {"attached": True},
+    {"attached": True, "alpha": (30.0, 5.0, 10.0, 10.0), "alpha_teacher": 1.5},
 ]
 
 
@@ -128,31 +158,38 @@ def test_values_and_every_gradient_equal_the_equations(scheme, settings_):
     parts = loss(features, logits, labels, teachers, config)
     learned = list(teachers.parameters())
     parts.total.backward()
-    got = [logits.grad.clone()] + [p.grad.clone() for p in learned]
-    assert features.grad is None, "features enter the weight network detached"
+    of_mix = [features] if config.attached and learned else []
+    got = [logits.grad.clone()] + [p.grad.clone() for p in learned + of_mix]
+    assert of_mix or features.grad is None, "features enter the weight network detached"
 
     teachers.zero_grad()
     t, reverse = config.temperature, config.kl == "reverse"
+    t = 1.0 if scheme == "dbt" else t  # where its schedule starts
     factor = config.kd_weight * (t * t if config.t_squared else 1)
     z = logits.detach().clone().requires_grad_()
     fixed = z.detach()
-    made = teachers_loop(scheme, features.detach(), fixed, teachers)
+    f = features.detach().clone().requires_grad_()
+    made = teachers_loop(scheme, f, z if config.attached else fixed, teachers)
     frozen = [teacher.detach() for teacher in made]
-    cross = sum(ce_loop(z[i], labels) for i in range(M))
+    u = config.exit_weights or (1.0,) * M
+    cross = sum(u[i] * ce_loop(z[i], labels) for i in range(M))
     student_side = cross  # Eq. 6, summed over the exits
     for i, j, weight in who_learns(scheme, config.alpha_per_exit()):
         student_side = student_side + factor * weight * kl_loop(z[i], frozen[j], t, reverse)
-    student_side.backward()
-    expected = [z.grad]
+    expected = list(torch.autograd.grad(student_side, [z]))
     value = student_side.detach()
-    if learned:
+    if learned or (config.attached and made):
         teacher_side = torch.zeros(())  # Eq. 7, summed over the teachers
-        for i, j, weight in who_learns(scheme, config.alpha_teacher_per_exit()):
+        for i, j, weight in who_learns(scheme, config.alpha_teacher_per_exit(), True):
             teacher_side = teacher_side + factor * weight * kl_loop(fixed[i], made[j], t, reverse)
         if scheme == "one":
             labelled = ce_loop(made[0], labels)
             teacher_side, value = teacher_side + labelled, value + labelled.detach()
-        expected += torch.autograd.grad(teacher_side, learned)
+        if config.attached:  # the exits, too, learn through what they taught
+            through = torch.autograd.grad(teacher_side, z, retain_graph=True)[0]
+            expected[0] = expected[0] + through
+        more = learned + ([f] if of_mix else [])
+        expected += torch.autograd.grad(teacher_side, more) if more else ()
 
     assert torch.allclose(parts.total.detach(), value, rtol=1e-10)
     assert torch.allclose(parts.cross_entropy.detach(), cross.detach(), rtol=1e-10)
@@ -283,3 +320,68 @@ def test_gates_have_one_linear_a_teacher():
     teachers = Teachers(TrialConfig(scheme="mate_gate"), C)
     assert isinstance(teachers.mixer.linear, nn.Linear)
     assert teachers.mixer.linear.out_features == M * M
+
+
+def test_dbt_grows_its_temperature_while_the_teacher_is_sure():
+    teachers = Teachers(TrialConfig(scheme="dbt"), C)
+    sure = torch.zeros(M, B, K)
+    sure[-1, :, 0] = 5.0
+    assert teachers.temperature == 1.0
+    expected = 1.0
+    for _ in range(60):  # by the sentence: times 1.05 while the mean largest probability > 0.5
+        p = torch.tensor([float(max(sigma(sure[-1, b] / expected))) for b in range(B)]).mean()
+        expected *= 1.05 if p > 0.5 else 1.0
+        teachers.anneal(torch.zeros(M, B, C), sure)
+    assert float(teachers.temperature) == pytest.approx(expected, rel=1e-6)
+    assert 1.5 < expected < 1.05**60, "it has come to its end"
+    assert "temperature" in teachers.state_dict(), "a run goes on with the T that it had"
+
+
+def test_only_dbt_has_a_temperature_of_its_own():
+    for name in MULTI_EXIT:
+        teachers = Teachers(TrialConfig(scheme=name), C)
+        assert (teachers.temperature is not None) == SCHEMES[name].anneals == (name == "dbt")
+        before = teachers.state_dict().keys()
+        teachers.anneal(torch.zeros(M, B, C), torch.zeros(M, B, K))
+        assert teachers.state_dict().keys() == before
+
+
+@pytest.mark.parametrize("scheme", MULTI_EXIT)
+def test_settings_that_a_scheme_does_not_read_change_nothing(scheme):
+    row = SCHEMES[scheme]
+    unread = {"alpha": 7.0, "temperature": 9.0, "kd_weight": 0.1, "attached": True,
+              "mix_width": 0.5, "gate_input": "own", "alpha_teacher": 5.0}  # fmt: skip
+    if row.alpha:
+        del unread["alpha"]
+        del unread["alpha_teacher"]  # mate_fixed's mix is that of the teachers' own alpha
+    if row.teaches:
+        del unread["kd_weight"], unread["attached"]
+        if not row.anneals:
+            del unread["temperature"]
+    if row.mix in ("attention", "peers"):
+        del unread["mix_width"]
+    if row.mix == "gates":
+        del unread["gate_input"]
+    totals = []
+    for config in (TrialConfig(scheme=scheme), TrialConfig(scheme=scheme, **unread)):
+        features, logits, labels, teachers = case(config)
+        total = loss(features, logits, labels, teachers, config).total
+        totals.append([total.detach(), torch.autograd.grad(total, logits)[0]])
+    for one, other in zip(*totals, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_t_changes_by_equal_parts_of_the_run():
+    config = TrialConfig(epochs=7, temperatures=(1.0, 2.0, 4.0))
+    assert [temperature_at(config, e) for e in range(7)] == [1, 1, 1, 2, 2, 4, 4]
+    assert [temperature_at(TrialConfig(epochs=2), e) for e in range(2)] == [3, 3]
+    features, logits, labels, teachers = case(config)
+    at = loss(features, logits, labels, teachers, config, temperature=2.0).total
+    assert torch.equal(at, loss(features, logits, labels, teachers,
+                                TrialConfig(temperature=2.0)).total)  # fmt: skip
+
+
+def test_the_matched_strength_is_that_of_the_gradients():
+    assert matched_kd_weight(0.0, 4) == 4.0
+    assert matched_kd_weight(3.0, 4) == pytest.approx(5.714, abs=1e-3)
+    assert matched_kd_weight(1e9, 4) == pytest.approx(8.0)

@@ -15,6 +15,8 @@ from trainers.losses import loss
 from trainers.paths import FastConv2d, use_fast_paths
 from trainers.teachers import Teachers
 
+QUICK = ("cnn4", "vgg16", "resnet18")
+EACH = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES]
 SIDE = 12  # pixels up to which the rules differ; larger maps take PyTorch's way in any case
 
 
@@ -22,7 +24,7 @@ def config_of(backbone: str, **fields: object) -> TrialConfig:
     """A narrow network of a backbone, on images of the size that it takes."""
     entry = BACKBONES[backbone]
     size = min(entry.image_sizes)
-    narrow = {"width": 0.25} if backbone in ("vgg16", "resnet18") else {}
+    narrow = {} if backbone in ("cnn4", "densenet121", "msdnet") else {"width": 0.25}
     dataset = "digits" if size == 8 else "cifar100"
     return TrialConfig(**{"dataset": dataset, "backbone": backbone, **narrow, **fields})
 
@@ -84,7 +86,7 @@ def agrees(module: nn.Conv2d, given: tuple[int, ...], mixed: bool) -> None:
 
 
 @pytest.mark.parametrize("mixed", [False, True], ids=["fp32", "bf16"])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", EACH)
 def test_every_convolution_of_every_backbone_agrees(backbone, mixed):
     for module, given in shapes(backbone):
         if mixed and given[-1] > SIDE:
@@ -137,7 +139,7 @@ def gradients(network: nn.Module, config: TrialConfig, mixed: bool = False) -> t
     return found, float(value.detach())
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", EACH)
 def test_a_networks_gradients_are_no_further_from_float64_than_twice_the_plain_ones(backbone):
     config = config_of(backbone)
     torch.manual_seed(3)
@@ -151,15 +153,18 @@ def test_a_networks_gradients_are_no_further_from_float64_than_twice_the_plain_o
     assert our_loss == pytest.approx(exact_loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", EACH)
 def test_the_first_steps_bf16_loss_agrees(backbone):
     config = config_of(backbone)
     torch.manual_seed(4)
-    fast = build_network(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain = build_network(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    fast = copy.deepcopy(plain)
     use_fast_paths(fast)
-    _, mixed = gradients(copy.deepcopy(fast), config, mixed=True)
-    _, exact = gradients(fast.double(), config)
-    assert mixed == pytest.approx(exact, rel=1e-3)
+    _, ours = gradients(fast, config, mixed=True)
+    _, theirs = gradients(copy.deepcopy(plain), config, mixed=True)
+    _, exact = gradients(plain.double(), config)
+    # Of networks of 50 layers and more, PyTorch's own bf16 is further off on so few images.
+    assert abs(ours - exact) <= max(1e-3 * exact, 2 * abs(theirs - exact))
 
 
 def test_a_run_on_a_cpu_takes_them_and_its_state_dict_is_the_same():

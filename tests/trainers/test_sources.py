@@ -345,9 +345,10 @@ def test_a_search_does_without_the_test_split(data_set):
 
 def test_describing_and_checking_load_no_torch(class_folders):
     program = (
-        "import sys; from trainers.config import TrialConfig; from trainers import sources\n"
+        "import sys; from trainers.config import TrialConfig\n"
+        "from trainers import fetching, sources\n"
         "from trainers.folders import describe_folder\n"
         "sources.check(TrialConfig(dataset=sys.argv[1], **describe_folder(sys.argv[1])))\n"
-        "assert not {'torch', 'sklearn'} & set(sys.modules)"
+        "assert not {'torch', 'sklearn', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program, class_folders()], cwd=ROOT, check=True)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.splits import digits_parts, training
+from trainers.splits import DIGITS_FIT, digits_parts, training, whole
 
 TREE = TrialConfig(dataset="./tree", classes=4, image_size=8)
 LABELS = np.repeat(np.arange(4), [50, 20, 10, 3])
@@ -121,3 +121,21 @@ def test_digits_can_be_limited():
     assert kept.max() < 180 and held.tolist() == list(range(180, 897))
     with pytest.raises(InputError, match="limit_train is 181, there are 180"):
         training(TrialConfig(dataset="digits", limit_train=181), labels)
+
+
+def test_the_whole_holds_nothing_out():
+    assert whole(TREE, LABELS).tolist() == list(range(83))
+    few = whole(TREE.with_(limit_train=20), LABELS)
+    assert len(few) == 20 and counts(LABELS, few)[3] == 3 and min(counts(LABELS, few)) == 3
+    with pytest.raises(InputError, match="limit_train is 90"):
+        whole(TREE.with_(limit_train=90), LABELS)
+
+
+def test_the_whole_of_a_class_of_one_image_is_no_error():
+    labels = np.array([0, 0, 1, 2, 3])
+    assert len(whole(TREE, labels)) == 5
+
+
+def test_the_whole_of_the_digits_is_their_fixed_part():
+    labels = np.arange(897) % 10
+    assert len(whole(TrialConfig(), labels)) == DIGITS_FIT

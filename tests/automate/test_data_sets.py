@@ -1,0 +1,37 @@
+"""A search on small trees in the published layouts, as a user runs it."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.automate.conftest import Cli
+
+SMALL = (
+    "search --space single_alpha --epochs 1 --trials 1 --workers 1 --threads 1 --device cpu "
+    "--width 0.1875 --batch-size 4 --study s --quiet"
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tinyimagenet", "cub200"])
+def test_a_search_from_the_published_layout(cli: Cli, official_tree, tmp_path, monkeypatch, name):
+    """Without the test images; at 224x224 for the fine-grained sets."""
+    monkeypatch.setenv("AUTOMATE_CACHE", str(tmp_path / "cache"))
+    root = official_tree(name, classes=2, train=5, test=2)
+    if name == "tinyimagenet":
+        shutil.rmtree(root / "tiny-imagenet-200" / "val")
+    dry = cli(f"{SMALL} --dataset {name} --data-root {root} --dry-run --json")
+    assert dry.code == 0, dry.err
+    assert not (tmp_path / "cache").exists(), "a plan decodes nothing"
+    said = cli(f"{SMALL} --dataset {name} --data-root {root}")
+    assert said.code == 0, said.err
+    (study,) = json.loads(cli("studies --json").out)
+    assert study["states"]["COMPLETE"] == 1
+
+
+def test_what_is_missing_is_said_in_one_line(cli: Cli, tmp_path):
+    said = cli(f"{SMALL} --dataset stanford_dogs --data-root {tmp_path / 'none'}")
+    assert said.code == 2 and said.out == "" and len(said.err.splitlines()) == 1
+    for part in (str(tmp_path / "none"), "datasets fetch stanford_dogs", "--dataset digits"):
+        assert part in said.err

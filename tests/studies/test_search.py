@@ -1,0 +1,52 @@
+"""A search for dynamic accuracy within a budget, from the plan to the resumed study."""
+
+from contextlib import closing
+
+import pytest
+
+from studies import local
+from studies.front import objective
+from studies.record import StudyRecord
+from studies.search import make_plan
+from trainers import dynamic
+from trainers.catalog import InputError
+
+
+def plan(budget: str, **changes):
+    fields = {"dataset": "digits", "epochs": 4, "limit_train": 60, "trials": 4, "grace": 1}
+    return make_plan(
+        "single_alpha", objective=budget, workers=1, threads=1, device="cpu", study="budget",
+        **{**fields, **changes},
+    )  # fmt: skip
+
+
+def test_a_search_within_a_budget_stops_early_and_goes_on(tmp_path):
+    def cut(event):
+        if event.number == 1 and event.kind == "epoch":
+            raise KeyboardInterrupt
+
+    record = StudyRecord.create_or_open(plan("budget:0.1M"), runs=tmp_path)
+    with closing(record), pytest.raises(KeyboardInterrupt):
+        local.search(record, cut)
+    # another spelling is the same objective
+    with closing(StudyRecord.create_or_open(plan("budget:100k"), runs=tmp_path)) as record:
+        local.search(record)
+        outcomes = record.outcomes()
+        assert {o.state for o in outcomes} <= {"COMPLETE", "PRUNED"} and len(outcomes) == 4
+        assert any(o.state == "COMPLETE" for o in outcomes)
+        for outcome in outcomes:
+            assert outcome.report is not None and outcome.report.split == "validation"
+            read = dynamic.at(outcome.report.budget, 100_000)
+            assert outcome.value == read
+            assert outcome.value == objective(
+                "budget:100000", outcome.report.exits, dynamic=outcome.report.budget
+            )
+
+
+def test_a_budget_out_of_range_is_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(InputError, match="cannot be spent"):
+        plan("budget:1G")
+    made = plan("last").with_(objective="budget:1G")
+    with pytest.raises(InputError, match="cannot be spent"):
+        StudyRecord.create_or_open(made, runs=tmp_path)
+    assert not list(tmp_path.iterdir())

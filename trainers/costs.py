@@ -1,0 +1,127 @@
+"""What each exit costs, counted: FLOPs in Table 1's convention, MACs, parameters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from trainers.config import TrialConfig
+from trainers.exits import build_network
+
+
+@dataclass(frozen=True)
+class ExitCost:
+    """What running one image to an exit costs.
+
+    Attributes:
+        exit: 1 = shallowest.
+        flops: Table 1's convention: backbone to here and this head only.
+        flops_cascade: Earlier heads too, as dynamic inference pays.
+        macs: Multiply-accumulates of convolutions and linear layers alone, this head only.
+        parameters: Of the backbone to here and this head.
+    """
+
+    exit: int
+    flops: int
+    flops_cascade: int
+    macs: int
+    parameters: int
+
+
+def _layer_flops(module: nn.Module, given: Tensor, made: Tensor) -> tuple[int, int]:
+    """(FLOPs in Table 1's convention, MACs) of one call for one image."""
+    per_image = made[0].numel()
+    if isinstance(module, nn.Conv2d):
+        kernel = module.kernel_size[0] * module.kernel_size[1]
+        macs = per_image * kernel * module.in_channels // module.groups
+        return macs, macs
+    if isinstance(module, nn.Linear):
+        macs = module.in_features * per_image
+        return macs + (per_image if module.bias is not None else 0), macs
+    if isinstance(module, nn.ReLU):
+        return per_image, 0
+    if isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
+        side = module.kernel_size
+        kernel = side * side if isinstance(side, int) else side[0] * side[1]
+        return per_image * kernel, 0
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        return given[0].numel(), 0
+    return 0, 0
+
+
+@contextmanager
+def _counted(root: nn.Module) -> Iterator[dict[str, list[int]]]:
+    """Counts FLOPs and MACs of every call below `root`'s direct parts, by the part's name."""
+    totals: dict[str, list[int]] = {}
+    handles = []
+    for part_name, part in root.named_modules():
+        if part_name.count(".") != 1:  # stages.0, heads.2, classifiers.1
+            continue
+
+        def hook(
+            module: nn.Module, args: tuple[Tensor, ...], made: Tensor, name: str = part_name
+        ) -> None:
+            flops, macs = _layer_flops(module, args[0], made)
+            total = totals.setdefault(name, [0, 0])
+            total[0] += flops
+            total[1] += macs
+
+        handles += [m.register_forward_hook(hook) for m in part.modules() if not list(m.children())]
+    try:
+        yield totals
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def costs(config: TrialConfig) -> tuple[ExitCost, ...]:
+    """What each exit of a config's network costs, counted on the meta device (no memory, no time).
+
+    Convention: the one that gives all 20 cells of the paper's Table 1. Convolution:
+    multiply-accumulates without bias; Linear: weights + bias; ReLU: one an element; pooling: the
+    elements it reads; batch norm, residual additions, softmax: nothing.
+
+    Raises:
+        InputError: A user's backbone whose parts do not fit together.
+    """
+    # Only what the network is made of: searches ask for one network under thousands of settings.
+    return _costs(
+        TrialConfig(
+            dataset=config.dataset,
+            classes=config.classes,
+            image_size=config.image_size,
+            backbone=config.backbone,
+            width=config.width,
+            scheme="baseline" if config.scheme == "baseline" else "branchynet",
+        )
+    )
+
+
+@lru_cache(maxsize=64)
+def _costs(config: TrialConfig) -> tuple[ExitCost, ...]:
+    with torch.device("meta"):
+        network = build_network(config).eval()
+        with _counted(network) as totals, torch.no_grad():
+            network(torch.empty(1, config.channels, config.image_size, config.image_size))
+
+    def total(index: int, *names: str) -> int:
+        return sum(totals.get(name, [0, 0])[index] for name in names)
+
+    points, heads_so_far = [], 0
+    for index, tap in enumerate(network.taps):
+        head = (f"heads.{index}", f"classifiers.{index}")
+        trunk = tuple(f"stages.{k}" for k in range(tap + 1))
+        heads_so_far += total(0, *head)
+        points.append(
+            ExitCost(
+                exit=index + 1,
+                flops=total(0, *trunk, *head),
+                flops_cascade=total(0, *trunk) + heads_so_far,
+                macs=total(1, *trunk, *head),
+                parameters=sum(p.numel() for p in network.path(index).parameters()),
+            )
+        )
+    return tuple(points)
