@@ -85,6 +85,11 @@ class StudyPlan(Record):
     threads: int = Field(1, ge=1, description="CPU threads of a trial")
     gpus_per_trial: float = Field(0.0, ge=0)
     device: Literal["cpu", "cuda"] = "cpu"
+    speeds: dict[str, float] | None = Field(
+        None,
+        description="images/s of the base in each precision, measured when the study was made; 0 "
+        "where it does not compute the same (none: not measured)",
+    )
     purpose: Literal["search", "reproduce", "final-holdout"] = Field(
         "search",
         description="which images: a search never opens the test split; an experiment of the "

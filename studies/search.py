@@ -5,7 +5,7 @@ record = search(plan)
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,17 +70,17 @@ class Speed:
 
 def measure(config: TrialConfig, device: str, threads: tuple[int, ...]) -> Speed:
     """The fastest of some thread counts, by a fraction of a second of training each."""
-    import torch
+    from trainers.speed import throughput
 
-    from trainers.loop import throughput
+    speeds = throughput(config, device, threads)
+    return max(map(Speed, speeds, threads), key=lambda speed: speed.images_per_second)
 
-    before = torch.get_num_threads()
-    speeds = []
-    for number in threads:
-        torch.set_num_threads(number)
-        speeds.append(Speed(throughput(config, device, seconds=0.3), number))
-    torch.set_num_threads(before)
-    return max(speeds, key=lambda speed: speed.images_per_second)
+
+def measure_precisions(config: TrialConfig) -> dict[str, float]:
+    """Images per second in each precision, of one CPU thread; 0 where bf16 is wrong here."""
+    from trainers.speed import precisions
+
+    return precisions(config)
 
 
 def make_plan(
@@ -101,6 +101,7 @@ def make_plan(
     threads: int | None = None,
     gpus_per_trial: float | None = None,
     device: str | None = None,
+    stored: Callable[[str], StudyPlan | None] = lambda study: None,
     **fields: Any,
 ) -> StudyPlan:
     """A search with everything settled: what is not given is chosen for this machine.
@@ -121,7 +122,10 @@ def make_plan(
             and all.
         gpus_per_trial: Share of a GPU; 1 on a GPU if not given.
         device: "cpu" or "cuda"; CUDA where there is one if not given.
-        **fields: Fields of `TrialConfig` that every trial has in common.
+        stored: The plan of the study of a name, if it is there already: what runs it is taken from
+            there where it is not given, and nothing is measured again.
+        **fields: Fields of `TrialConfig` that every trial has in common. Without `precision` the
+            faster one is taken on a CPU, measured, if it computes the same there.
 
     Raises:
         InputError: Whatever does not fit, in one line.
@@ -144,9 +148,23 @@ def make_plan(
     grace = grace if grace is not None else max(1, base.epochs // 3)
     if grace > base.epochs:
         raise InputError(f"grace needs to be at most the {base.epochs} epochs, got {grace}")
-    machine = settled_machine(base, trials, data_root, workers, threads, gpus_per_trial, device)
+    study = study or default_study_name(base, space)
+    known = stored(study)
+    speeds = None
+    if known is not None:
+        workers, threads = workers or known.workers, threads or known.threads
+        device = device or known.device
+        gpus_per_trial = known.gpus_per_trial if gpus_per_trial is None else gpus_per_trial
+        base = base.with_(precision=fields.get("precision", known.base.precision))
+    elif "precision" not in fields and settled_device(device) == "cpu":
+        speeds = measure_precisions(base)
+        base = base.with_(precision=max(speeds, key=lambda name: speeds[name]))
+    one_thread = None if speeds is None else speeds[base.precision]
+    machine = settled_machine(
+        base, trials, data_root, workers, threads, gpus_per_trial, device, one_thread
+    )
     return StudyPlan(
-        study=study or default_study_name(base, space),
+        study=study,
         space=space,
         base=base,
         data_root=None if base.dataset == "digits" else str(sources.data_root(data_root)),
@@ -158,8 +176,18 @@ def make_plan(
         early_stopping=early_stopping,
         eta=eta,
         grace=grace,
+        speeds=speeds,
         **machine,
     )
+
+
+def settled_device(device: str | None) -> str:
+    """The device that is asked for; if none is, CUDA where there is one, else the CPU."""
+    if device is not None:
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.device_count() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -187,7 +215,10 @@ def estimate(plan: StudyPlan) -> Estimate:
     """
     from trainers.costs import costs
 
-    speed = measure(plan.base, plan.device, (plan.threads,))
+    if plan.speeds and plan.threads == 1:
+        speed = plan.speeds[plan.base.precision]
+    else:
+        speed = measure(plan.base, plan.device, (plan.threads,)).images_per_second
     epochs = plan.trials * plan.base.epochs
     images = training_images(plan.base, plan.data_root)
     base = costs(plan.base)[-1]
@@ -197,9 +228,9 @@ def estimate(plan: StudyPlan) -> Estimate:
     weights = max(cost.parameters for cost in (base, *last))
     return Estimate(
         epochs=epochs,
-        seconds=dearer * epochs * images / speed.images_per_second / plan.workers,
+        seconds=dearer * epochs * images / speed / plan.workers,
         disk=3 * 2 * 4 * weights * plan.workers,  # two kept, one written; weights and momentum
-        images_per_second=speed.images_per_second,
+        images_per_second=speed,
     )
 
 
@@ -270,9 +301,13 @@ def settled_machine(
     threads: int | None,
     gpus_per_trial: float | None,
     device: str | None,
+    one_thread: float | None = None,
 ) -> dict[str, Any]:
     """workers, threads, gpus_per_trial and device of a plan: what is None is chosen for this
     machine.
+
+    Args:
+        one_thread: Images per second of a CPU thread, where that was measured already.
 
     Raises:
         InputError: No such device, or one that is not there.
@@ -293,9 +328,10 @@ def settled_machine(
             workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
             threads = threads or max(1, cores() // (workers or 1))
         elif workers is None:
-            speed = measure(base, device, (1,) if threads is None else (threads,))
+            if one_thread is None or threads not in (None, 1):
+                one_thread = measure(base, device, (threads or 1,)).images_per_second
             images = training_images(base, data_root)
-            serial = trials * base.epochs * images / speed.images_per_second
+            serial = trials * base.epochs * images / one_thread
             workers = cores() if serial > RAY_PAYS_FROM else 1
         if threads is None:
             alone = workers == 1 and cores() > 1

@@ -18,6 +18,7 @@ from trainers.costs import costs
 from trainers.data import Data, Images, batches, load, score_batch
 from trainers.exits import build_network
 from trainers.losses import loss, mix_entropy
+from trainers.paths import use_fast_paths
 from trainers.reports import BudgetPoint, EpochReport, ExitPoint
 from trainers.teachers import Teachers
 
@@ -53,6 +54,8 @@ class Run:
             torch.manual_seed(config.seed)
             network = build_network(config)
             teachers = Teachers(config, network.features)
+        if self.device.type == "cpu":
+            use_fast_paths(network)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teachers = teachers.to(self.device)
         groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
@@ -73,6 +76,24 @@ class Run:
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
             features, logits = self.network(images)
         return features.float(), logits.float()
+
+    def step(self, images: Tensor, labels: Tensor, epoch: int = 0) -> Tensor:
+        """One step of SGD on a batch.
+
+        Args:
+            images: (B, C, H, W), normalised. labels: (B,).
+            epoch: Epochs completed before this one.
+
+        Returns:
+            Its loss, a scalar, nats.
+        """
+        features, logits = self.forward(images)
+        value = loss(features, logits, labels, self.teachers, self.config, epoch).total
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.teachers.anneal(logits)
+        return value.detach()
 
     def train_epoch(self, images: Images, epoch: int) -> float:
         """One pass over the images. Returns the mean loss, nats; not finite if it diverged."""
@@ -100,13 +121,7 @@ class Run:
                 if len(labels) == 1:
                     continue  # a last batch of one image has no variance for batch norm
                 seen += len(labels)
-                features, logits = self.forward(pixels)
-                value = loss(features, logits, labels, self.teachers, config, epoch).total
-                self.optimizer.zero_grad(set_to_none=True)
-                value.backward()  # type: ignore[no-untyped-call]
-                self.optimizer.step()
-                self.teachers.anneal(logits)
-                total += value.detach() * len(labels)
+                total += self.step(pixels, labels, epoch) * len(labels)
         return float(total) / seen
 
     def temperature(self, epoch: int) -> float | None:
@@ -323,31 +338,3 @@ def _resumed(run: Run, checkpoint: Path) -> tuple[Run, list[EpochReport]]:
         checkpoints.remove(checkpoint)
         warnings.warn(f"{refused}: starting over", stacklevel=3)
     return run, []
-
-
-def throughput(config: TrialConfig, device: str = "cpu", seconds: float = 0.5) -> float:
-    """Training images per second of a config on this machine, measured on random images.
-
-    Args:
-        config: Sizes, scheme and precision are read.
-        device: "cpu" or "cuda".
-        seconds: How long to measure after one step of warm-up.
-    """
-    run = Run(config, device)
-    size = (config.batch_size, config.channels, config.image_size, config.image_size)
-    images = torch.rand(size, device=device)
-    labels = torch.randint(config.classes, (config.batch_size,), device=device)
-    steps, begin = -1, 0.0
-    run.network.train()
-    while steps < 1 or time.perf_counter() - begin < seconds:
-        features, logits = run.forward(images)
-        value = loss(features, logits, labels, run.teachers, config).total
-        run.optimizer.zero_grad(set_to_none=True)
-        value.backward()  # type: ignore[no-untyped-call]
-        run.optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        steps += 1
-        if steps == 0:
-            begin = time.perf_counter()
-    return steps * config.batch_size / (time.perf_counter() - begin)

@@ -112,6 +112,7 @@ def search(
         early_stopping=early_stopping,
         eta=eta,
         grace=grace,
+        stored=lambda name: None if fresh else stored_plan(name, storage, runs),
         **runtime,
         **settings,
     )
@@ -163,20 +164,36 @@ def as_stored(
     Looks only: nothing is made. Raises InputError if the study is another search.
     """
     from studies import resume
-    from studies.record import StudyRecord, list_studies
-    from studies.storage import holds_studies, place
+    from studies.record import StudyRecord
 
-    where = place(storage, runs, plan.study)
-    there = where.database is None or holds_studies(where)
-    if there and not where.own:
-        there = any(summary.name == plan.study for summary in list_studies(runs, storage))
-    if not there:
+    if not _is_there(plan.study, storage, runs):
         return plan, None
     with closing(StudyRecord.open(plan.study, storage, runs)) as record:
         if keep_trials:
             plan = plan.with_(trials=record.plan.trials)
         plan = resume.going_on(record.plan, plan, runtime)
         return plan, [o for o in record.outcomes() if o.number < plan.trials]
+
+
+def _is_there(study: str, storage: str | None, runs: Path) -> bool:
+    from studies.record import list_studies
+    from studies.storage import holds_studies, place
+
+    where = place(storage, runs, study)
+    there = where.database is None or holds_studies(where)
+    if there and not where.own:
+        there = any(summary.name == study for summary in list_studies(runs, storage))
+    return there
+
+
+def stored_plan(study: str, storage: str | None, runs: Path) -> StudyPlan | None:
+    """A study's plan; None if there is no such study. Raises InputError of a foreign one."""
+    from studies.record import StudyRecord
+
+    if not _is_there(study, storage, runs):
+        return None
+    with closing(StudyRecord.open(study, storage, runs)) as record:
+        return record.plan
 
 
 def left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":

@@ -31,6 +31,9 @@ TINY = f"search --space diverse_alpha --trials 3 --epochs 2 {QUICK}"
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of known speed."""
     monkeypatch.setattr("studies.search.measure", lambda *_: Speed(1000.0, 1))
+    monkeypatch.setattr(
+        "studies.search.measure_precisions", lambda *_: {"fp32": 1000.0, "bf16": 900.0}
+    )
 
 
 @pytest.fixture
@@ -173,6 +176,30 @@ def test_what_runs_a_study_is_kept_unless_it_is_said_again(cli: Cli, untrained):
     )
     found = json.loads(cli(f"{again} --dry-run --cpus-per-trial 2 --json").out)
     assert found["plan"]["threads"] == 2
+
+
+def test_the_faster_precision_is_taken_once_a_study_and_said(cli: Cli, untrained, monkeypatch):
+    calls = []
+
+    def measured(config: TrialConfig) -> dict[str, float]:
+        calls.append(config)
+        return {"fp32": 1000.0, "bf16": 3100.0}
+
+    monkeypatch.setattr("studies.search.measure_precisions", measured)
+    assert "a trial, bf16 (3.1x the images/s of fp32, measured)" in cli(TINY).out
+    more = TINY.replace("3", "4")
+    again = cli(more)  # goes on with it, and measures no more
+    assert (again.code, len(calls)) == (0, 1)
+    assert "a trial, bf16 (3.1x the images/s of fp32, measured)" in again.out
+    with closing(StudyRecord.open()) as record:
+        assert {o.config.precision for o in record.outcomes() if o.config} == {"bf16"}
+    said = cli(f"{more.replace('4', '5')} --precision fp32")  # what is said holds
+    assert "a trial, fp32 (bf16 reaches 3.1x its images/s, measured)" in said.out
+    assert len(calls) == 1
+    cli(f"{more} --fresh --precision fp32")
+    assert len(calls) == 1
+    cli(f"{more} --fresh")
+    assert len(calls) == 2
 
 
 def test_json_is_alone_on_stdout_whatever_a_driver_prints(cli: Cli, untrained, monkeypatch):

@@ -59,7 +59,7 @@ def test_every_differing_field_of_the_base_config_is_named(opening):
 
 
 def test_all_fields_of_a_plan_are_compared_but_those_that_may_change():
-    free = {"study", "trials", "data_root", "base", *RUNTIME}
+    free = {"study", "trials", "data_root", "base", "speeds", *RUNTIME}
     free |= {"purpose", "each_epoch", "rule", "only"}  # of experiments: see test_reproduce.py
     from studies.plan import StudyPlan
 

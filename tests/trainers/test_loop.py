@@ -11,7 +11,7 @@ from trainers import checkpoints, dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import batches, load
-from trainers.loop import Run, learning_rate, throughput, train
+from trainers.loop import Run, learning_rate, train
 from trainers.reports import EpochReport
 from trainers.schemes import SCHEMES
 
@@ -308,10 +308,6 @@ def test_a_last_batch_of_one_image_is_left_out():
     config = DIGITS.with_(limit_train=33, epochs=1)
     (report,) = train(config)
     assert report.loss is not None and len(report.exits) == 4
-
-
-def test_throughput_is_measured():
-    assert throughput(DIGITS, seconds=0.05) > 0
 
 
 def test_bf16_is_close_to_fp32_on_the_first_step():

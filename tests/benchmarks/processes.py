@@ -1,0 +1,22 @@
+"""Processes x threads, images per second of all together, and memory of each.
+
+python -m tests.benchmarks.processes --nets vgg16 resnet18
+"""
+
+from automate.commands.benching import processes
+from tests.benchmarks.showing import show
+from trainers.bench import Row
+
+
+def main(words: list[str] | None = None) -> list[Row]:
+    return show(
+        "processes",
+        lambda given: [
+            row for net in given.nets for row in processes(net, given.rounds, given.seconds)
+        ],
+        words,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Each benchmark command in its smallest form: it ends, with rows that make sense."""
+
+import json
+
+import pytest
+
+from studies.overhead import start_table, trial_table
+from tests.benchmarks import against, loss, pipeline, processes, step
+from trainers.teams import Team, team_table
+
+TINY = ["--rounds", "1", "--seconds", "0.01"]
+
+
+def test_step(tmp_path, capsys):
+    rows = step.main([*TINY, "--nets", "digits", "--json", str(tmp_path / "step.json")])
+    assert {row.what for row in rows} == {"digits", "digits schemes"}
+    assert all(row.value > 0 for row in rows)
+    content = json.loads((tmp_path / "step.json").read_text())
+    assert len(content["step"]) == len(rows)
+    assert content["machine"]["torch"]
+    assert "images/s" in capsys.readouterr().out
+
+
+def test_loss(capsys):
+    rows = loss.main(TINY)
+    assert sum(row.unit == "ATen operations" for row in rows) == 8
+
+
+def test_pipeline(monkeypatch, capsys):
+    from trainers import bench
+
+    loader = bench.plain_loader
+    monkeypatch.setattr(bench, "plain_loader", lambda images, config: loader(images, config, 0))
+    plain, ours = pipeline.main(TINY, images=512)
+    assert ours.value > 0 < plain.value
+    assert (plain.side, ours.side) == ("plain", "ours")
+
+
+@pytest.mark.slow
+def test_processes(capsys):
+    rows = processes.main([*TINY, "--nets", "digits"])
+    assert [row.unit for row in rows] == ["images/s"] * 3 + ["MB a process"] * 3
+
+
+def test_a_team_of_processes():
+    speed, memory = team_table("digits", [Team("one", 1, 1)], rounds=1, seconds=0.01)
+    assert speed.value > 0
+    assert 50 < memory.value < 5000
+
+
+def test_a_trials_cost():
+    ask, report, whole = trial_table(trials=3)
+    assert 0 < report.value < whole.value
+    assert ask.rounds == 3
+
+
+@pytest.mark.slow
+def test_start():
+    (row,) = start_table((("local", ("--workers", "1", "--threads", "1")),), rounds=1)
+    assert 0.5 < row.value < 120
+
+
+def test_against_others():
+    rows = against.table(
+        3, 1, epochs=2, seeds=1, sides=("Optuna + SuccessiveHalvingPruner", "ours, one process")
+    )
+    found = {(row.what, row.side.split()[0]): row.value for row in rows}
+    assert len(rows) == 8
+    assert found["states right (%)", "Optuna"] == found["states right (%)", "ours,"] == 100
+    assert 3 <= found["epochs", "ours,"] <= 6
+    assert against.right("PRUNED", 1, 2)
+    assert not against.right("COMPLETE", 1, 2)

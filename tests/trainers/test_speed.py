@@ -1,0 +1,77 @@
+"""Timing a config on this machine: which precision, and whether it computes the same."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainers import speed
+from trainers.config import TrialConfig
+from trainers.loop import Run
+from trainers.speed import layers_agree, precisions, throughput
+
+DIGITS = TrialConfig(width=0.5, batch_size=8)
+
+
+def test_throughput_is_measured_for_each_number_of_threads_and_leaves_the_setting():
+    before = torch.get_num_threads()
+    state = torch.get_rng_state()
+    speeds = throughput(DIGITS, threads=(1, 2), seconds=0.02)
+    assert len(speeds) == 2
+    assert all(value > 0 for value in speeds)
+    assert torch.get_num_threads() == before
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_both_precisions_are_measured():
+    found = precisions(DIGITS, seconds=0.02)
+    assert list(found) == ["fp32", "bf16"]
+    assert all(math.isfinite(value) and value > 0 for value in found.values())
+
+
+def wrong(monkeypatch: pytest.MonkeyPatch, change: object) -> None:
+    """Makes every bf16 convolution compute something else."""
+    forward = nn.Conv2d._conv_forward
+
+    def other(self: nn.Conv2d, given: Tensor, *rest: Tensor) -> Tensor:
+        made = forward(self, given, *rest)
+        return change(made) if torch.is_autocast_enabled("cpu") else made  # type: ignore[operator]
+
+    monkeypatch.setattr(nn.Conv2d, "_conv_forward", other)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: made * 0,
+        lambda made: made * float("nan"),
+        lambda made: made * 1.1,
+        lambda made: torch.cat((made[:, :-1], made[:, -1:] * 0), dim=1),
+        lambda made: made.detach() + 0.9 * (made - made.detach()),  # the gradient alone
+    ],
+    ids=["zero", "nan", "scaled", "a channel", "gradient"],
+)
+def test_a_wrong_bf16_convolution_never_wins(monkeypatch, change):
+    assert layers_agree(Run(DIGITS).network, torch.rand(4, 1, 8, 8))
+    wrong(monkeypatch, change)
+    monkeypatch.setattr(speed, "HOPELESS", math.inf)  # whatever else this machine does
+    assert not layers_agree(Run(DIGITS).network, torch.rand(4, 1, 8, 8))
+    assert precisions(DIGITS, seconds=0.01)["bf16"] == 0
+
+
+def test_a_hopelessly_slow_bf16_is_not_timed_any_further(monkeypatch):
+    steps = []
+    step = speed._Candidate.step
+
+    def slow(self: speed._Candidate, batch: tuple[Tensor, Tensor]) -> float:
+        value = step(self, batch)
+        if self.config.precision == "bf16":
+            steps.append(len(batch[1]))
+            self.times[-1] = 1e3 * self.times[-1]
+        return value
+
+    monkeypatch.setattr(speed._Candidate, "step", slow)
+    found = precisions(DIGITS.with_(batch_size=32), seconds=0.01)
+    assert 0 < found["bf16"] < found["fp32"] / speed.HOPELESS
+    assert steps == [speed.FEW] * 3
