@@ -384,7 +384,7 @@ def test_a_damaged_study_is_one_line(cli: Cli, tmp_path):
 def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
     """Ctrl-C after the first epoch, then the very command that it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "automate", *TINY.replace("--epochs 2", "--epochs 12").split()]
+    words = [sys.executable, "-m", "automate", *TINY.replace("--epochs 2", "--epochs 100").split()]
     process = subprocess.Popen(
         words,
         cwd=tmp_path,
@@ -395,7 +395,7 @@ def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if " epoch 1 of 12" in line:
+        if " epoch 1 of 100" in line:
             break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
