@@ -410,7 +410,7 @@ def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "goes on from" in done.stdout
-    assert "trial 0 complete after epoch 12" in done.stdout
+    assert "trial 0 complete after epoch 100" in done.stdout
     assert "3 of 3 trials done" in done.stdout
     assert (tmp_path / "runs" / "digits-cnn4-diverse_alpha" / "report.html").exists()
 
