@@ -3,6 +3,7 @@
 What a value may be is checked in the records; here tokens only become numbers.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,6 +38,22 @@ def flops(type_: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
     return tuple(read_flops(part) for token in tokens for part in token.value.split(","))
 
 
+def span(type_: Any, tokens: Sequence[Token]) -> float:
+    """Seconds: `2h`, `1h30m`, `90 min`, `45s`, or a plain number of them."""
+    text = " ".join(token.value for token in tokens)
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
+    if not parts or not re.fullmatch(r"\s*(\d+(?:\.\d+)?\s*[a-z]*\s*)+", text):
+        raise ValueError(f"expected a time, as in 2h, 1h30m or 45s, got {text[:40]!r}")
+    seconds = 0.0
+    for number, unit in parts:
+        if unit not in UNITS:
+            raise ValueError(f"expected a time in {', '.join(filter(None, UNITS))}, got {unit!r}")
+        seconds += float(number) * UNITS[unit]
+    return seconds
+
+
+UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+Span = Annotated[float | None, Parameter(converter=span)]
 Whole = Annotated[int, Parameter(converter=whole)]
 WholeOrNone = Annotated[int | None, Parameter(converter=whole)]
 Numbers = Annotated[

@@ -48,6 +48,9 @@ COMMANDS = {
     "reproduce": ("reproduction:reproduce", "Run an experiment of the paper; ours beside it."),
     "bench": ("benching:bench", "Time this machine, and which path a search will take."),
     "studies": ("results:studies", "List the studies."),
+    "status": ("upkeep:status", "Show what of a study runs, waits and failed, and why."),
+    "doctor": ("upkeep:doctor", "Look the machine or a study over, and mend what can be."),
+    "clean": ("upkeep:clean", "Remove checkpoints that nothing needs."),
     "spaces": ("listings:spaces", "List the search spaces."),
     "datasets": ("listings:datasets", "List the data sets, or fetch one."),
     "schemes": ("listings:schemes", "List the teacher schemes."),
@@ -168,14 +171,28 @@ def _usage(error: CycloptsError) -> str:
     return f"{text} See {where}" if text.endswith("?") else f"{text}; see {where}"
 
 
+_stopping = False
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Makes a signal an orderly end, in which a search gives its trials back."""
+    """Makes a signal an orderly end, in which a search gives its trials back; a second one ends it.
+
+    Nothing is lost by that either: the next search takes over what was left.
+    """
+    global _stopping
+    if _stopping:
+        say_error("ended at once")
+        _say_how_to_go_on(sys.argv[1:])
+        os._exit(128 + number)
+    _stopping = True
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
     raise SystemExit(128 + number)
 
 
 def main() -> None:
     """The program `automate`."""
-    for name in ("SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)
     sys.exit(run(sys.argv[1:]))

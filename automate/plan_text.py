@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from automate.printing import duration, size
+from studies.limits import Limits
 from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan, objective_key
 from studies.rungs import rung_epochs
 from studies.search import Estimate
@@ -12,7 +13,12 @@ from trainers.schemes import scheme_named
 
 
 def plan_pairs(
-    plan: StudyPlan, title: str, storage: str, estimate: Estimate | None, so_far: str | None
+    plan: StudyPlan,
+    title: str,
+    storage: str,
+    estimate: Estimate | None,
+    so_far: str | None,
+    limits: Limits | None = None,
 ) -> dict[str, str]:
     """Names and values, in the order in which they are read.
 
@@ -22,6 +28,7 @@ def plan_pairs(
         storage: Where the study lies, without a password.
         estimate: Of the trials that are left; None if none is.
         so_far: States of a study that goes on; None of a new one.
+        limits: What this call may spend.
     """
     base = plan.base
     pairs = {
@@ -47,6 +54,13 @@ def plan_pairs(
             f"({estimate.images_per_second:,.0f} images/s a worker), "
             f"{size(estimate.disk)} of checkpoints at a time"
         )
+    ends = []
+    if limits is not None and limits.seconds is not None:
+        ends.append(f"after {duration(limits.seconds)}, at the end of the epochs that run then")
+    if limits is not None and limits.epochs is not None:
+        ends.append(f"before epoch {limits.epochs + 1:,} of the study, earlier calls counted")
+    if ends:
+        pairs["ends"] = f"{' or '.join(ends)}; what is cut waits with its checkpoint"
     return pairs
 
 
@@ -76,10 +90,18 @@ def _base(base: TrialConfig) -> str:
     if scheme.alpha:
         parts.append(f"alpha {' '.join(f'{value:g}' for value in base.alpha)}")
     if scheme.teaches:
-        parts.append(f"T {base.temperature:g}")
+        if scheme.anneals:
+            parts.append("T from 1, annealed")
+        else:
+            phases = base.temperatures or (base.temperature,)
+            parts.append(f"T {' then '.join(f'{value:g}' for value in phases)}")
         parts.append(f"kd_weight {base.kd_weight:g}")
         if base.t_squared:
             parts.append("times T squared")
+        if base.ramp_up:
+            parts.append(f"growing over {base.ramp_up} epochs")
+        if base.attached:
+            parts.append("teachers attached")
     return ", ".join(parts)
 
 

@@ -23,7 +23,8 @@ def suggest(trial: BaseTrial, base: TrialConfig) -> TrialConfig:
     changes: dict[str, Any] = {"scheme": name}
     if scheme.teaches:
         changes["kd_weight"] = trial.suggest_float("kd_weight", 0.03, 10, log=True)
-        changes["temperature"] = trial.suggest_float("temperature", 0.5, 16, log=True)
+        if "temperature" in scheme.reads:
+            changes["temperature"] = trial.suggest_float("temperature", 0.5, 16, log=True)
         # As a share of the epochs, so that one space serves every length.
         share = trial.suggest_float("ramp_up", 0.0, 0.5)
         changes["ramp_up"] = round(share * base.epochs)

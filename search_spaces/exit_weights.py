@@ -1,4 +1,4 @@
-"""How much the cross-entropy of each exit counts, and one α."""
+"""How much each exit's own cross-entropy weighs (1 for all in Eq. 2)."""
 
 from typing import Any
 
@@ -8,13 +8,20 @@ from trainers.config import TrialConfig
 
 
 def starts(base: TrialConfig) -> list[dict[str, Any]]:
-    """The paper's default: all the same (Eq. 2)."""
-    return [{**{f"exit_weight_{i}": 1.0 for i in range(1, base.exits + 1)}, "alpha": 3.0}]
+    """The paper's default; the deeper exits more, and the shallower more."""
+    exits = range(1, base.exits + 1)
+    mean = (base.exits + 1) / 2
+    return [
+        {f"exit_weight_{i}": 1.0 for i in exits},
+        {f"exit_weight_{i}": i / mean for i in exits},
+        {f"exit_weight_{i}": (base.exits + 1 - i) / mean for i in exits},
+    ]
 
 
 def suggest(trial: BaseTrial, base: TrialConfig) -> TrialConfig:
-    weights = tuple(
-        trial.suggest_float(f"exit_weight_{i}", 0.1, 10, log=True) for i in range(1, base.exits + 1)
+    exits = range(1, base.exits + 1)
+    return base.with_(
+        exit_weights=tuple(
+            trial.suggest_float(f"exit_weight_{i}", 0.1, 10, log=True) for i in exits
+        )
     )
-    alpha = trial.suggest_float("alpha", 0.1, 100, log=True)
-    return base.with_(exit_weights=None if set(weights) == {1.0} else weights, alpha=alpha)

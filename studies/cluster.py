@@ -14,6 +14,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,42 +29,60 @@ os.environ.setdefault("RAY_DEDUP_LOGS", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints at verbose=0 too
 # Ray runs its workers at the lowest priority but four; beside any other load they would starve.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Seconds after which a worker that hangs, and so cannot be asked to end, is killed.
+os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "20")
 
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from studies import trial
+from studies import faults, nodes, trial
+from studies.limits import Grants, Limits
 from studies.record import StudyRecord, Ticket
 from studies.storage import StorageError
 from studies.trial import Event, OnEvent
 from trainers.catalog import InputError
+from trainers.checkpoints import UnwritableError
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 
-# A worker that died is replaced this often; its trial goes on from its own checkpoint.
-RETRIES = 2
+NODE_ANSWERS = 120.0  # seconds; its first Python process may load from a slow disk
+ASK_AGAIN = 5.0  # seconds, where none waits but some run: one of these may come back
 
 
 def search(
-    record: StudyRecord, on_event: OnEvent = trial.ignore, address: str | None = None
-) -> None:
-    """Runs the study's waiting trials on Ray until there is none left.
+    record: StudyRecord,
+    on_event: OnEvent = trial.ignore,
+    address: str | None = None,
+    limits: Limits | None = None,
+) -> str | None:
+    """Runs the study's waiting trials on Ray until there is none left, or a limit is reached.
+
+    A trial whose worker dies or hangs, or that raises, is tried again or told FAIL with the reason
+    (`studies.faults`).
 
     Args:
         record: An open study, owned by this process.
         on_event: Called with what happens, in this thread.
         address: Of a running Ray cluster; Ray is started on this machine if not given.
+        limits: What this call may spend.
+
+    Returns:
+        Why it ended before its trials did; None if none is left.
 
     Raises:
-        InputError: No Ray cluster answers at the address, or it has no room for one trial.
+        InputError: No Ray cluster answers at the address, it has no room for one trial, or a node
+            does not see the study's folder or the data.
+        StorageError: The storage failed, or a checkpoint cannot be written: the trials wait.
     """
     # A worker that died is replaced, and told FAIL with a reason in the end: no traceback here.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    driver = _Driver(record, on_event)
-    with _ray(record, address) as outlives_us, _scratch() as folder:
+    driver = _Driver(record, on_event, Grants(record, limits or Limits()))
+    with _ray(record, address) as outlives_us, _scratch() as folder, record.renewing():
         try:
+            _look_at_nodes(record)
             _tuner(record, driver, folder).fit()
         except BaseException:
             driver.give_back()
@@ -76,26 +95,48 @@ def search(
             record.release()
         if driver.failure is not None:
             raise driver.failure
+    return driver.over
 
 
 class _Driver:
     """Ray's trials and the record's tickets, held together for one call of `search`."""
 
-    def __init__(self, record: StudyRecord, on_event: OnEvent) -> None:
+    def __init__(self, record: StudyRecord, on_event: OnEvent, grants: Grants) -> None:
         self.record = record
         self.on_event = on_event
+        self.grants = grants
+        self.over: str | None = None  # why no more is asked for
+        self.seconds: list[float] = []  # of the epochs that were trained
+        self.heard: dict[str, float] = {}  # when a trial that runs was heard of, by Ray's trial id
+        self.ask_at = 0.0
+        self.clock = time.monotonic
         self.tickets: dict[str, Ticket] = {}  # by Ray's trial id
         self.failure: StorageError | None = None  # of the storage, which ends the search
         self.controller: Any = None  # Tune's, once it runs
 
     def ask(self, ray_id: str) -> Ticket | None:
-        if self.failure is not None:
-            return None
         ticket = self.record.ask()
-        if ticket is not None:
-            self.tickets[ray_id] = ticket
-            self.on_event(Event("started", ticket.number, ticket.config))
+        if ticket is None:
+            self.ask_at = self.clock() + ASK_AGAIN
+            return None
+        self.tickets[ray_id] = ticket
+        self.on_event(Event("started", ticket.number, ticket.config))
+        if (refused := self.grants.refusal()) is not None:
+            self.cut(ray_id, refused)
+            return None
         return ticket
+
+    def asks_no_more(self) -> bool:
+        """Whether no trial will be begun any more."""
+        self.over = self.over or self.grants.out_of_time()
+        return self.over is not None or self.failure is not None
+
+    def cut(self, ray_id: str, reason: str) -> None:
+        """A limit was reached: the trial waits."""
+        self.over = self.over or reason
+        ticket = self.tickets.pop(ray_id)
+        self.record.give_back(ticket)
+        self.on_event(Event("given back", ticket.number, ticket.config))
 
     def take(self, ray_id: str, result: dict[str, Any]) -> bool:
         """One result of a worker. Returns whether the trial goes on."""
@@ -109,26 +150,62 @@ class _Driver:
             return False
 
     def _told(self, ray_id: str, ticket: Ticket, result: dict[str, Any]) -> bool:
+        self.heard[ray_id] = self.clock()
+        if "unwritable" in result:
+            raise StorageError(str(result["unwritable"]))
         if "error" in result:
-            self.record.fail(ticket, str(result["error"]))
-            self.ended(ray_id)
+            self.broke(ray_id, str(result["error"]))
             return False
         report = EpochReport.model_validate_json(result["report"])
+        if report.epoch > ticket.epochs_done:
+            self.seconds.append(report.seconds)
         going_on = self.record.report(ticket, report)
         self.on_event(Event("epoch", ticket.number, ticket.config, report))
         if not going_on:
             self.ended(ray_id)
+        # What lies in the checkpoint comes again, and was granted when it was trained.
+        elif report.epoch >= ticket.epochs_done and (refused := self.grants.refusal()) is not None:
+            self.cut(ray_id, refused)
+            return False
         return going_on
 
-    def lost(self, ray_id: str) -> None:
-        """A worker died more often than it is replaced."""
+    def broke(self, ray_id: str, reason: str, died: bool = False) -> None:
+        """A trial raised, or its worker died or hung."""
         ticket = self.tickets.get(ray_id)
-        if ticket is not None and self.failure is None:
-            self.record.fail(ticket, f"its worker died {RETRIES + 1} times")
-            self.ended(ray_id)
+        if ticket is None or self.failure is not None:  # it has ended, or been given back
+            return
+        try:
+            if self.record.broke(ticket, reason, died):
+                del self.tickets[ray_id]
+                self.ask_at = 0.0
+                self.on_event(Event("given back", ticket.number, ticket.config))
+            else:
+                self.ended(ray_id)
+        except StorageError as error:
+            self.failure = error
+
+    def watch(self, ray_trials: list[Any]) -> None:
+        """Ends trials that hang, and of those that no worker has begun what the limits cut."""
+        for ray_trial in ray_trials:
+            ray_id = ray_trial.trial_id
+            if ray_id not in self.tickets or self.controller is None:
+                continue
+            if ray_trial.status == "PENDING" and self.asks_no_more() and self.failure is None:
+                self.cut(ray_id, str(self.over))
+                self.controller.request_stop_trial(ray_trial)
+            if ray_trial.status != "RUNNING":
+                self.heard.pop(ray_id, None)
+                continue
+            silent = self.clock() - self.heard.setdefault(ray_id, self.clock())
+            limit = faults.hung_after(self.seconds)
+            if limit is not None and silent > limit:
+                self.broke(ray_id, f"no report for {limit:.0f} s: its worker hung", died=True)
+                # Not stopped in order: Tune would give the worker the next trial.
+                self.controller._process_trial_failure(ray_trial, ray.tune.TuneError("hung"))
 
     def ended(self, ray_id: str) -> None:
         ticket = self.tickets.pop(ray_id)
+        self.ask_at = 0.0
         outcome = self.record.outcome(ticket.number)
         self.on_event(
             Event(
@@ -139,6 +216,8 @@ class _Driver:
                 reason=outcome.reason,
             )
         )
+        if outcome.state == "FAIL":
+            self.over = self.over or faults.hopeless(self.record.outcomes())
 
     def give_back(self) -> None:
         """Every trial that is still ours becomes WAITING again, with its checkpoint.
@@ -166,9 +245,19 @@ class _Asks(Searcher):
         self.driver = driver
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        ticket = self.driver.ask(trial_id)
+        driver = self.driver
+        ticket = None
+        if not driver.asks_no_more():
+            if driver.tickets and driver.clock() < driver.ask_at:
+                return None  # Tune's word for "not now"
+            try:
+                ticket = driver.ask(trial_id)
+            except StorageError as error:
+                driver.failure = error
+            if ticket is None and driver.tickets and not driver.asks_no_more():
+                return None  # one of those that run may come back
         if ticket is None:
-            return Searcher.FINISHED  # type: ignore[return-value]  # Tune's word for "no more"
+            return Searcher.FINISHED  # type: ignore[return-value]  # "no more"
         plan = self.driver.record.plan
         return {
             "number": ticket.number,
@@ -185,7 +274,7 @@ class _Asks(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         if error:
-            self.driver.lost(trial_id)
+            self.driver.broke(trial_id, "its worker died", died=True)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the memory."""
@@ -207,6 +296,16 @@ class _Reports(FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         going_on = self.driver.take(trial.trial_id, result)
         return str(TrialScheduler.CONTINUE if going_on else TrialScheduler.STOP)
+
+
+class _Clock(tune.Callback):
+    """Looks at what is silent, some ten times a second."""
+
+    def __init__(self, driver: _Driver) -> None:
+        self.driver = driver
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.driver.watch(trials)
 
 
 class _Worker(tune.Trainable):
@@ -233,6 +332,8 @@ class _Worker(tune.Trainable):
                     each_epoch=settings["each_epoch"],
                 )
             report = next(self._reports)
+        except UnwritableError as error:
+            return {"epoch": 0, "unwritable": str(error)}
         except Exception as error:  # the trial's own failure, not the worker's
             return {"epoch": 0, "error": trial.reason_of(error)}
         return {"epoch": report.epoch, "report": report.model_dump_json()}
@@ -259,7 +360,9 @@ def _tuner(record: StudyRecord, driver: _Driver, folder: Path) -> tune.Tuner:
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(folder),
-            failure_config=tune.FailureConfig(max_failures=RETRIES),
+            # The record says whether a trial is tried again, as a new trial of Tune's.
+            failure_config=tune.FailureConfig(max_failures=0),
+            callbacks=[_Clock(driver)],
             # Ours are the only checkpoints. Left alone, Tune asks a stopped trial for one of its
             # own, takes the refusal for a failure, and starts it anew in a new process.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -309,6 +412,34 @@ def _ray(record: StudyRecord, address: str | None) -> Iterator[bool]:
         yield address is not None
     finally:
         ray.shutdown()
+
+
+def _look_at_nodes(record: StudyRecord) -> None:
+    """That every other node sees the checkpoints and the data. Raises InputError."""
+    here = ray.get_runtime_context().get_node_id()
+    others = [
+        node
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["NodeID"] != here and node["Resources"].get("CPU")
+    ]
+    plan = record.plan
+    with nodes.marked(record.folder) as mark:
+        words = (str(mark), plan.base.model_dump_json(), plan.data_root)
+        look = ray.remote(num_cpus=0)(nodes.missing)
+        asked = {
+            look.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(*words): node["NodeManagerAddress"]
+            for node in others
+        }
+        for answer, name in asked.items():
+            try:
+                lacks = ray.get(answer, timeout=NODE_ANSWERS)
+            except Exception as error:  # gone, or automate is not installed there
+                text = " ".join(str(error).split())
+                lacks = f"cannot run a trial: {type(error).__name__}: {text[-200:]}"
+            if lacks is not None:
+                raise InputError(f"node {name} of the Ray cluster {lacks}")
 
 
 def _knock(address: str) -> None:

@@ -12,12 +12,16 @@ to a trial.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import re
 import shlex
+import sqlite3
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import optuna
@@ -29,6 +33,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from studies import verdict as v
 from studies.figures import front_figure
 from studies.front import deployable
+from studies.storage import BUSY, DATABASE
 from trainers.catalog import InputError
 
 if TYPE_CHECKING:
@@ -73,6 +78,57 @@ def publish(record: StudyRecord) -> str:
             _note(trial, trial_note(record, outcomes, outcome, rank))
         _refresh_front(record, outcomes)
     return front_study_name(record.name)
+
+
+def is_searched(record: StudyRecord) -> bool:
+    """Whether a search runs on the study now."""
+    running = [outcome.number for outcome in record.outcomes() if outcome.state == "RUNNING"]
+    return not all(record.is_ghost(number) for number in running)
+
+
+@contextmanager
+def copied(record: StudyRecord) -> Iterator[StudyRecord]:
+    """The study in a file of its own, which is removed at the end: what is done there is undone.
+
+    Args:
+        record: May be searched meanwhile; the copy is as it was at the beginning.
+    """
+    from studies.record import StudyRecord
+
+    with tempfile.TemporaryDirectory(prefix="automate-copy-") as folder:
+        home = Path(folder) / record.name
+        home.mkdir()
+        database = home / DATABASE
+        if record.place.database is not None:
+            with (
+                closing(sqlite3.connect(record.place.database, timeout=BUSY)) as source,
+                closing(sqlite3.connect(database)) as made,
+            ):
+                source.backup(made)
+        else:
+            optuna.copy_study(
+                from_study_name=record.name,
+                from_storage=record.study._storage,
+                to_storage=f"sqlite:///{database}",
+            )
+        with closing(
+            StudyRecord.open(record.name, runs=Path(folder), storage=f"sqlite:///{database}")
+        ) as copy:
+            yield copy
+
+
+def checked_host(host: str, anyone: bool) -> str:
+    """The address, if it is this machine's own or anyone may come in. Raises InputError."""
+    try:
+        own = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        own = False
+    if own or anyone:
+        return host
+    raise InputError(
+        f"the dashboard asks for no password, and whoever reaches {host[:60]!r} could change and "
+        "delete studies: add --let-anyone-in if that is meant, or tunnel to 127.0.0.1"
+    )
 
 
 def serve(record: StudyRecord, host: str = "127.0.0.1", port: int = 8080) -> None:

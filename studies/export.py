@@ -9,6 +9,7 @@ import yaml
 from studies.record import StudyRecord
 from studies.verdict import finished, recommended_first
 from trainers.catalog import InputError
+from trainers.checkpoints import put
 from trainers.config import TrialConfig
 
 LARGEST = 1_000_000  # bytes; an exported config has some 1,500
@@ -63,7 +64,6 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
             f"({len(outcomes)} trials, {len(finished(outcomes))} complete): go on with the search"
         )
     folder = record.folder / "best"
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for rank, outcome in enumerate(chosen, start=1):
         assert outcome.config is not None and outcome.report is not None
@@ -96,9 +96,7 @@ def write_config(path: Path, config: TrialConfig, source: dict[str, Any]) -> Non
         default_flow_style=None,
         allow_unicode=True,
     )
-    temporary = path.with_suffix(".yaml.part")
-    temporary.write_text(f"# automate train {path.name} --seeds 3\n{text}", encoding="utf-8")
-    temporary.replace(path)
+    put(path, f"# automate train {path.name} --seeds 3\n{text}".encode())
 
 
 def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
@@ -122,7 +120,7 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
     unknown = sorted(set(content) - {"config", "source"})
     if unknown:
         raise InputError(f"{path} has unknown keys {', '.join(unknown)[:200]}: config, source")
-    source = content.get("source") or {}
+    source = {} if content.get("source") is None else content["source"]
     if not isinstance(source, dict):
         raise InputError(f"{path}: source needs to be a mapping, got {type(source).__name__}")
     try:

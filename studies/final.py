@@ -13,6 +13,7 @@ from pathlib import Path
 
 from studies.export import read_exported
 from trainers.catalog import InputError
+from trainers.checkpoints import put, remove
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 
@@ -135,7 +136,7 @@ def train_finals(
             held_out=data.calibrate is not None,
             data_root=None if data_root is None else str(Path(data_root).absolute()),
         )
-        checkpoint.unlink()
+        remove(checkpoint)
         last[seed] = report
     summary = FinalSummary(
         folder=folder,
@@ -145,8 +146,7 @@ def train_finals(
         diverged=tuple(diverged),
         exits=_over_seeds(list(last.values())),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "summary.json").write_text(summary.as_json() + "\n", encoding="utf-8")
+    put(folder / "summary.json", f"{summary.as_json()}\n".encode())
     return summary
 
 

@@ -1,49 +1,106 @@
 """The search in this process, one trial at a time."""
 
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from types import FrameType
 
-from studies import trial
+from studies import faults, trial
+from studies.limits import Grants, Limits
 from studies.record import StudyRecord, Ticket
 from studies.storage import StorageError
 from studies.trial import Event, OnEvent
+from trainers.checkpoints import UnwritableError
 
 
-def search(record: StudyRecord, on_event: OnEvent = trial.ignore) -> None:
-    """Runs the study's waiting trials until there is none left.
+class _Hung(Exception):
+    """No epoch came for too long."""
 
-    A trial that raises is told FAIL with the reason, and the next one begins. Ctrl-C, and whatever
-    else ends this process in order, gives the running trial back with its last checkpoint.
+
+def search(
+    record: StudyRecord, on_event: OnEvent = trial.ignore, limits: Limits | None = None
+) -> str | None:
+    """Runs the study's waiting trials until there is none left, or a limit is reached.
+
+    A trial that raises, or hangs where Python can be interrupted, is tried again or told FAIL with
+    the reason (`studies.faults`), and the next one begins. Ctrl-C, and whatever else ends this
+    process in order, gives the running trial back with its last checkpoint.
 
     Args:
         record: An open study, owned by this process.
         on_event: Called with what happens, in this thread.
+        limits: What this call may spend.
+
+    Returns:
+        Why it ended before its trials did; None if none is left.
+
+    Raises:
+        StorageError: The storage failed, or a checkpoint cannot be written: the trial waits.
     """
+    grants = Grants(record, limits or Limits())
+    seconds: list[float] = []  # of the epochs that this process trained
     try:
-        while (ticket := record.ask()) is not None:
-            _one(record, ticket, on_event)
+        with record.renewing():
+            while (late := grants.out_of_time()) is None:
+                ticket = record.ask()
+                if ticket is None:
+                    return None
+                refused = _one(record, ticket, on_event, grants, seconds)
+                refused = refused or faults.hopeless(record.outcomes())
+                if refused is not None:
+                    return refused
+            return late
     finally:
         record.release()
 
 
-def _one(record: StudyRecord, ticket: Ticket, on_event: OnEvent) -> None:
+def _one(
+    record: StudyRecord,
+    ticket: Ticket,
+    on_event: OnEvent,
+    grants: Grants,
+    seconds: list[float],
+) -> str | None:
+    """One trial. Returns why its next epoch was not granted, None if it came to its end."""
+    refused, again = None, False
     try:
         on_event(Event("started", ticket.number, ticket.config))
-        _train(record, ticket, on_event)
+        refused = grants.refusal() or _train(record, ticket, on_event, grants, seconds)
     except StorageError:  # not the trial's fault: it stays ours, and goes back with the rest
         raise
+    except UnwritableError as error:  # nor this
+        record.give_back(ticket)
+        on_event(Event("given back", ticket.number, ticket.config))
+        raise StorageError(str(error)) from None
+    except _Hung as error:
+        again = record.broke(ticket, str(error), died=True)
     except Exception as error:
-        record.fail(ticket, trial.reason_of(error))
+        again = record.broke(ticket, trial.reason_of(error))
     except BaseException:  # Ctrl-C
         record.give_back(ticket)
         on_event(Event("given back", ticket.number, ticket.config))
         raise
+    if refused is not None:
+        record.give_back(ticket)
+    if again or refused is not None:
+        on_event(Event("given back", ticket.number, ticket.config))
+        return refused
     outcome = record.outcome(ticket.number)
     on_event(
         Event("ended", ticket.number, ticket.config, state=outcome.state, reason=outcome.reason)
     )
+    return None
 
 
-def _train(record: StudyRecord, ticket: Ticket, on_event: OnEvent) -> None:
+def _train(
+    record: StudyRecord,
+    ticket: Ticket,
+    on_event: OnEvent,
+    grants: Grants,
+    seconds: list[float],
+) -> str | None:
     plan = record.plan
     reports = trial.run(
         ticket.config,
@@ -54,9 +111,48 @@ def _train(record: StudyRecord, ticket: Ticket, on_event: OnEvent) -> None:
         purpose=plan.purpose,
         each_epoch=plan.each_epoch,
     )
-    with closing(reports):  # type: ignore[type-var]
-        for report in reports:
+    with closing(reports), _alarm() as expect:  # type: ignore[type-var]
+        while True:
+            expect(faults.hung_after(seconds))
+            report = next(reports, None)
+            expect(None)
+            if report is None:
+                return None
+            if report.epoch > ticket.epochs_done:
+                seconds.append(report.seconds)
             going_on = record.report(ticket, report)
             on_event(Event("epoch", ticket.number, ticket.config, report))
             if not going_on:
-                return
+                return None
+            # What lies in the checkpoint comes again, and was granted when it was trained.
+            if report.epoch >= ticket.epochs_done and (refused := grants.refusal()) is not None:
+                return refused
+
+
+@contextlib.contextmanager
+def _alarm() -> Iterator[Callable[[float | None], None]]:
+    """A function that has `_Hung` raised in this thread after so many seconds; None: not any more.
+
+    Only the main thread can be interrupted, and only between two steps of Python: code that hangs
+    inside a library is left to itself. A caller's own alarm is left alone.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGALRM) not in (signal.SIG_DFL, None):
+        yield lambda seconds: None
+        return
+    limit = 0.0
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise _Hung(f"no report for {limit:.0f} s: it hung")
+
+    def expect(seconds: float | None) -> None:
+        nonlocal limit
+        limit = seconds or 0.0
+        signal.setitimer(signal.ITIMER_REAL, limit)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        yield expect
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)

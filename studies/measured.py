@@ -18,7 +18,7 @@ from studies import verdict as v
 from studies.experiments import Arm, Experiment, arms_of, experiment_named
 from studies.paper import Printed, paper
 from studies.plan import StudyPlan
-from trainers import catalog
+from trainers import catalog, dynamic
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 from trainers.schemes import scheme_named
@@ -325,6 +325,5 @@ def at_budget(one: Measured, key: str, flops: float) -> Stat | None:
     for run in one.runs.get(key, ()):
         curve = run.report.budget
         if curve and curve[0].flops <= flops <= curve[-1].flops:
-            costs, scores = [p.flops for p in curve], [p.top5 for p in curve]
-            found.append(100 * float(np.interp(flops, costs, scores)))
+            found.append(100 * dynamic.at(curve, flops, "top5"))
     return Stat(tuple(found)) if found else None

@@ -31,11 +31,9 @@ def learns_mix(config: TrialConfig | None) -> bool:
 
 
 def fixed_optimum(config: TrialConfig) -> np.ndarray:
-    """The mix (N, M) that minimises the teachers' distillation loss: V_ij / Σ_i V_ij."""
-    weights = scheme_named(config.scheme).weights(config.alpha_teacher_per_exit())
-    v = np.array(weights, dtype=np.float64).reshape(config.exits, -1)
-    optimum: np.ndarray = (v / v.sum(axis=0)).T
-    return optimum
+    """The mix (N, M) that minimises the teachers' distillation loss: V_ij / Σ_i V_ij for MATE."""
+    best = scheme_named(config.scheme).best_mix(config.alpha_teacher_per_exit())
+    return np.array(best, dtype=np.float64).reshape(-1, config.exits)
 
 
 def distance(mix: Sequence[Sequence[float]], optimum: np.ndarray) -> np.ndarray:
@@ -56,11 +54,6 @@ def row_sums(config: TrialConfig) -> list[float]:
     """Σ_j W_ij of each exit, times kd_weight: how hard each exit is pulled in all."""
     rows = scheme_named(config.scheme).weights(config.alpha_per_exit())
     return [config.kd_weight * sum(row) for row in rows]
-
-
-def strength_beside_eed(exits: int, alpha: float) -> float:
-    """λ' = M (1 + α / (M + α)): MATE at its fixed optimum pulls about as hard as λ' times EED."""
-    return exits * (1 + alpha / (exits + alpha))
 
 
 def mix_epochs(epochs: int) -> list[int]:
@@ -199,6 +192,12 @@ def optimum_sentence(config: TrialConfig) -> str:
             "ONE has one teacher for all exits, so the mix that minimises its distillation alone "
             "is the uniform one, which is EED; only the teacher's own cross-entropy keeps its gate "
             "away from there."
+        )
+    if config.scheme == "okddip":
+        return (
+            "Of OKDDip's teachers each is learned from by one exit, so the mix that minimises its "
+            "distillation alone takes each peer for itself and leaves it nothing to learn; the "
+            "last exit's teacher is the peers' mean and is not learned."
         )
     own = ", ".join(f"{share:.2f}" for share in np.diag(fixed_optimum(config)))
     return (

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Space
+from studies import faults
 from studies.drivers import Driver, DriverLock, is_dead
 from studies.experiments import space_of
 from studies.listing import DRIVEN
 from studies.reading import StudyReader, one_line
 from studies.states import Claim, Ticket
 from studies.storage import Place, StorageError, make_folder
+from trainers import checkpoints
 
 # Seconds that a driver has between taking a trial and claiming it: two writes to the storage, and
 # what the clocks of two machines may differ by.
@@ -73,6 +77,7 @@ class StudyDriver(StudyReader):
         self._held = HeldTrials() if held is None else held
         self._lock = lock
         self._driving = False
+        self._doubtful: int | None = None  # being taken: its server may have died before it said so
         self._space: Space | None = None
 
     def _drive(self) -> None:
@@ -104,6 +109,24 @@ class StudyDriver(StudyReader):
             failures = [*ticket.failures, one_line_of(reason)]
             self._storage.set_trial_system_attr(held.trial_id, "failures", failures)
         return self._put_back(ticket.number, held.trial_id, held.claim)
+
+    @one_line
+    def broke(self, ticket: Ticket, reason: str, died: bool = False) -> bool:
+        """Ends an attempt that broke: the trial waits to be tried again, or is FAIL.
+
+        Args:
+            ticket: From `ask`.
+            reason: What happened.
+            died: The worker died or hung; else the trial itself raised. See `studies.faults`.
+
+        Returns:
+            Whether it waits to be tried again.
+        """
+        reason = one_line_of(reason)
+        if faults.tries_again(ticket.failures, reason, died):
+            return self.give_back(ticket, reason)
+        self.fail(ticket, faults.last_words(ticket.failures, reason))
+        return False
 
     @one_line
     def fail(self, ticket: Ticket, reason: str) -> bool:
@@ -140,12 +163,48 @@ class StudyDriver(StudyReader):
         return self.driver.clock() > claim.until or is_dead(claim.owner)
 
     @one_line
+    def is_ghost(self, number: int) -> bool:
+        """Whether a trial is RUNNING and nobody runs it."""
+        trial = self._storage.get_trial(self._trial_id(number))
+        claim = Claim.read(trial.user_attrs.get("claim"))
+        return trial.state == TrialState.RUNNING and self._is_lost(trial, claim)
+
+    @one_line
     def renew(self) -> None:
         """Renews the lease of every trial that this driver runs, e.g. during a long epoch."""
         for held in list(self._held.values()):
             with contextlib.suppress(UpdateFinishedTrialError):  # it ended just now
                 if self._mine(held.ticket) is not None:
                     self._extend(held, 0.0)
+
+    @contextlib.contextmanager
+    def renewing(self, every: float | None = None) -> Iterator[None]:
+        """Renews the leases from a thread of its own, however long an epoch takes.
+
+        Args:
+            every: Seconds; a quarter of the lease if not given. A SQLite study has its lock, and
+                no thread.
+        """
+        if self.place.database is not None:
+            yield
+            return
+        over = threading.Event()
+        period = self.driver.lease / 4 if every is None else every
+
+        def renew() -> None:
+            while not over.wait(period):
+                with contextlib.suppress(StorageError):  # the search itself will meet it
+                    self.renew()
+            if isinstance(self._direct, RDBStorage):
+                self._direct.remove_session()  # each thread has one of its own
+
+        thread = threading.Thread(target=renew, name="leases", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(timeout=10)
 
     def release(self) -> None:
         """Ends this process's driving: trials still out go back, and another driver may come.
@@ -194,9 +253,9 @@ class StudyDriver(StudyReader):
             self._storage.set_trial_user_attr(trial_id, "claim", nobody.to_json())
             self._storage.set_trial_state_values(trial_id, TrialState.WAITING)
         except UpdateFinishedTrialError:
-            return False
-        finally:
             self._held.pop(number, None)
+            return False
+        self._held.pop(number, None)
         return True
 
     def _end(
@@ -210,11 +269,10 @@ class StudyDriver(StudyReader):
             values = None if value is None else [value]
             self._storage.set_trial_state_values(held.trial_id, state, values)
         except UpdateFinishedTrialError:
-            return False
-        finally:
             self._held.pop(held.ticket.number, None)
-        with contextlib.suppress(OSError):  # an ended trial goes on nowhere
-            self.checkpoint(held.ticket.number).unlink()
+            return False
+        self._held.pop(held.ticket.number, None)
+        checkpoints.remove(self.checkpoint(held.ticket.number))  # an ended trial goes on nowhere
         return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TextIO, TypeVar
@@ -16,8 +17,8 @@ from studies import table
 from studies.front import Box
 from studies.making import MADE, foreign, plan_in
 from studies.samplers import quietly
-from studies.states import Outcome, outcome_of, reports_of
-from studies.storage import Place, StorageError, one_line_errors
+from studies.states import Outcome, epochs_of, outcome_of, reports_of
+from studies.storage import Place, StorageError, one_line_errors, patiently
 from trainers.catalog import InputError
 from trainers.reports import EpochReport
 
@@ -29,12 +30,20 @@ S = TypeVar("S", bound="StudyReader")
 
 
 def one_line(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """What the storage raises in a method becomes one line, without passwords."""
+    """One thread at a time; a server that went away is waited for; errors are one line."""
 
     @functools.wraps(method)
     def wrapped(self: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with one_line_errors(self.place):
-            return method(self, *args, **kwargs)
+        with self._turn:
+            try:
+                with one_line_errors(self.place):
+                    call = functools.partial(method, self, *args, **kwargs)
+                    result = patiently(self.place, call, self._patience)
+            except StorageError:
+                self._patience = 0.0  # a server that was waited for in vain is not waited for again
+                raise
+            self._patience = None
+            return result
 
     return wrapped
 
@@ -51,6 +60,8 @@ class StudyReader:
 
     def __init__(self, where: Place, storage: BaseStorage, name: str, folder: Path) -> None:
         self.place, self.name, self.folder = where, name, folder
+        self._patience: float | None = None  # seconds; None: as `storage.PATIENCE` has it
+        self._turn = threading.RLock()  # leases are renewed from a thread of their own
         self._direct = storage
         self._storage = optuna.storages.get_storage(storage)  # remembers finished trials
         self._study_id = storage.get_study_id_from_name(name)
@@ -93,6 +104,13 @@ class StudyReader:
             for trial in self._all()
             if trial.state != TrialState.WAITING or trial.number < self.plan.trials
         ]
+
+    @one_line
+    def spent(self) -> int:
+        """Epochs that are stored, and one for each trial that runs: that epoch may come yet."""
+        trials = self._all()
+        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        return running + sum(epochs_of(trial) for trial in trials)
 
     @one_line
     def outcome(self, number: int) -> Outcome:

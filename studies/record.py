@@ -189,15 +189,25 @@ class StudyRecord(StudyDriver):
 
     def _take(self) -> FrozenTrial | None:
         """A trial that was waiting and is RUNNING now, by compare-and-set."""
+        if self._doubtful is not None:
+            trial = self._direct.get_trial(self._doubtful)
+            self._doubtful = None
+            claim = Claim.read(trial.user_attrs.get("claim"))
+            if trial.state == TrialState.RUNNING and claim.owner is None:
+                return trial
         for trial in self._all(TrialState.WAITING):
             if trial.number >= self.plan.trials:
                 return None
             trial_id = self._trial_id(trial.number)
             try:
+                self._doubtful = trial_id
                 if self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                    return self._direct.get_trial(trial_id)
+                    taken = self._direct.get_trial(trial_id)
+                    self._doubtful = None
+                    return taken
             except UpdateFinishedTrialError:
-                continue
+                pass
+            self._doubtful = None
         return None
 
     def _begin(self, trial: FrozenTrial) -> Ticket | None:

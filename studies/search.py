@@ -12,7 +12,9 @@ from typing import Any
 
 from search_spaces import load_space
 from studies import trial
+from studies.experiments import space_of
 from studies.front import checked_budgets, objective_for, planned_objective
+from studies.limits import Limits
 from studies.plan import SAMPLERS, StudyPlan, default_study_name
 from studies.record import StudyRecord
 from studies.resume import corner_configs
@@ -195,7 +197,7 @@ class Estimate:
     Attributes:
         epochs: Of all trials, if none is stopped early.
         seconds: Of training, with the plan's workers, if none is stopped early.
-        disk: Bytes of checkpoints at a time: one for each worker.
+        disk: Bytes of checkpoints at a time: two for each worker, and one being written.
         images_per_second: Of one worker, with the base's network.
     """
 
@@ -220,14 +222,14 @@ def estimate(plan: StudyPlan) -> Estimate:
     epochs = plan.trials * plan.base.epochs
     images = training_images(plan.base, plan.data_root)
     base = costs(plan.base)[-1]
-    last = [costs(config)[-1] for config in corner_configs(load_space(plan.space), plan.base)]
+    last = [costs(config)[-1] for config in corner_configs(space_of(plan), plan.base)]
     dearest = max((cost.flops_cascade for cost in last), default=base.flops_cascade)
     dearer = max(1.0, dearest / base.flops_cascade)
     weights = max(cost.parameters for cost in (base, *last))
     return Estimate(
         epochs=epochs,
         seconds=dearer * epochs * images / speed / plan.workers,
-        disk=2 * 4 * weights * plan.workers,  # weights and momentum, 4 bytes each
+        disk=3 * 2 * 4 * weights * plan.workers,  # two kept, one written; weights and momentum
         images_per_second=speed,
     )
 
@@ -241,6 +243,7 @@ def search(
     runtime: Mapping[str, Any] | None = None,
     ray_address: str | None = None,
     on_event: OnEvent = trial.ignore,
+    limits: Limits | None = None,
 ) -> StudyRecord:
     """Runs a plan to its end, or goes on with it, and returns the study.
 
@@ -252,6 +255,7 @@ def search(
         runtime: See `StudyRecord.create_or_open`.
         ray_address: A Ray cluster to run on; Ray is started here where more than one worker asks.
         on_event: Called with what happens.
+        limits: What this call may spend; what is cut waits, and the next call goes on.
 
     Raises:
         InputError: Missing data, or a study of that name that was asked for something else.
@@ -260,27 +264,33 @@ def search(
     record = StudyRecord.create_or_open(
         plan, storage=storage, runs=runs, fresh=fresh, runtime=runtime
     )
-    drive(record, ray_address=ray_address, on_event=on_event)
+    drive(record, ray_address=ray_address, on_event=on_event, limits=limits)
     return record
 
 
 def drive(
-    record: StudyRecord, *, ray_address: str | None = None, on_event: OnEvent = trial.ignore
-) -> None:
+    record: StudyRecord,
+    *,
+    ray_address: str | None = None,
+    on_event: OnEvent = trial.ignore,
+    limits: Limits | None = None,
+) -> str | None:
     """Runs the trials of an open study that wait, in this process or on Ray as its plan says.
 
     Args:
         record: From `StudyRecord.create_or_open`.
-        ray_address, on_event: See `search`.
+        ray_address, on_event, limits: See `search`.
+
+    Returns:
+        Why it ended before its trials did; None if none waits.
     """
     if record.plan.workers > 1 or ray_address is not None:
         from studies import cluster
 
-        cluster.search(record, on_event, address=ray_address)
-    else:
-        from studies import local
+        return cluster.search(record, on_event, address=ray_address, limits=limits)
+    from studies import local
 
-        local.search(record, on_event)
+    return local.search(record, on_event, limits)
 
 
 def settled_machine(

@@ -4,18 +4,26 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote, quote_plus
 
 import optuna
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from trainers.catalog import InputError
 
@@ -24,9 +32,13 @@ DATABASE = "study.db"
 SQLITE = b"SQLite format 3\0"
 # Seconds that a writer waits for another one, e.g. for a note made in the dashboard.
 BUSY = 60.0
+# Seconds that a search waits for a server that went away, e.g. one that is started again.
+PATIENCE = 120.0
 # What storages raise when they fail.
 DATABASE_FAILURES = (StorageInternalError, SQLAlchemyError, sqlite3.Error)
 FAILURES = (*DATABASE_FAILURES, OSError, ImportError)
+
+R = TypeVar("R")
 
 
 class StorageError(InputError):
@@ -120,6 +132,35 @@ def one_line_errors(where: Place) -> Iterator[None]:
         raise StorageError(
             f"storage {where.label}: {where.redact(' '.join(_cause(error).split()))[:300]}"
         ) from None
+
+
+def patiently(where: Place, call: Callable[[], R], patience: float | None = None) -> R:
+    """What the call returns, called again for so long while a server is away.
+
+    Args:
+        where: A SQLite file or a storage in memory is never away.
+        call: May be called again after it failed in the middle.
+        patience: Seconds; `PATIENCE` if not given.
+    """
+    end, pause = time.monotonic() + (PATIENCE if patience is None else patience), 0.1
+    while True:
+        try:
+            return call()
+        except DATABASE_FAILURES as error:
+            server = where.url is not None and where.database is None
+            if not server or not _is_away(error) or time.monotonic() + pause > end:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, 2.0)
+
+
+def _is_away(error: BaseException | None) -> bool:
+    """Whether a connection broke or was refused, not a statement."""
+    while isinstance(error, StorageInternalError):
+        error = error.__cause__
+    return isinstance(error, OperationalError | InterfaceError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
 
 
 def _cause(error: BaseException) -> str:

@@ -13,11 +13,10 @@ from studies.mix_figures import (
     mix_sentence,
     optimum_sentence,
     row_sums,
-    strength_beside_eed,
 )
 from studies.page import Html, figure, paragraph, table, tag
 from studies.view import View
-from trainers.schemes import SCHEMES
+from trainers.schemes import SCHEMES, matched_kd_weight
 
 if TYPE_CHECKING:
     from studies.states import Outcome
@@ -33,7 +32,7 @@ def strength(view: View) -> list[Html]:
         return []
     rows = [[Html(name), _span(values)] for name, values in sums.items()]
     m = view.plan.base.exits
-    at = ", ".join(f"{strength_beside_eed(m, a):.1f} at α = {a}" for a in (0, 3, 30))
+    at = ", ".join(f"{matched_kd_weight(a, m):.1f} at α = {a}" for a in (0, 3, 30))
     return [
         tag("h3", "How much of it is plain strength"),
         paragraph(

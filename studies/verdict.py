@@ -70,7 +70,9 @@ def is_paper_default(config: TrialConfig) -> bool:
         config.scheme == "mate"
         and set(config.alpha_per_exit()) == {3.0}
         and set(config.alpha_teacher_per_exit()) == {3.0}
-        and config.temperature == 3.0
+        and set(config.temperatures or (config.temperature,)) == {3.0}
+        and set(config.exit_weights or (1.0,)) == {1.0}
+        and not config.attached
         and config.kd_weight == 1.0
         and (config.t_squared, config.kl, config.ramp_up) == (False, "forward", 0)
     )

@@ -23,8 +23,8 @@ def draw(
 
     Args:
         kind: "crop_flip" draws the shifts `randint(reach + 1, (n, 2))`, down and right, and the
-            mirrors `randint(2, (n,))`; "none" draws nothing; "autoaugment" what both
-            crop_flip and `trainers.autoaugment.draw` do.
+            mirrors `randint(2, (n,))`; "none" draws nothing; "autoaugment" also what
+            `trainers.autoaugment.draw` does.
         n: Images of the pass.
         stored: Side of the stored images (pixels).
         side: Side of the cut ones; reach is `stored - side`, or twice the padding where both are
@@ -33,10 +33,10 @@ def draw(
     """
     if kind == "none":
         return {}
-    more = autoaugment.draw(n, side, generator) if kind == "autoaugment" else {}
     reach = stored - side + 2 * padding(stored, side)
     shifts = torch.randint(reach + 1, (n, 2), generator=generator)
     mirrors = torch.randint(2, (n,), generator=generator)
+    more = autoaugment.draw(n, side, side, generator) if kind == "autoaugment" else {}
     return {"shifts": shifts, "mirrors": mirrors, **more}
 
 
@@ -63,8 +63,7 @@ def augment(pixels: Tensor, kind: Augmentation, drawn: Drawn, side: int) -> Tens
     cut = crop_flip(pixels, drawn["shifts"], drawn["mirrors"], padding(stored, side), side, fill)
     if not automatic:
         return cut
-    changed = autoaugment.autoaugment(cut, drawn["policies"], drawn["chances"], drawn["signs"])
-    return autoaugment.cutout(changed, drawn["holes"])
+    return autoaugment.cutout(autoaugment.autoaugment(cut, drawn["actions"]), drawn["centres"])
 
 
 def padding(stored: int, side: int) -> int:

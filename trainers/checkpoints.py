@@ -1,36 +1,82 @@
-"""A run's state on disk: written to a temporary name and renamed, read without unpickling code."""
+"""A run's state on disk: written to a temporary name and renamed, read without unpickling code.
+
+Beside the newest file lies the one before it, `<name>.before`: what a power cut or a bad disk made
+unreadable costs an epoch and not the run.
+"""
 
 import contextlib
+import io
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from trainers.catalog import InputError
 
 FORMAT = "automate-run-1"
 
 
-def write(path: Path, content: Mapping[str, Any]) -> None:
-    """Tensors, numbers, strings, lists and dicts to a file, atomically.
+class UnwritableError(InputError):
+    """A file cannot be written: a full disk, a folder that is read-only. No fault of the run's."""
 
-    A reader sees the old file or the new one, whole; a full disk leaves the old one.
+
+def before(path: Path) -> Path:
+    """Where the checkpoint before the newest lies."""
+    return path.with_name(f"{path.name}.before")
+
+
+def put(path: Path, content: bytes, keep: Path | None = None) -> None:
+    """Bytes to a file, atomically: a reader sees the old file or the new one, whole.
+
+    Args:
+        path: Where to. A full disk leaves the old file there.
+        content: Of the file.
+        keep: The old file moves here instead of being replaced.
+
+    Raises:
+        UnwritableError: One line.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    name = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # others may read a study, as without the temporary name
+        if keep is not None and path.exists():
+            os.replace(path, keep)
         os.replace(name, path)
-    except BaseException:
+    except OSError as error:
+        raise UnwritableError(
+            f"{path} cannot be written: {error.strerror or error}; what is there is kept"
+        ) from None
+    finally:
+        if name is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+
+
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Tensors, numbers, strings, lists and dicts to a file; the one that was there is kept beside.
+
+    Raises:
+        UnwritableError: A full disk, or a folder that cannot be written.
+    """
+    import torch
+
+    buffer = io.BytesIO()  # so that what fails below is the disk
+    torch.save({"format": FORMAT, **content}, buffer)
+    put(path, buffer.getvalue(), keep=before(path))
+
+
+def remove(path: Path) -> None:
+    """Both checkpoints, if they are there and can be removed."""
+    for file in (path, before(path)):
         with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+            file.unlink()
 
 
 def read(path: Path, device: str = "cpu") -> dict[str, Any]:
@@ -39,6 +85,8 @@ def read(path: Path, device: str = "cpu") -> dict[str, Any]:
     Raises:
         InputError: Truncated, foreign, or in need of unpickling.
     """
+    import torch
+
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:

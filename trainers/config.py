@@ -48,7 +48,8 @@ class TrialConfig(Record):
 
     scheme: str = Field("mate", description="who teaches whom: see `automate schemes`")
     alpha: tuple[float, ...] = Field(
-        (3.0,), description="weight of an exit's primary teacher, Eq. 6: one value or one per exit"
+        (3.0,),
+        description="what the primary teacher weighs beyond 1, Eq. 6: one value or one per exit",
     )
     alpha_teacher: tuple[float, ...] | None = Field(
         None, description="the teachers' own alpha', Eq. 7 (none: the same as alpha, Eq. 8)"
@@ -56,7 +57,7 @@ class TrialConfig(Record):
     kd_weight: float = Field(1.0, ge=0, le=1e4, description="multiplies the whole distillation")
     temperature: float = Field(3.0, gt=0, le=1e3, description="T, softens teachers and students")
     temperatures: tuple[float, ...] | None = Field(
-        None, description="T in equal parts of the run, one after another (none: one T all along)"
+        None, description="T in equal parts of the epochs, one after another (none: temperature)"
     )
     t_squared: bool = Field(False, description="multiply the distillation by T squared")
     kl: Literal["forward", "reverse"] = Field(
@@ -70,13 +71,14 @@ class TrialConfig(Record):
         description="detach nothing: the exits learn through their teachers too (ONE, OKDDip)",
     )
     exit_weights: tuple[float, ...] | None = Field(
-        None, description="weight of each exit's cross-entropy, one value per exit (none: 1, Eq. 2)"
+        None,
+        description="weight of each exit's own cross-entropy, one value per exit (none: 1, Eq. 2)",
     )
     gate_input: Literal["all", "own"] = Field(
         "all", description="what a gate sees: the features of all exits, or of its own (mate_gate)"
     )
     mix_width: float = Field(
-        0.125, gt=0, le=1, description="query and key width as a share of the features (mate)"
+        0.125, gt=0, le=1, description="query and key width as a share of the features (attention)"
     )
     mix_scale: float | None = Field(
         None, gt=0, description="factor on the attention scores; 1 is Eq. 4 (none: 1/sqrt(width))"
@@ -164,6 +166,11 @@ class TrialConfig(Record):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         exits = self.exits  # refuses an unknown scheme or backbone
+        least = scheme_named(self.scheme).least_exits
+        if exits < least:
+            raise InputError(
+                f"scheme {self.scheme} needs {least} exits or more, {self.backbone} has {exits}"
+            )
         entry = catalog.BACKBONES.get(self.backbone)
         if entry and self.image_size not in entry.image_sizes:
             takes = " or ".join(str(size) for size in entry.image_sizes)

@@ -190,7 +190,9 @@ def batches(
     n, device = len(images), images.labels.device
     order = torch.randperm(n, generator=generator).to(device) if shuffle else None
     drawn = draw(augmentation, n, images.stored.shape[-1], images.side, generator)
-    drawn = {name: values.to(device) for name, values in drawn.items()}
+    # "actions" are read one by one, on the CPU, so that nothing waits for the device.
+    for name in drawn.keys() - {"actions"}:
+        drawn[name] = drawn[name].to(device)
     mean = torch.tensor(images.mean, device=device).view(1, -1, 1, 1)
     std = torch.tensor(images.std, device=device).view(1, -1, 1, 1)
     scale, offset = 1 / (255 * std), -mean / std

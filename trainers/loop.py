@@ -1,7 +1,9 @@
 """Training as a generator: one EpochReport per epoch. Stopping early is not asking for more."""
 
 import math
+import os
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from trainers.config import TrialConfig
 from trainers.costs import costs
 from trainers.data import Data, Images, batches, load, score_batch
 from trainers.exits import build_network
-from trainers.losses import loss, mix_entropy, ramp_factor, temperature_at
+from trainers.losses import loss, mix_entropy
 from trainers.paths import use_fast_paths
 from trainers.reports import BudgetPoint, EpochReport, ExitPoint
 from trainers.teachers import Teachers
@@ -75,29 +77,22 @@ class Run:
             features, logits = self.network(images)
         return features.float(), logits.float()
 
-    def step(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        ramp: float = 1.0,
-        temperature: float | Tensor | None = None,
-    ) -> Tensor:
+    def step(self, images: Tensor, labels: Tensor, epoch: int = 0) -> Tensor:
         """One step of SGD on a batch.
 
         Args:
             images: (B, C, H, W), normalised. labels: (B,).
-            ramp, temperature: See `losses.loss`.
+            epoch: Epochs completed before this one.
 
         Returns:
             Its loss, a scalar, nats.
         """
         features, logits = self.forward(images)
-        config = self.config
-        value = loss(features, logits, labels, self.teachers, config, ramp, temperature).total
+        value = loss(features, logits, labels, self.teachers, self.config, epoch).total
         self.optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        self.teachers.anneal(features, logits)
+        self.teachers.anneal(logits)
         return value.detach()
 
     def train_epoch(self, images: Images, epoch: int) -> float:
@@ -108,8 +103,6 @@ class Run:
         lr = learning_rate(config, epoch)
         for group, factor in zip(self.optimizer.param_groups, (1.0, config.mix_lr), strict=False):
             group["lr"] = lr * factor
-        ramp = ramp_factor(epoch, config.ramp_up)
-        temperature = temperature_at(config, epoch)
         # Order, augmentation and dropout of an epoch depend on (seed, epoch) alone, so that a run
         # goes on from a checkpoint bit for bit without any random state in it.
         seed = (config.seed * 1_000_003 + epoch) % 2**63
@@ -128,8 +121,12 @@ class Run:
                 if len(labels) == 1:
                     continue  # a last batch of one image has no variance for batch norm
                 seen += len(labels)
-                total += self.step(pixels, labels, ramp, temperature) * len(labels)
+                total += self.step(pixels, labels, epoch) * len(labels)
         return float(total) / seen
+
+    def temperature(self, epoch: int) -> float | None:
+        """T as the epoch left it, or None where nothing teaches."""
+        return float(self.teachers.temperature(epoch)) if self.teachers.number else None
 
     @torch.inference_mode()
     def confidence(self, images: Images) -> Tensor:
@@ -141,20 +138,24 @@ class Run:
 
     @torch.inference_mode()
     def score(
-        self, images: Images, *, calibrate: Images | None = None, cross_fit: bool = False
+        self,
+        images: Images,
+        epoch: int = 0,
+        *,
+        calibrate: Images | None = None,
+        cross_fit: bool = False,
     ) -> dict[str, Any]:
         """Accuracy of exits and teachers, the mean mix, and the budget curve of a report.
 
         Args:
             images: To score.
+            epoch: Epochs completed before the last one, whose T softens what exits learn from.
             calibrate: Held-out images to set the thresholds of dynamic inference on.
             cross_fit: The images are held-out ones: each half gets its thresholds from the other.
         """
         self.network.eval()
         self.teachers.eval()
         exits, number = self.config.exits, self.teachers.number
-        own = self.teachers.temperature
-        temperature = self.config.temperature if own is None else own
         hits_1, hits_5, parts = [], [], []
         taught = torch.zeros(number, device=self.device)
         learned_from = torch.zeros(exits, device=self.device)
@@ -169,7 +170,7 @@ class Run:
             if number:
                 teacher_logits, mix = self.teachers(features, logits)
                 taught += (teacher_logits.argmax(dim=-1) == labels).sum(dim=1)
-                softened = (teacher_logits / temperature).softmax(dim=-1)
+                softened = (teacher_logits / self.teachers.temperature(epoch)).softmax(dim=-1)
                 pull = torch.einsum("mn,nbk->mbk", self.teachers.w, softened)
                 learned_from += (pull.argmax(dim=-1) == labels).sum(dim=1)
                 mix_sum += mix.sum(dim=0)
@@ -200,9 +201,6 @@ class Run:
         return {
             "exits": points,
             "teachers": tuple((taught / n).tolist()),
-            "temperature": (
-                None if self.teachers.temperature is None else float(self.teachers.temperature)
-            ),
             "lessons": tuple((learned_from / n).tolist()) if number else (),
             "mix": tuple(tuple(row) for row in (mix_sum / n).tolist()),
             "mix_entropy": tuple((entropy_sum / n).tolist()),
@@ -245,7 +243,9 @@ class Run:
             self.network.load_state_dict(content["network"])
             self.teachers.load_state_dict(content["teachers"])
             self.optimizer.load_state_dict(content["optimizer"])
-        except (KeyError, TypeError, RuntimeError) as error:
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise InputError(f"{path} is damaged: {error!r:.120}") from None
         return reports
 
@@ -265,7 +265,9 @@ def train(
         data: Images to train and to score on; the config's training images and hold-out if None.
             A test split is scored once, after the last epoch; earlier reports carry no exits.
         checkpoint: Written after each epoch, before its report is given. If the file is there, the
-            run goes on from it (on CPU bit for bit) and its reports so far come first.
+            run goes on from it (on CPU bit for bit) and its reports so far come first. One that is
+            damaged is left for the one before it, and if that is damaged too the run starts over;
+            a warning says so.
         device: "cpu" or "cuda".
         each_epoch: Score a test split after every epoch: for the paper's curves, never to select.
 
@@ -280,8 +282,8 @@ def train(
     data = data.to(device)
     run = Run(config, device)
     reports: list[EpochReport] = []
-    if checkpoint is not None and checkpoint.exists():
-        reports = run.restore(checkpoint)
+    if checkpoint is not None:
+        run, reports = _resumed(run, checkpoint)
         yield from reports
     for epoch in range(len(reports), config.epochs):
         begin = time.perf_counter()
@@ -290,14 +292,14 @@ def train(
         scored: dict[str, Any] = {"exits": ()}
         last = epoch + 1 == config.epochs
         if finite and (last or each_epoch or data.split == "validation"):
-            scored = run.score(
-                data.score, calibrate=data.calibrate, cross_fit=data.split == "validation"
-            )
+            held_out = data.split == "validation"
+            scored = run.score(data.score, epoch, calibrate=data.calibrate, cross_fit=held_out)
         report = EpochReport(
             epoch=epoch + 1,
             loss=mean_loss if finite else None,
             seconds=time.perf_counter() - begin,
             split=data.split,
+            temperature=run.temperature(epoch) if finite else None,
             **scored,
         )
         reports.append(report)
@@ -306,3 +308,33 @@ def train(
         yield report
         if not finite:
             return
+
+
+def _resumed(run: Run, checkpoint: Path) -> tuple[Run, list[EpochReport]]:
+    """The run as its newest readable checkpoint has it, with its reports; as new without any.
+
+    Raises:
+        InputError: Only checkpoints of another run are there.
+    """
+    refused: InputError | None = None
+    for path in (checkpoint, checkpoints.before(checkpoint)):
+        if not path.exists():
+            continue
+        try:
+            reports = run.restore(path)
+        except InputError as error:
+            run = Run(run.config, str(run.device))  # half a state may have been taken over
+            if refused is None or "belongs to another run" in str(refused):
+                refused = error
+            continue
+        if path != checkpoint:  # the next one moves the newest to where this is
+            os.replace(path, checkpoint)
+            reason = refused or f"{checkpoint} is gone"
+            warnings.warn(f"{reason}: going on from epoch {len(reports)}", stacklevel=3)
+        return run, reports
+    if refused is not None:
+        if "belongs to another run" in str(refused):
+            raise refused
+        checkpoints.remove(checkpoint)
+        warnings.warn(f"{refused}: starting over", stacklevel=3)
+    return run, []

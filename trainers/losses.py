@@ -19,7 +19,7 @@ def pairwise_kl(
     Args:
         students: (M, B, K) logits of M exits, B images, K classes.
         teachers: (N, B, K) logits.
-        temperature: T > 0, softens both sides.
+        temperature: T > 0, softens both sides; a number or a scalar tensor.
         reverse: KL(student i ‖ teacher j) instead.
 
     Returns:
@@ -49,36 +49,36 @@ def loss(
     labels: Tensor,
     teachers: Teachers,
     config: TrialConfig,
-    ramp: float = 1.0,
-    temperature: float | Tensor | None = None,
+    epoch: int = 0,
 ) -> Losses:
-    """L = Σ_i u_i CE(z_i, y) + λ Σ_ij W_ij KL_T(ẑ_j ‖ z_i) + Σ_j c_j CE(ẑ_j, y)   (Eqs. 2 to 9).
+    """L = Σ_i e_i CE(z_i, y) + λ Σ_ij W_ij KL_T(ẑ_j ‖ z_i) + Σ_j c_j CE(ẑ_j, y)   (Eqs. 2 to 9).
 
     The exits enter the teachers detached, so that one un-detached KL gives Eq. 6 to the network and
-    Eq. 7 to the weight network. Where the teachers' weights V differ from W (α', Table 6) the sum
-    is taken once a side. With `attached` nothing is detached: exits learn through the teachers too.
+    Eq. 7 to the weight network. Where the teachers' weights V differ from W the sum is taken once
+    a side. Where nothing is detached (`attached`) the same sums reach the exits through their
+    teachers as well, as in ONE's and OKDDip's own code.
 
     Args:
         features: F (M, B, C). logits: z (M, B, K). labels: (B,) class indices.
         teachers: The scheme's teachers.
-        config: kd_weight λ, temperature T, t_squared, kl and exit_weights u are read.
-        ramp: Factor on λ, from `ramp_up`.
-        temperature: T instead of the config's, from `temperature_at`. An annealing scheme has
-            one of its own.
+        config: exit_weights e, kd_weight λ, t_squared, kl and ramp_up are read.
+        epoch: Counted from 0; decides T and the ramp.
     """
     exits, images, classes = logits.shape
-    cross_entropy = _cross_entropy(logits, labels, config.exit_weights)
+    if config.exit_weights is None:
+        cross_entropy = exits * functional.cross_entropy(
+            logits.reshape(exits * images, classes), labels.repeat(exits)
+        )
+    else:
+        each = torch.stack([functional.cross_entropy(z, labels) for z in logits])
+        cross_entropy = (each * each.new_tensor(config.exit_weights)).sum()
     if not teachers.number:
         return Losses(cross_entropy, cross_entropy, cross_entropy.new_zeros(()))
-    reverse = config.kl == "reverse"
-    if teachers.temperature is not None:
-        temperature = teachers.temperature
-    elif temperature is None:
-        temperature = config.temperature
+    temperature, reverse = teachers.temperature(epoch), config.kl == "reverse"
+    ramp = ramp_factor(epoch, config.ramp_up)
     strength = config.kd_weight * ramp * (temperature**2 if config.t_squared else 1.0)
     teacher_logits, _ = teachers(features, logits)
-    learning = teachers.mixer is not None or teachers.attached
-    if teachers.one_expression or not learning:
+    if teachers.one_expression:
         divergences = pairwise_kl(logits, teacher_logits, temperature, reverse)
         distillation = strength * (teachers.w * divergences).sum()
     else:
@@ -95,29 +95,6 @@ def loss(
             teacher_logits.reshape(number * images, classes), labels.repeat(number)
         )
     return Losses(total, cross_entropy, distillation)
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor, weights: tuple[float, ...] | None) -> Tensor:
-    """Σ_i u_i CE(z_i, y), nats, mean over images; u_i = 1 where there are no weights (Eq. 2)."""
-    exits, images, classes = logits.shape
-    flat, repeated = logits.reshape(exits * images, classes), labels.repeat(exits)
-    if weights is None:
-        return exits * functional.cross_entropy(flat, repeated)
-    each = functional.cross_entropy(flat, repeated, reduction="none").view(exits, images)
-    return each.mean(dim=1) @ logits.new_tensor(weights)
-
-
-def temperature_at(config: TrialConfig, epoch: int) -> float:
-    """T of an epoch: the config's, or that of the part of the run it lies in.
-
-    Args:
-        config: temperature, temperatures and epochs are read.
-        epoch: Epochs completed before this one.
-    """
-    if config.temperatures is None:
-        return config.temperature
-    part = min(epoch, config.epochs - 1) * len(config.temperatures) // config.epochs
-    return config.temperatures[part]
 
 
 def ramp_factor(epoch: int, ramp_up: int) -> float:

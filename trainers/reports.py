@@ -43,13 +43,13 @@ class EpochReport(Record):
     split: Literal["validation", "test"] = Field(description="where the accuracies come from")
     exits: tuple[ExitPoint, ...] = Field(description="shallow first; empty if not evaluated")
     teachers: tuple[float, ...] = Field(default=(), description="accuracy of each teacher")
-    temperature: float | None = Field(
-        default=None, description="T after the epoch, of a scheme that anneals it"
-    )
     lessons: tuple[float, ...] = Field(
         default=(),
         description="(M,), accuracy of what each exit learns from: the softmaxes of its teachers "
         "at T, weighted by W; empty without teachers, meaningless of an exit that has none",
+    )
+    temperature: float | None = Field(
+        default=None, description="T as the epoch left it; None where nothing teaches"
     )
     mix: tuple[tuple[float, ...], ...] = Field(
         default=(), description="(N, M), who composes each teacher, mean over images"

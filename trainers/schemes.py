@@ -1,11 +1,11 @@
 """The teacher schemes, one line a method: who composes the teachers and who learns from whom.
 
-M exits, shallow first; N teachers. A scheme is three small matrices:
+M exits, shallow first; N teachers. A scheme is a few small matrices:
 
     mix (N, M)   how the exits compose each teacher; rows sum to one; or the name of a weight
                  network of `trainers.teachers` that learns it
-    W (M, N)     how much exit i learns from teacher j
-    V (M, N)     how much teacher j learns from exit i, where a network learns the mix; W in general
+    W (M, N)     how much exit i learns from teacher j (Eq. 6)
+    V (M, N)     how much teacher j learns from exit i (Eq. 7); W at the teachers' own α' as a rule
     c (N,)       how much teacher j itself learns from the labels
 
 Torch-free, so that listings and validation need no torch.
@@ -27,10 +27,6 @@ def _full(rows: int, columns: int, value: float) -> Matrix:
     return [[value] * columns for _ in range(rows)]
 
 
-def _eye_of(alpha: Sequence[float]) -> Matrix:
-    return _eye(len(alpha))
-
-
 def _one_plus_diagonal(alpha: Sequence[float]) -> Matrix:
     """W = 1 + diag(α) of Eq. 6: from every teacher, and α_i more from the primary one."""
     return [
@@ -38,11 +34,20 @@ def _one_plus_diagonal(alpha: Sequence[float]) -> Matrix:
     ]
 
 
-def _only_primary(alpha: Sequence[float]) -> Matrix:
-    """W = diag(1 + α): from the primary teacher alone (Table 6)."""
-    return [
-        [1.0 + alpha[i] if i == j else 0.0 for j in range(len(alpha))] for i in range(len(alpha))
-    ]
+def _primary_only(alpha: Sequence[float]) -> Matrix:
+    """diag(1 + α): what is left of W = 1 + diag(α) when an exit learns from its own teacher alone.
+
+    The paper changes Eq. 6 only, so the teachers keep their whole sum V = 1 + diag(α'). What the
+    primary teacher then weighs it does not say, α or 1 + α: with `alpha` 2 and `alpha_teacher` 3 it
+    is 3, with `alpha` 3 it is 4.
+    """
+    return [[(1.0 + a) * (i == j) for j in range(len(alpha))] for i, a in enumerate(alpha)]
+
+
+def _peers_copied(alpha: Sequence[float]) -> Matrix:
+    """Each peer its own teacher, and the peers' mean for the last exit: no divergence is left."""
+    m = len(alpha)
+    return _eye(m)[:-1] + [[1 / (m - 1)] * (m - 1) + [0.0]]
 
 
 def _fixed_optimum(alpha: Sequence[float]) -> Matrix:
@@ -57,23 +62,28 @@ class Scheme:
 
     Attributes:
         title: One line for listings, with the source.
-        mix: α -> (N, M) as nested lists, or the name of a weight network ("attention", "gates",
-            "gate", "peers"). α has one value per exit.
-        weights: α -> W (M, N).
+        mix: α' -> (N, M) as nested lists, or the name of a weight network ("attention", "peers",
+            "gates", "gate"). α and α' have one value per exit.
+        weights: α -> W (M, N), the students' side.
+        teacher_weights: α' -> V (M, N), the teachers' side; None where it is `weights` of α'.
+        best: α' -> the mix (N, M) that minimises the teachers' distillation; None where it is
+            V_ij / Σ_i V_ij, as it is wherever every exit may compose every teacher.
         labels: c, the same for each teacher.
-        teacher_weights: α' -> V (M, N), where it is another function than W's.
-        alpha: Whether α is read.
-        anneals: Whether T grows by itself, from 1 (DBT); then the config's T is not read.
+        alpha: Whether α and α' are read.
+        anneals: Whether T anneals itself instead of being read.
+        least_exits: How many exits it needs.
         multi_exit: False for the one-exit reference network.
     """
 
     title: str
     mix: Callable[[Sequence[float]], Matrix] | str
     weights: Callable[[Sequence[float]], Matrix]
-    labels: float = 0.0
     teacher_weights: Callable[[Sequence[float]], Matrix] | None = None
+    best: Callable[[Sequence[float]], Matrix] | None = None
+    labels: float = 0.0
     alpha: bool = False
     anneals: bool = False
+    least_exits: int = 1
     multi_exit: bool = True
 
     @property
@@ -83,8 +93,37 @@ class Scheme:
 
     @property
     def teaches(self) -> bool:
-        """Whether there is any teacher, so that T and kd_weight are read."""
+        """Whether there is any teacher, so that the settings of the distillation are read."""
         return bool(self.weights([0.0, 0.0])[0])
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The fields of TrialConfig about exits and teachers that change a run of this scheme.
+
+        One test holds this list to what the loss does: no other of these fields changes anything.
+        """
+        names = ["alpha", "alpha_teacher"] if self.alpha else []
+        if self.teaches:
+            names += [] if self.anneals else ["temperature", "temperatures"]
+            names += ["kd_weight", "t_squared", "kl", "ramp_up", "attached"]
+        if self.mix in ("attention", "peers"):
+            names += ["mix_width", "mix_scale"]
+        if self.mix == "gates":
+            names += ["gate_input"]
+        if self.learned:
+            names += ["mix_init", "mix_lr"]
+        return (*names, "exit_weights")
+
+    def of_teachers(self, alpha_teacher: Sequence[float]) -> Matrix:
+        """V (M, N) of Eq. 7: how much teacher j learns from exit i."""
+        return (self.teacher_weights or self.weights)(alpha_teacher)
+
+    def best_mix(self, alpha_teacher: Sequence[float]) -> Matrix:
+        """The mix (N, M) that minimises Σ_i V_ij KL(ẑ_j ‖ z_i), for every image and T."""
+        if self.best is not None:
+            return self.best(alpha_teacher)
+        columns = list(zip(*self.of_teachers(alpha_teacher), strict=True))
+        return [[value / sum(column) for value in column] for column in columns]
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -101,7 +140,7 @@ SCHEMES: dict[str, Scheme] = {
         lambda a: _eye(len(a))[-1:], lambda a: [[1.0]] * (len(a) - 1) + [[0.0]],
     ),
     "dbt": Scheme(
-        "byot, T grows from 1 as the teacher gets sure (Phuong & Lampert 2019)",
+        "as byot; T begins at 1 and grows while its teacher is sure (Phuong & Lampert 2019)",
         lambda a: _eye(len(a))[-1:], lambda a: [[1.0]] * (len(a) - 1) + [[0.0]], anneals=True,
     ),
     "dks": Scheme(
@@ -117,21 +156,21 @@ SCHEMES: dict[str, Scheme] = {
         "gate", lambda a: _full(len(a), 1, 1.0), labels=1.0,
     ),
     "okddip": Scheme(
-        "attention mixes a teacher for each exit but the deepest, which learns from their mean "
+        "attention over the peers mixes each peer's teacher; the last exit learns from their mean "
         "(Chen et al. 2020)",
-        "peers", _eye_of,
+        "peers", lambda a: _eye(len(a)), best=_peers_copied, least_exits=2,
     ),
     "mate": Scheme(
         "a teacher per exit, mixed by attention (Eqs. 4 to 9; Sun et al. 2024)",
         "attention", _one_plus_diagonal, alpha=True,
     ),
-    "mate_primary": Scheme(
-        "mate, but each exit learns from its primary teacher alone, weight 1 + alpha (Table 6)",
-        "attention", _only_primary, teacher_weights=_one_plus_diagonal, alpha=True,
-    ),
     "mate_gate": Scheme(
         "a teacher per exit, mixed by gates (Section 4.7.5)",
         "gates", _one_plus_diagonal, alpha=True,
+    ),
+    "mate_primary": Scheme(
+        "mate without diverse teachers: an exit has its own alone, weight 1 + alpha (Table 6)",
+        "attention", _primary_only, teacher_weights=_one_plus_diagonal, alpha=True,
     ),
     "mate_fixed": Scheme(
         "a teacher per exit, at the mix that minimises Eq. 7 (a control of ours, nothing learned)",
@@ -152,13 +191,13 @@ def scheme_named(name: str) -> Scheme:
 
 
 def matched_kd_weight(alpha: float, exits: int) -> float:
-    """λ' = M (1 + α / (M + α)): the kd_weight at which EED pulls as hard as MATE does.
+    """λ' = M (1 + α / (M + α)): the kd_weight at which EED pulls about as hard as MATE does.
 
-    At the mix that minimises Eq. 7 the students' gradient of MATE is close to λ' times EED's: 4 at
-    α = 0, 5.7 at 3 and toward 8 for four exits.
+    At the mix that minimises its teachers' loss MATE's gradient to the exits is close to λ' times
+    EED's (equal where the exits agree): 4 at α = 0 with 4 exits, 5.7 at 3, toward 8.
 
     Args:
-        alpha: α of MATE, one value for all exits.
+        alpha: α, one for all exits.
         exits: M.
     """
     return exits * (1 + alpha / (exits + alpha))

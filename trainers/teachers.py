@@ -4,11 +4,12 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainers.config import TrialConfig
 from trainers.schemes import scheme_named
 
-SURE, GROWTH = 0.5, 1.05  # of DBT's annealed temperature
+SURE, WARMER = 0.5, 1.05  # DBT's own code: T grows by 1.05 while the mean max-probability is above
 
 
 class Attention(nn.Module):
@@ -34,52 +35,51 @@ class Attention(nn.Module):
         return mix
 
 
-class Peers(nn.Module):
-    """OKDDip's teachers (Chen et al. 2020): the exits but the deepest are peers.
+class Peers(Attention):
+    """OKDDip's teachers (Chen et al. 2020): attention among the peers, which are all exits but the
+    last; teacher M, the last exit's, is the peers' mean.
 
-    Each peer's teacher is an attention over the peers; the deepest exit's is their plain mean.
+    Its own code has `mix_scale` 1, `attached`, `t_squared` and a ramp_up of 80 of 300 epochs.
+    Detached, the one force on the attention is toward each peer for itself, where its distillation
+    vanishes (`Scheme.best`).
     """
 
-    def __init__(self, features: int, config: TrialConfig) -> None:
-        super().__init__()
-        self.attention = Attention(features, config)
-
     def forward(self, features: Tensor) -> Tensor:
-        """(M, B, C) features -> mix (B, M, M); the last column, the deepest exit's, is zero."""
-        exits, images, _ = features.shape
-        peers = max(1, exits - 1)
-        mix = features.new_zeros(images, exits, exits)
-        mix[:, :peers, :peers] = self.attention(features[:peers]).to(mix.dtype)
-        mix[:, peers:, :peers] = 1 / peers
-        return mix
+        """(M, B, C) features -> mix (B, M, M); the last exit's column is 0."""
+        among = super().forward(features[:-1])
+        mean = torch.full_like(among[:, :1], 1 / among.shape[-1])
+        return functional.pad(torch.cat((among, mean), dim=1), (0, 1))
 
 
 class Gates(nn.Module):
-    """N gates (Section 4.7.5; Lan et al. 2018): softmax(ReLU(BN(FC))) of F.
+    """N gates (Section 4.7.5; Lan et al. 2018): softmax(ReLU(BN(FC))) of exits' features.
 
-    A gate sees the features of all exits, or, where every exit has a teacher of its own and
-    `gate_input` says so, those of its exit alone.
+    Args:
+        exits: M. features: C. teachers: N.
+        config: mix_init is read.
+        own: Gate j sees F^j alone (then N = M), not the features of all exits.
     """
 
-    def __init__(self, exits: int, features: int, teachers: int, config: TrialConfig) -> None:
+    def __init__(
+        self, exits: int, features: int, teachers: int, config: TrialConfig, own: bool = False
+    ) -> None:
         super().__init__()
-        self.teachers = teachers
-        self.own = config.gate_input == "own" and teachers == exits
-        self.linear = nn.Linear((1 if self.own else exits) * features, teachers * exits)
+        self.teachers, self.own = teachers, own
+        # M linear layers side by side are one: of M groups of a 1x1 convolution.
+        self.linear = (
+            nn.Conv1d(exits * features, teachers * exits, 1, groups=exits)
+            if own
+            else nn.Linear(exits * features, teachers * exits)
+        )
         self.norm = nn.BatchNorm1d(teachers * exits)
         self.linear.weight.data.mul_(config.mix_init)
 
     def forward(self, features: Tensor) -> Tensor:
         """(M, B, C) features -> mix (B, N, M), rows sum to one."""
         exits, images, _ = features.shape
-        if self.own:  # gate j has rows j M to (j + 1) M of the one layer
-            weight = self.linear.weight.view(self.teachers, exits, -1)
-            bias = self.linear.bias.view(self.teachers, 1, exits)
-            fully = torch.baddbmm(bias, features, weight.transpose(1, 2))  # (N, B, M)
-            fully = fully.permute(1, 0, 2).reshape(images, -1)
-        else:
-            fully = self.linear(features.permute(1, 0, 2).reshape(images, -1))
-        scores = self.norm(fully).relu()
+        joined = features.permute(1, 0, 2).reshape(images, -1)
+        scores = self.linear(joined[..., None])[..., 0] if self.own else self.linear(joined)
+        scores = self.norm(scores).relu()
         mix: Tensor = scores.view(images, self.teachers, exits).softmax(dim=-1)
         return mix
 
@@ -88,18 +88,20 @@ class Teachers(nn.Module):
     """The teachers of one config.
 
     Attributes:
-        w: W (M, N), how much exit i learns from teacher j.
-        v: V (M, N), how much teacher j learns from exit i (Eq. 7); W unless α' is given.
+        w: W (M, N), how much exit i learns from teacher j (Eq. 6).
+        v: V (M, N), how much teacher j learns from exit i (Eq. 7).
+        one_expression: Whether one un-detached KL gives every gradient: W = V, or nothing of a
+            teacher learns.
         labels: c, weight of each teacher's own cross-entropy.
-        attached: Whether exits learn through their teachers: nothing is detached.
-        temperature: T so far of a scheme that anneals it (DBT), part of the state; else None.
+        attached: Whether the exits learn through their teachers too.
         mixer: The weight network, or None where the mix is fixed.
+        annealed: DBT's T, part of the saved state; None where T is a setting.
     """
 
     w: Tensor
     v: Tensor
     fixed: Tensor
-    temperature: Tensor | None
+    annealed: Tensor | None
 
     def __init__(self, config: TrialConfig, features: int) -> None:
         super().__init__()
@@ -107,13 +109,12 @@ class Teachers(nn.Module):
         exits = config.exits
         alpha, alpha_teacher = config.alpha_per_exit(), config.alpha_teacher_per_exit()
         w = torch.tensor(scheme.weights(alpha))
-        v = torch.tensor((scheme.teacher_weights or scheme.weights)(alpha_teacher))
+        v = torch.tensor(scheme.of_teachers(alpha_teacher))
         self.register_buffer("w", w, persistent=False)
         self.register_buffer("v", v, persistent=False)
-        self.one_expression = torch.equal(w, v)
-        self.labels = scheme.labels
         self.attached = config.attached
-        self.register_buffer("temperature", torch.ones(()) if scheme.anneals else None)
+        self.one_expression = torch.equal(w, v) or not (scheme.learned or self.attached)
+        self.labels = scheme.labels
         self.number = w.shape[1]
         self.mixer: nn.Module | None = None
         fixed = torch.zeros(0, exits)
@@ -121,14 +122,20 @@ class Teachers(nn.Module):
             self.mixer = Attention(features, config)
         elif scheme.mix == "peers":
             self.mixer = Peers(features, config)
-        elif scheme.mix in ("gate", "gates"):
+        elif scheme.mix == "gates":
+            own = config.gate_input == "own"
+            self.mixer = Gates(exits, features, self.number, config, own)
+        elif scheme.mix == "gate":
             self.mixer = Gates(exits, features, self.number, config)
         elif not isinstance(scheme.mix, str) and self.number:
             fixed = torch.tensor(scheme.mix(alpha_teacher))
         self.register_buffer("fixed", fixed, persistent=False)
+        self.register_buffer("annealed", torch.ones(()) if scheme.anneals else None)
+        self.phases = config.temperatures or (config.temperature,)
+        self.epochs = config.epochs
 
     def forward(self, features: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Teacher logits from exits (Eq. 5), detached but with `attached`.
+        """Teacher logits (Eq. 5), from detached exits unless the config says `attached`.
 
         Args:
             features: F (M, B, C). logits: z (M, B, K).
@@ -137,25 +144,28 @@ class Teachers(nn.Module):
             ẑ (N, B, K), and the mix (B, N, M).
         """
         if not self.attached:
-            logits, features = logits.detach(), features.detach()
+            features, logits = features.detach(), logits.detach()
         if self.mixer is None:
             mix = self.fixed.expand(logits.shape[1], -1, -1)
         else:
             mix = self.mixer(features)
         return torch.einsum("bnm,mbk->nbk", mix, logits), mix
 
-    @torch.no_grad()
-    def anneal(self, features: Tensor, logits: Tensor) -> None:
-        """One batch of DBT's schedule: T grows by 5 % while the teacher is sure at T.
+    def temperature(self, epoch: int) -> float | Tensor:
+        """T in an epoch, counted from 0: of its part of the run; DBT's as it stands."""
+        if self.annealed is not None:
+            return self.annealed
+        return self.phases[epoch * len(self.phases) // self.epochs]
 
-        Phuong & Lampert 2019, Section 3.3, with the constants of their code: sure is a mean largest
-        probability above one half. Nothing happens under other schemes.
+    @torch.no_grad()
+    def anneal(self, logits: Tensor) -> None:
+        """DBT's step after a batch: T grows by 1.05 while the deepest exit's largest probability at
+        T is above 0.5, mean over the batch (Phuong & Lampert 2019). Nothing for other schemes.
 
         Args:
-            features: F (M, B, C). logits: z (M, B, K).
+            logits: z (M, B, K) of the batch.
         """
-        if self.temperature is None:
+        if self.annealed is None:
             return
-        taught, _ = self(features, logits)
-        sure = (taught / self.temperature).softmax(dim=-1).amax(dim=-1).mean() > SURE
-        self.temperature.mul_(torch.where(sure, GROWTH, 1.0))
+        sure = (logits[-1] / self.annealed).softmax(dim=-1).amax(dim=-1).mean() > SURE
+        self.annealed.mul_(torch.where(sure, WARMER, 1.0))

@@ -128,7 +128,7 @@ def fetch(
 def schemes(*, json: flags.Json = False) -> None:
     """List the teacher schemes.
 
-    Who teaches whom (--scheme), and which settings of the distillation a scheme reads.
+    Who teaches whom (--scheme), and which settings of exits and teachers a scheme reads.
     """
     if json:
         say_json(
@@ -137,30 +137,22 @@ def schemes(*, json: flags.Json = False) -> None:
                     "name": name,
                     "title": scheme.title,
                     "learned": scheme.learned,
-                    "reads": _read_by(name),
+                    "reads": list(scheme.reads),
                     "multi_exit": scheme.multi_exit,
                 }
                 for name, scheme in SCHEMES.items()
             ]
         )
         return
-    rows = [(name, s.title, ", ".join(_read_by(name))) for name, s in SCHEMES.items()]
+    taught = [set(scheme.reads) for scheme in SCHEMES.values() if scheme.teaches]
+    always = set.intersection(*taught)
+    rows = [
+        (name, s.title, ", ".join(field for field in s.reads if field not in always))
+        for name, s in SCHEMES.items()
+    ]
     say_table(("scheme", "who teaches whom", "reads"), rows)
-
-
-def _read_by(name: str) -> list[str]:
-    """Settings of the distillation that change something under a scheme."""
-    scheme = SCHEMES[name]
-    reads = {
-        "alpha": scheme.alpha,
-        "alpha_teacher": scheme.alpha,
-        "temperature": scheme.teaches and not scheme.anneals,
-        "kd_weight": scheme.teaches,
-        "attached": scheme.teaches,
-        "mix_width": scheme.mix in ("attention", "peers"),
-        "gate_input": scheme.mix == "gates",
-    }
-    return [setting for setting, read in reads.items() if read]
+    also = [field for field in SCHEMES["mate"].reads if field in always - {"exit_weights"}]
+    say(f"Whatever teaches also reads {', '.join(also)}; every scheme reads exit_weights.")
 
 
 def backbones(

@@ -70,6 +70,14 @@ def dashboard(
     host: Annotated[
         str, Parameter(help="Where to listen; it asks for no password, so keep it on loopback.")
     ] = "127.0.0.1",
+    let_anyone_in: Annotated[
+        flags.Switch,
+        Parameter(help="Listen beyond loopback: whoever reaches it can change and delete studies."),
+    ] = False,
+    read_only: Annotated[
+        bool | None,
+        Parameter(help="Serve a copy, on which nothing is kept [default: while a search runs]."),
+    ] = None,
     port: Annotated[flags.Whole, Parameter(help="Where to listen.")] = 8080,
     storage: flags.Storage = None,
     runs: flags.Runs = Path("runs"),
@@ -79,12 +87,19 @@ def dashboard(
     Our front is a figure of the study; the study <study>-front fills the dashboard's own Pareto
     page.
     """
-    from studies.dashboard import front_study_name, serve
+    from studies.dashboard import checked_host, copied, front_study_name, is_searched, serve
     from studies.record import StudyRecord
 
     if not 1 <= port <= 65_535:
         raise InputError(f"port needs to be from 1 to 65535, got {port}")
-    with closing(StudyRecord.open(study, storage, runs)) as record:
+    host = checked_host(host, let_anyone_in)
+    with ExitStack() as stack:
+        record = stack.enter_context(closing(StudyRecord.open(study, storage, runs)))
+        searched = is_searched(record)
+        if searched if read_only is None else read_only:
+            why = "a search is running: " if searched else ""
+            say(f"{why}this is a copy, as the study is now; nothing that is done to it is kept")
+            record = stack.enter_context(copied(record))
         say(
             f"{record.name} and {front_study_name(record.name)}: http://{host}:{port} (Ctrl-C ends)"
         )

@@ -16,6 +16,7 @@ from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan
 from trainers.catalog import InputError
 
 if TYPE_CHECKING:
+    from studies.limits import Limits
     from studies.record import Outcome, StudyRecord
     from studies.search import Estimate
 
@@ -27,6 +28,8 @@ def search(
     space: str,
     study: str | None = None,
     trials: flags.WholeOrNone = None,
+    timeout: flags.Span = None,
+    max_epochs_total: flags.WholeOrNone = None,
     sampler: Annotated[str, Parameter(help=f"One of {', '.join(SAMPLERS)}.")] = "tpe",
     objective: Annotated[
         str | None,
@@ -64,6 +67,8 @@ def search(
         study: Name of the study [default: <dataset>-<backbone>-<space>].
         trials: Total number of trials [default: the study's own where it goes on, else the
             data set's].
+        timeout: Begin no epoch after this time, e.g. 2h or 1h30m; what is cut waits.
+        max_epochs_total: Epochs of the whole study, never exceeded; what is cut waits.
         budgets: Weight of each exit in the anytime objective [default: equal].
         search_seed: Seed of the sampler.
         early_stopping: Stop trials at rungs.
@@ -80,12 +85,14 @@ def search(
     from automate.plan_text import plan_json, plan_pairs
     from search_spaces import load_space
     from studies import resume
+    from studies.limits import Limits
     from studies.record import StudyRecord
     from studies.search import make_plan
     from studies.storage import place
     from studies.verdict import states_text
     from trainers.data import check
 
+    limits = Limits(timeout, max_epochs_total)
     settings: dict[str, Any] = dict(config or {})
     runtime: dict[str, Any] = {
         "workers": workers,
@@ -123,7 +130,7 @@ def search(
     so_far = None if outcomes is None else states_text(outcomes)
     cost = left(plan, outcomes or [])
     if not quiet:
-        pairs = plan_pairs(plan, load_space(space).title, label, cost, so_far)
+        pairs = plan_pairs(plan, load_space(space).title, label, cost, so_far, limits)
         say_pairs(pairs, stderr=json)
         say(stderr=json)
     if dry_run:
@@ -141,7 +148,7 @@ def search(
         record = StudyRecord.create_or_open(plan, storage, runs, fresh, explicit)
     with closing(record):
         if cost is not None:
-            drive_shown(record, ray_address, quiet=quiet, json=json)
+            drive_shown(record, ray_address, limits, quiet=quiet, json=json)
         return _ending(record, runs, storage, json=json, quiet=quiet)
 
 
@@ -202,7 +209,14 @@ def left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":
     return replace(whole, epochs=left, seconds=whole.seconds * left / whole.epochs)
 
 
-def drive_shown(record: "StudyRecord", ray_address: str | None, *, quiet: bool, json: bool) -> None:
+def drive_shown(
+    record: "StudyRecord",
+    ray_address: str | None,
+    limits: "Limits | None" = None,
+    *,
+    quiet: bool,
+    json: bool,
+) -> None:
     """Runs the trials that wait, and tells how it goes."""
     from automate.progress import Progress, watched
     from studies.search import drive
@@ -212,12 +226,14 @@ def drive_shown(record: "StudyRecord", ray_address: str | None, *, quiet: bool, 
     elsewhere = redirect_stdout(sys.stderr) if json else nullcontext()
     try:
         with elsewhere, watched(progress, quiet=quiet, stderr=json) as on_event:
-            drive(record, ray_address=ray_address, on_event=on_event)
+            why = drive(record, ray_address=ray_address, on_event=on_event, limits=limits)
     except BaseException:  # Ctrl-C, a signal, or a storage that failed
         with suppress(InputError):
             progress.refresh()
         say(f"Stopped: {progress.summary()}. What ran waits with its checkpoint.", stderr=True)
         raise
+    if why is not None:
+        say(f"Stopped: {why}. What is left waits; the same command goes on.", stderr=True)
 
 
 def _ending(

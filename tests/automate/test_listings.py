@@ -26,6 +26,16 @@ def test_listings_have_every_row(cli: Cli, words, known):
     assert {row.get("name") or row["backbone"] for row in rows} == set(known)
 
 
+def test_schemes_tell_what_they_read(cli: Cli):
+    rows = {row["name"]: row["reads"] for row in json.loads(cli("schemes --json").out)}
+    assert "temperature" in rows["byot"] and "temperature" not in rows["dbt"]
+    assert "kd_weight" in rows["dbt"]
+    assert rows["branchynet"] == ["exit_weights"]
+    assert "gate_input" in rows["mate_gate"] and "gate_input" not in rows["one"]
+    said = " ".join(cli("schemes").out.split())
+    assert "also reads kd_weight, t_squared, kl, ramp_up, attached; every scheme reads" in said
+
+
 def test_backbones_tell_what_exits_cost_as_table_1_does(cli: Cli):
     rows = json.loads(cli("backbones vgg16 --json").out)
     assert [row["exit"] for row in rows] == [1, 2, 3, 4]

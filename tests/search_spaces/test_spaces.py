@@ -7,12 +7,13 @@ import optuna
 import pytest
 
 from search_spaces import load_space, names
+from studies.verdict import is_paper_default
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.schemes import SCHEMES
 
 BASES = [TrialConfig(), TrialConfig(dataset="cifar100", epochs=3)]
-PAPER = {"alpha": (3.0,), "temperature": 3.0, "kd_weight": 1.0, "scheme": "mate"}
+FIVE = "EXITS = 5  # parsed, not run"
 
 
 def ask(space, base, point=None, seed=0):
@@ -29,28 +30,59 @@ def test_the_paper_default_is_the_first_start(name, base):
     space = load_space(name)
     trial, config = ask(space, base, space.starts(base)[0])
     assert trial.params == space.starts(base)[0], "a start names each parameter, and no other"
-    assert config.alpha_per_exit() == (3.0,) * config.exits
-    assert config == base.with_(alpha=config.alpha), "nothing differs from the paper's default"
+    assert is_paper_default(config)
+    assert (config.lr, config.weight_decay) == (base.lr, base.weight_decay)
+    assert (config.backbone, config.width) == (base.backbone, base.width)
+    same = {"alpha": base.alpha, "alpha_teacher": None, "temperatures": None, "exit_weights": None}
+    assert config.with_(**same) == base, "nothing differs from the paper's default"
 
 
 @pytest.mark.parametrize("name", names())
 def test_starts_and_grid_points_are_points_of_the_space(name):
     space, base = load_space(name), BASES[0]
-    points = space.starts(base) + (space.grid(base) if space.grid else [])
-    for point in points:
+    grid = space.grid(base) if space.grid else []
+    for point in space.starts(base) + grid:
         trial, _ = ask(space, base, point)
         assert trial.params == point
     if space.grid:
-        assert space.starts(base)[0] in space.grid(base)
+        assert space.starts(base)[0] == grid[0]
+        assert len({tuple(sorted(point.items())) for point in grid}) == len(grid)
 
 
+@pytest.mark.parametrize("exits", [4, 5])
 @pytest.mark.parametrize("name", names())
-def test_every_suggestion_is_a_valid_multi_exit_config(name):
-    space = load_space(name)
+def test_every_suggestion_is_a_valid_multi_exit_config(name, exits, tmp_path):
+    space, base = load_space(name), BASES[0]
+    if exits == 5:
+        path = tmp_path / "five.py"
+        path.write_text(FIVE)
+        base = base.with_(backbone=str(path))
+        ask(space, base, space.starts(base)[0])
     for seed in range(20):
-        trial, config = ask(space, BASES[0], seed=seed)
+        trial, config = ask(space, base, seed=seed)
+        assert config.exits == exits or space.corners, "only where networks differ may exits"
         assert SCHEMES[config.scheme].multi_exit
         assert trial.params, "a space asks for something"
+
+
+def test_ramp_up_is_a_share_of_the_run():
+    space = load_space("ramp_up")
+    for epochs, expected in ((300, 80), (30, 8), (1, 0)):
+        base = TrialConfig(epochs=epochs)
+        assert ask(space, base, space.starts(base)[1])[1].ramp_up == expected
+
+
+def test_spaces_set_what_they_are_named_for():
+    def config(name, **point):
+        space = load_space(name)
+        return ask(space, BASES[0], space.starts(BASES[0])[0] | point)[1]
+
+    assert config("alpha_teacher", alpha_teacher=9.0).alpha_teacher_per_exit() == (9.0,) * 4
+    assert config("alpha_teacher", alpha_teacher=9.0).alpha_per_exit() == (3.0,) * 4
+    assert config("temperature_phases", temperature_2=9.0).temperatures == (3.0, 9.0, 3.0)
+    assert config("exit_weights", exit_weight_4=0.5).exit_weights == (1.0, 1.0, 1.0, 0.5)
+    assert config("optimizer", lr=0.5, weight_decay=1e-3).lr == 0.5
+    assert config("everything", scheme="dbt").temperature == 3.0, "dbt has its own"
 
 
 def test_teacher_scheme_covers_every_multi_exit_scheme():

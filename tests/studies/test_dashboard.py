@@ -189,3 +189,35 @@ def test_a_taken_port_is_one_line(record: StudyRecord) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"127.0.0.1:{port} .it is in use.: choose another"):
             dashboard.serve(record, port=port)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.5"])
+def test_loopback_needs_no_more_words(host):
+    assert dashboard.checked_host(host, anyone=False) == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "example.org", "", "127.0.0.1.x"])
+def test_another_address_needs_a_flag_that_says_what_it_means(host):
+    with pytest.raises(InputError, match="asks for no password.*--let-anyone-in") as caught:
+        dashboard.checked_host(host, anyone=False)
+    assert "\n" not in str(caught.value)
+    assert dashboard.checked_host(host, anyone=True) == host
+
+
+def test_a_copy_keeps_nothing_of_what_is_done_to_it(tmp_path):
+    record = StudyRecord.create_or_open(made_up.plan(trials=4), runs=tmp_path)
+    made_up.search(record, trials=2)
+    assert not dashboard.is_searched(record)
+    ticket = record.ask()
+    assert ticket is not None
+    before = record.outcomes()
+    with dashboard.copied(record) as copy:
+        assert dashboard.is_searched(copy)
+        assert copy.outcomes() == before
+        dashboard.publish(copy)
+        copy.study._storage.delete_study(copy.study._study_id)
+        folder = copy.folder.parent
+    assert record.outcomes() == before
+    assert [s.study_name for s in record.study._storage.get_all_studies()] == [record.name]
+    assert not list(folder.glob("**/study.db"))
+    record.close()

@@ -228,6 +228,9 @@ def test_the_fixed_optimum_is_the_scheme_of_that_name() -> None:
     assert mix_figures.distance(optimum.tolist(), optimum) == pytest.approx(np.zeros(4))
     uniform = mix_figures.fixed_optimum(config.with_(scheme="one"))
     assert uniform == pytest.approx(np.full((1, 4), 0.25))
+    peers = mix_figures.fixed_optimum(config.with_(scheme="okddip"))
+    assert peers == pytest.approx(np.array([*np.eye(4)[:3].tolist(), [1 / 3, 1 / 3, 1 / 3, 0]]))
+    assert mix_figures.fixed_optimum(config.with_(scheme="mate_primary")) == pytest.approx(optimum)
 
 
 def test_the_distance_is_a_share_from_0_to_1() -> None:
@@ -246,9 +249,6 @@ def test_strengths_are_those_of_the_schemes() -> None:
     assert sums["dks"] == [3, 3, 3, 3]
     assert sums["mate"] == [7, 7, 7, 7]
     assert mix_figures.row_sums(config.with_(kd_weight=0.5)) == [3.5] * 4
-    assert mix_figures.strength_beside_eed(4, 0) == 4
-    assert mix_figures.strength_beside_eed(4, 3) == pytest.approx(5.714, abs=1e-3)
-    assert mix_figures.strength_beside_eed(4, 1e9) == pytest.approx(8)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +293,7 @@ def test_a_saturated_mix_is_called_so() -> None:
 def test_one_is_told_to_tend_to_eed() -> None:
     config = made_up.plan(base={"scheme": "one"}).base
     assert "which is EED" in mix_figures.optimum_sentence(config)
+    assert "nothing to learn" in mix_figures.optimum_sentence(config.with_(scheme="okddip"))
     assert "own shares here: 0.57" in mix_figures.optimum_sentence(config.with_(scheme="mate"))
 
 

@@ -136,6 +136,8 @@ def test_the_papers_default_is_found_by_its_settings() -> None:
     config = TrialConfig(dataset="cifar100")
     assert v.is_paper_default(config)
     assert v.is_paper_default(config.with_(alpha=(3.0,) * 4, alpha_teacher=3.0))
+    same = config.with_(temperatures=(3.0, 3.0), temperature=1.0, exit_weights=(1.0,) * 4)
+    assert v.is_paper_default(same)
     for changes in (
         {"alpha": 4.0},
         {"alpha": (3.0, 3.0, 3.0, 4.0)},
@@ -146,6 +148,9 @@ def test_the_papers_default_is_found_by_its_settings() -> None:
         {"t_squared": True},
         {"kl": "reverse"},
         {"ramp_up": 5},
+        {"attached": True},
+        {"temperatures": (3.0, 1.0)},
+        {"exit_weights": (1.0, 1.0, 1.0, 0.5)},
     ):
         assert not v.is_paper_default(config.with_(**changes)), changes
 

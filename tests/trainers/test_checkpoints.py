@@ -2,6 +2,10 @@
 
 import os
 import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,9 +39,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(checkpoints.UnwritableError, match="No space") as caught:
         checkpoints.write(path, {"n": 2})
+    assert "\n" not in str(caught.value)
     assert checkpoints.read(path)["n"] == 1
     assert list(tmp_path.iterdir()) == [path]
 
@@ -68,3 +73,54 @@ def test_foreign_files_and_missing_files(tmp_path):
         checkpoints.read(tmp_path / "a.pt")
     with pytest.raises(InputError, match="does not exist"):
         checkpoints.read(tmp_path / "b.pt")
+
+
+def test_the_one_before_is_kept_and_both_are_removed(tmp_path):
+    path = tmp_path / "run.pt"
+    for n in (1, 2, 3):
+        checkpoints.write(path, {"n": n})
+    assert checkpoints.read(path)["n"] == 3
+    assert checkpoints.read(checkpoints.before(path))["n"] == 2
+    assert len(list(tmp_path.iterdir())) == 2
+    checkpoints.remove(path)
+    checkpoints.remove(path)
+    assert not list(tmp_path.iterdir())
+
+
+FILLS_THE_DISK = """
+import resource, sys
+from pathlib import Path
+import torch
+from trainers import checkpoints
+path = Path(sys.argv[1])
+checkpoints.write(path, {"x": torch.zeros(1000)})
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    checkpoints.write(path, {"x": torch.zeros(100_000)})
+except checkpoints.UnwritableError as error:
+    print(error)
+"""
+
+
+def test_a_disk_that_is_really_full_leaves_the_old_file(tmp_path):
+    path = tmp_path / "run.pt"
+    done = subprocess.run(
+        [sys.executable, "-c", FILLS_THE_DISK, str(path)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert "cannot be written: File too large" in done.stdout, done.stderr
+    assert len(checkpoints.read(path)["x"]) == 1000
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_read_only_folder_is_one_line(tmp_path, monkeypatch):
+    def read_only(*args, **kwargs):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "mkstemp", read_only)
+    with pytest.raises(checkpoints.UnwritableError, match="Read-only file system"):
+        checkpoints.write(tmp_path / "run.pt", {"n": 1})
+    assert not list(tmp_path.iterdir())

@@ -18,10 +18,11 @@ POINT = ExitPoint(exit=1, flops=10, flops_cascade=12, accuracy=0.1 + 0.2, top5=0
 RECORDS = [
     TrialConfig(),
     TrialConfig(dataset="cifar100", alpha=(30, 5, 10, 10), alpha_teacher=1, limit_train=2000),
+    TrialConfig(temperatures=(1, 2), exit_weights=(1, 2, 3, 4), attached=True, gate_input="own"),
     POINT,
     EpochReport(
         epoch=1, loss=1 / 3, seconds=2.0, split="validation", exits=(POINT,), teachers=(0.5,),
-        mix=((0.25, 0.75),), mix_entropy=(0.56,),
+        mix=((0.25, 0.75),), mix_entropy=(0.56,), temperature=1.05**7,
     ),
     EpochReport(epoch=3, loss=None, seconds=0.1, split="test", exits=()),
     StudyPlan(study="a-b.c", space="everything", base=TrialConfig(), trials=3, grace=2),
@@ -55,6 +56,11 @@ BAD = [
     ({"alpha": float("nan")}, "alpha"),
     ({"alpha_teacher": (1.0,) * 3}, "alpha_teacher needs 1 or 4 values, got 3"),
     ({"scheme": "baseline", "alpha": (1.0,) * 4}, "alpha needs 1 value, got 4"),
+    ({"exit_weights": (1.0,)}, "exit_weights needs 4 values, got 1"),
+    ({"exit_weights": (1.0, 1.0, 1.0, -1.0)}, "exit_weights needs values from 0"),
+    ({"temperatures": ()}, "temperatures needs values above 0"),
+    ({"temperatures": (3.0, 0.0)}, "temperatures needs values above 0"),
+    ({"gate_input": "none"}, "gate_input"),
     ({"temperature": 0}, "temperature: .*greater than 0, got 0"),
     ({"temperature": float("inf")}, "temperature"),
     ({"epochs": 0}, "epochs"),
@@ -115,6 +121,13 @@ def test_alpha_per_exit():
 def test_study_names_are_folder_names(name):
     with pytest.raises(InputError, match="study name"):
         StudyPlan(study=name, space="everything", base=TrialConfig(), trials=3, grace=2)
+
+
+def test_okddip_needs_a_peer(tmp_path):
+    path = tmp_path / "shallow.py"
+    path.write_text("EXITS = 1\n")
+    with pytest.raises(InputError, match="okddip needs 2 exits or more, .*shallow.py has 1"):
+        TrialConfig(backbone=str(path), scheme="okddip")
 
 
 def test_default_study_names(tmp_path):

@@ -1,5 +1,8 @@
 """Heads, exits and the whole network, of every backbone."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +14,7 @@ from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.costs import costs
 from trainers.exits import SepConv, build_network
+from trainers.resnets import Projection
 
 NARROW = 0.125
 SCHEMES = ("mate", "baseline")
@@ -146,3 +150,29 @@ def test_a_broken_backbone_file_gets_one_line(tmp_path, text, says):
     with pytest.raises(InputError, match=says) as caught:
         build_network(TrialConfig(dataset="digits", backbone=str(path), alpha=3.0))
     assert "\n" not in str(caught.value)
+
+
+def test_a_projection_is_the_strided_convolution_that_it_stands_for():
+    torch.manual_seed(0)
+    plain = nn.Conv2d(5, 7, 1, stride=2, bias=False).double()
+    ours = Projection(5, 7, 1, stride=2, bias=False).double()
+    ours.load_state_dict(plain.state_dict())
+    for side in (1, 4, 7):
+        images = torch.randn(2, 5, side, side, dtype=torch.float64, requires_grad=True)
+        made = [layer(images) for layer in (plain, ours)]
+        torch.testing.assert_close(*made)
+        wanted = [
+            torch.autograd.grad(out.square().sum(), (images, layer.weight))
+            for out, layer in zip(made, (plain, ours), strict=True)
+        ]
+        torch.testing.assert_close(*wanted)
+
+
+def test_a_narrow_resnet_trains_on_large_images():
+    """In a process of its own: what it guards against is a crash."""
+    code = (
+        "import torch; from trainers.config import TrialConfig; from trainers.loop import Run\n"
+        "run = Run(TrialConfig(dataset='stanford_dogs', width=0.0625))\n"
+        "for _ in range(2): run.forward(torch.rand(2, 3, 224, 224))[1].sum().backward()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+import random
 
 import pytest
 import torch
 
-from trainers import dynamic
+from trainers import checkpoints, dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import batches, load
@@ -58,7 +59,7 @@ def test_a_run_leaves_the_global_random_state_alone():
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-@pytest.mark.parametrize("scheme", ["mate", "mate_gate"])
+@pytest.mark.parametrize("scheme", ["mate", "mate_gate", "dbt", "okddip"])
 def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(tmp_path, scheme, stop):
     config = DIGITS.with_(scheme=scheme)
     whole = list(train(config, checkpoint=tmp_path / "whole.pt"))
@@ -73,6 +74,43 @@ def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(tmp_path, scheme, stop):
     for part in ("network", "teachers"):
         for name, value in weights[0][part].items():
             assert torch.equal(value, weights[1][part][name]), name
+
+
+def damaged(whole: bytes) -> list[bytes]:
+    rng = random.Random(0)
+    cuts = [whole[: rng.randrange(len(whole))] for _ in range(3)]
+    return [b"", *cuts, bytes(len(whole)), b"PK" + whole[2:-1], b"no checkpoint"]
+
+
+def test_a_damaged_checkpoint_is_left_for_the_one_before_it(tmp_path):
+    config = DIGITS.with_(epochs=3, limit_train=60)
+    whole = list(train(config, checkpoint=tmp_path / "whole.pt"))
+    path = tmp_path / "run.pt"
+    cut = train(config, checkpoint=path)
+    next(cut), next(cut)
+    cut.close()
+    newest, older = path.read_bytes(), checkpoints.before(path).read_bytes()
+    for content in damaged(newest):
+        path.write_bytes(content)
+        checkpoints.before(path).write_bytes(older)
+        with pytest.warns(UserWarning, match="going on from epoch 1") as said:
+            gone_on = list(train(config, checkpoint=path))
+        assert all("\n" not in str(warning.message) for warning in said)
+        assert all(same(a, b) for a, b in zip(gone_on, whole, strict=True))
+    path.unlink()  # killed between the two renames
+    checkpoints.before(path).write_bytes(older)
+    with pytest.warns(UserWarning, match="is gone: going on from epoch 1"):
+        assert all(map(same, train(config, checkpoint=path), whole))
+
+
+def test_with_no_readable_checkpoint_a_run_starts_over(tmp_path):
+    config = DIGITS.with_(epochs=2, limit_train=60)
+    path = tmp_path / "run.pt"
+    whole = list(train(config, checkpoint=path))
+    for file in (path, checkpoints.before(path)):
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="starting over"):
+        assert all(map(same, train(config, checkpoint=path), whole))
 
 
 def test_a_finished_run_gives_its_reports_again(tmp_path):
@@ -93,6 +131,26 @@ def test_the_checkpoint_is_written_before_the_report_is_given(tmp_path):
     for report in train(DIGITS, checkpoint=path):
         stored = torch.load(path, weights_only=True)
         assert len(stored["reports"]) == report.epoch
+
+
+def test_reports_tell_the_temperature():
+    phases = [r.temperature for r in train(DIGITS.with_(temperatures=(1.0, 2.0, 4.0)))]
+    assert phases == [1.0, 2.0, 4.0]
+    annealed = [r.temperature for r in train(DIGITS.with_(scheme="dbt", epochs=8))]
+    assert annealed[0] >= 1 and annealed == sorted(annealed)
+    steps = [math.log(t) / math.log(1.05) for t in annealed]
+    assert steps == pytest.approx([round(step) for step in steps], abs=1e-3)
+    assert 0 < steps[-1] <= 8 * 6, "once a batch at most"
+    (plain,) = train(DIGITS.with_(scheme="branchynet", epochs=1))
+    assert plain.temperature is None
+
+
+def test_attached_changes_the_run_and_it_still_learns():
+    for scheme in ("one", "okddip"):
+        config = DIGITS.with_(scheme=scheme, ramp_up=1, epochs=2)
+        runs = [list(train(config.with_(attached=attached))) for attached in (False, True)]
+        assert runs[0][-1].loss != runs[1][-1].loss
+        assert all(run[-1].loss < run[0].loss for run in runs)
 
 
 def test_a_diverged_run_ends_within_the_epoch():

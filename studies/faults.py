@@ -1,0 +1,56 @@
+"""What becomes of trials that break or hang, and of a search whose trials all fail: pure functions.
+
+A worker that died or hung may have had bad luck: its trial goes on from its checkpoint on another,
+at most `RETRIES` times. A trial that raises may have met a full node or a lost connection: it is
+tried again too, but not once the same error has come back.
+"""
+
+import statistics
+from collections.abc import Sequence
+
+from studies.states import Outcome
+
+RETRIES = 2
+HUNG_AFTER = 10.0  # median epochs without a report
+HUNG_AT_LEAST = 60.0  # seconds
+HOPELESS = 3  # failed trials, where none has trained an epoch
+
+
+def tries_again(failures: Sequence[str], reason: str, died: bool) -> bool:
+    """Whether a trial is tried again after an attempt broke.
+
+    Args:
+        failures: Why earlier attempts broke.
+        reason: Why this one did.
+        died: The worker died or hung; else the trial raised.
+    """
+    return len(failures) < RETRIES and (died or reason not in failures)
+
+
+def last_words(failures: Sequence[str], reason: str) -> str:
+    """Why a trial is given up, earlier attempts counted."""
+    return f"{reason} (attempt {len(failures) + 1})" if failures else reason
+
+
+def hung_after(
+    seconds: Sequence[float], times: float = HUNG_AFTER, at_least: float = HUNG_AT_LEAST
+) -> float | None:
+    """Seconds without a report after which a trial counts as hung; None if no epoch is known yet.
+
+    Args:
+        seconds: Of epochs that were trained.
+        times: How many median epochs.
+        at_least: Seconds.
+    """
+    return max(times * statistics.median(seconds), at_least) if seconds else None
+
+
+def hopeless(outcomes: Sequence[Outcome]) -> str | None:
+    """Why a search is not worth going on with: its trials all fail. None if it is."""
+    failed = [outcome for outcome in outcomes if outcome.state == "FAIL"]
+    if len(failed) < HOPELESS or any(outcome.epochs for outcome in outcomes):
+        return None
+    return (
+        f"all {len(failed)} trials so far failed before the end of their first epoch, "
+        f"at last: {failed[-1].reason}"
+    )

@@ -1,0 +1,68 @@
+"""What a search may spend: hours and epochs. An epoch is granted before it begins."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from studies.reading import StudyReader
+from trainers.catalog import InputError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one call of a search; the trials that it cuts wait with their checkpoints.
+
+    Attributes:
+        seconds: After which no epoch begins, counted from the call's beginning. Those that run come
+            to their end.
+        epochs: Of all trials of the study together, by any number of drivers, those of earlier
+            calls included.
+
+    Raises:
+        InputError: Not above zero.
+    """
+
+    seconds: float | None = None
+    epochs: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not self.seconds > 0:
+            raise InputError(f"timeout needs to be above 0 seconds, got {self.seconds:g}")
+        if self.epochs is not None and self.epochs < 1:
+            raise InputError(f"max-epochs-total needs to be at least 1, got {self.epochs}")
+
+
+class Grants:
+    """Grants epochs as long as the limits allow them.
+
+    Args:
+        record: The study.
+        limits: Counted from now.
+        clock: Seconds.
+    """
+
+    def __init__(
+        self, record: StudyReader, limits: Limits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.record, self.limits, self.clock = record, limits, clock
+        self.begin = clock()
+
+    def out_of_time(self) -> str | None:
+        """Why no epoch may begin any more; None while there is time."""
+        seconds = self.limits.seconds
+        if seconds is None or self.clock() - self.begin < seconds:
+            return None
+        return "the time that --timeout gave is over"
+
+    def refusal(self) -> str | None:
+        """Why a trial that is RUNNING may not begin its next epoch; None if it may.
+
+        Each trial that runs, this one too, counts as an epoch that may come yet. A driver that asks
+        at the same time sees that too, so together they never exceed the limit.
+        """
+        if (late := self.out_of_time()) is not None:
+            return late
+        most = self.limits.epochs
+        if most is None or self.record.spent() <= most:
+            return None
+        return f"the {most:,} epochs of --max-epochs-total are spent or under way"

@@ -1,0 +1,65 @@
+"""`automate status`, `doctor`, `clean` and the limits of a search, as they are typed."""
+
+import json
+
+import pytest
+
+from automate.flags import span
+from studies.record import StudyRecord
+from tests.automate.conftest import Cli
+from trainers import checkpoints
+
+
+class Word:
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [("45", 45), ("45s", 45), ("2h", 7200), ("1h30m", 5400), ("90 min", 5400), ("1.5 h", 5400)],
+)
+def test_times(words, seconds):
+    assert span(None, [Word(word) for word in words.split()]) == seconds
+
+
+@pytest.mark.parametrize("word", ["", "h", "2x", "-2h", "2h!", "1e3", "nan", "2h" * 50 + "?"])
+def test_times_that_are_none(word):
+    with pytest.raises(ValueError, match="expected a time"):
+        span(None, [Word(word)])
+
+
+def test_the_plan_says_when_the_search_ends(cli: Cli):
+    line = "search --space diverse_alpha --device cpu --workers 1 --threads 1 --dry-run"
+    said = cli(f"{line} --timeout 1h30m --max-epochs-total 100")
+    assert said.code == 0
+    assert "after 1 h 30 min, at the end of the epochs that run then" in said.out
+    assert "before epoch 101 of the study" in said.out
+    for wrong in ("--timeout 0", "--timeout x", "--max-epochs-total 0"):
+        said = cli(f"{line} {wrong}")
+        assert (said.code, said.err.count("\n")) == (2, 1)
+
+
+def test_status_shows_a_study(cli: Cli, made: StudyRecord):
+    said = cli("status made-up")
+    assert said.code == 0 and said.out.startswith("made-up (runs/made-up/study.db): ")
+    found = json.loads(cli("status made-up --json").out)
+    assert found["trials"] == sum(found["states"].values()) == 6
+    assert found["shown"] == []
+
+
+def test_doctor_looks_the_machine_and_a_study_over(cli: Cli, made: StudyRecord):
+    said = cli("doctor")
+    assert "python" in said.out and "runs" in said.out
+    found = json.loads(cli("doctor --study made-up --json").out)
+    assert {finding["verdict"] for finding in found} == {"ok"}
+    assert cli("doctor --study none").code == 2
+
+
+def test_clean_removes_what_nothing_needs(cli: Cli, made: StudyRecord):
+    checkpoints.put(made.checkpoint(0), b"x" * 1000)
+    said = cli("clean made-up --dry-run")
+    assert "would be removed" in said.out and made.checkpoint(0).exists()
+    said = cli("clean made-up")
+    assert "1.0 kB, removed" in said.out and not made.checkpoint(0).exists()
+    assert (made.folder / "study.db").exists()

@@ -1,0 +1,33 @@
+"""What a node of a cluster has to see."""
+
+import pytest
+
+from studies import nodes
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+
+DIGITS = TrialConfig(dataset="digits").model_dump_json()
+
+
+def test_a_node_that_sees_all_lacks_nothing(tmp_path):
+    with nodes.marked(tmp_path) as mark:
+        assert nodes.missing(str(mark), DIGITS, None) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_node_with_a_folder_of_its_own_is_named(tmp_path):
+    (tmp_path / "other").mkdir()
+    text = nodes.missing(str(tmp_path / "other" / ".node-check-1"), DIGITS, None)
+    assert text is not None and "does not see the checkpoint folder" in text and "\n" not in text
+
+
+def test_a_node_without_the_data_is_named(tmp_path):
+    config = TrialConfig(dataset="cifar100").model_dump_json()
+    with nodes.marked(tmp_path) as mark:
+        text = nodes.missing(str(mark), config, str(tmp_path / "none"))
+    assert text is not None and text.startswith("lacks the data: ") and "\n" not in text
+
+
+def test_a_folder_that_is_gone_is_one_line(tmp_path):
+    with pytest.raises(InputError, match="cannot be written"), nodes.marked(tmp_path / "none"):
+        pass
