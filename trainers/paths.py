@@ -7,7 +7,8 @@ and in the backward pass of depthwise convolutions in bf16. Each rule here was k
 - a 1x1 convolution of a small map is a matrix product over the channels;
 - a depthwise 3x3 convolution that leaves one pixel is a weighted sum of what it covers;
 - depthwise convolutions stay in fp32 under autocast;
-- in bf16 a 3x3 convolution onto a map up to 4x4 is im2col and a matrix product.
+- in bf16 a 3x3 convolution onto a map up to 2x2, with many channels up to 4x4, is im2col and a
+  matrix product.
 """
 
 from typing import Any
@@ -16,7 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SMALL = 4  # pixels a side made, up to which a matrix product beats oneDNN's bf16 convolution
+SMALL = 2  # pixels a side made, up to which a matrix product beats oneDNN's bf16 convolution
+SMALL_WIDE = 4  # and up to which it does with many channels
+WIDE = 256  # channels given
 POINTWISE = 8  # pixels a side given, up to which it beats the 1x1 convolution, in any precision
 
 
@@ -43,7 +46,8 @@ class FastConv2d(nn.Conv2d):
                 input = input[:, :, ::stride, ::stride]
             made = functional.linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
             return made.permute(0, 3, 1, 2)
-        if three and side <= SMALL * stride and torch.is_autocast_enabled("cpu"):
+        small = SMALL if self.in_channels < WIDE else SMALL_WIDE
+        if three and side <= small * stride and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
                 made = _SmallConvolution.apply(input, self.weight, self.bias, stride)
             return made  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from trainers.config import TrialConfig
 from trainers.exits import build_network
 from trainers.loop import Run
 from trainers.losses import loss
-from trainers.paths import FastConv2d, use_fast_paths
+from trainers.paths import WIDE, FastConv2d, use_fast_paths
 from trainers.resnets import Projection
 from trainers.teachers import Teachers
 
@@ -107,6 +107,18 @@ def test_any_small_map_agrees(size, stride, mixed):
         if mixed and groups == 2:
             continue  # left to oneDNN, whose bf16 is not defined there (NaN on 1x1 with stride 2)
         agrees(nn.Conv2d(8, 8, kernel, stride, padding, groups=groups), (8, *size), mixed)
+
+
+@pytest.mark.parametrize(("size", "stride"), [((4, 4), 1), ((3, 4), 1), ((8, 8), 2), ((5, 7), 2)])
+def test_a_wide_convolution_takes_the_matrix_product_onto_four_pixels(size, stride, monkeypatch):
+    module = nn.Conv2d(WIDE, 8, 3, stride, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(nn.Conv2d, "forward", None)  # oneDNN is not asked
+        fast = copy.deepcopy(module)
+        use_fast_paths(nn.ModuleList([fast]))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            fast(torch.zeros(2, WIDE, *size))
+    agrees(module, (WIDE, *size), True)
 
 
 @pytest.mark.parametrize(
