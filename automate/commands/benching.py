@@ -24,6 +24,7 @@ def bench(
             help=f"Of {', '.join(PARTS)} [default: all].",
             consume_multiple=True,
             negative_iterable=(),
+            show_default=False,
         ),
     ] = (),
     nets: Annotated[
@@ -32,6 +33,7 @@ def bench(
             help="Of digits, digits128, vgg16x0.25, vgg16, resnet18 [default: the two small ones].",
             consume_multiple=True,
             negative_iterable=(),
+            show_default=False,
         ),
     ] = (),
     rounds: Annotated[flags.Whole, Parameter(help="Interleaved rounds of each table.")] = 4,
