@@ -1,12 +1,14 @@
 """An experiment of the paper in words: what has to be known, and every cell beside the paper's."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from automate.printing import say, say_table
 from studies.experiment_report import notes
 from studies.experiment_sections import printed_text
 from studies.measured import Measured, shrunk
+from studies.separation import separation, separation_text
 
 
 def say_experiment(measured: Sequence[Measured]) -> None:
@@ -25,6 +27,8 @@ def say_experiment(measured: Sequence[Measured]) -> None:
                 rows.append(("  the paper", *map(printed_text, printed), ""))
         head = ("top-1 on test, %", *(f"exit {i + 1}" for i in range(one.exits)), "n")
         say_table(head, rows, title=one.title)
+        if text := separation_text(one):
+            say(text)
 
 
 def experiment_json(one: Measured) -> dict[str, Any]:
@@ -51,4 +55,5 @@ def experiment_json(one: Measured) -> dict[str, Any]:
         "comparable": one.comparable,
         "missing": [{"trial": o.number, "reason": o.reason} for o in one.lost],
         "cells": cells,
+        "against_branchynet": {label: asdict(item) for label, item in separation(one).items()},
     }

@@ -22,6 +22,7 @@ from studies.measured import (
 from studies.mix_figures import entropy_figure, heat_figure, mix_sentence
 from studies.page import Html, figure, paragraph, table, tag
 from studies.paper import Printed, paper
+from studies.separation import separation_parts
 
 # First columns, ours in words, ours as a number, the paper's.
 Row = tuple[list[str], str, float | None, Printed | None]
@@ -259,6 +260,7 @@ def budget(measured: Sequence[Measured]) -> list[Html]:
 # their own, of experiments that train nothing.
 SHOWS: dict[str, tuple[str, Callable[[Sequence[Measured]], list[Html]]]] = {
     "cells": ("Accuracy by exit", cells),
+    "separation": ("Is any method better?", separation_parts),
     "every": ("Every cell", every_cell),
     "curves": ("Accuracy over training", curves),
     "gaps": ("Learning gaps", gap_table),

@@ -197,11 +197,11 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "table2": Experiment(
         "all methods on CIFAR-100", "Table 2, Section 4.4.1", _methods,
-        backbones=CIFAR_NETWORKS, table="table2",
+        backbones=CIFAR_NETWORKS, table="table2", shows=("cells", "separation"),
     ),
     "table3": Experiment(
         "all methods on TinyImageNet", "Table 3, Section 4.4.2", _methods,
-        ("tinyimagenet",), CIFAR_NETWORKS, table="table3",
+        ("tinyimagenet",), CIFAR_NETWORKS, table="table3", shows=("cells", "separation"),
     ),
     "fig3": Experiment(
         "accuracy of every exit over training, no distillation", "Fig. 3, Section 3.1.2",
