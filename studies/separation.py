@@ -78,7 +78,7 @@ def separation_parts(measured: Sequence[Measured]) -> list[Html]:
                 name,
                 _signed(item.difference),
                 f"{_signed(item.low)} to {_signed(item.high)}",
-                _p(item.p),
+                _p(item.p).removeprefix("= "),
                 str(item.seeds_needed or ""),
             ]
             for name, item in found.items()
