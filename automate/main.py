@@ -46,7 +46,7 @@ COMMANDS = {
     "train": ("training:train", "Train an exported config in full, with several seeds."),
     "evaluate": ("measuring:evaluate", "Evaluate a trained run: exits, budgets, calibration."),
     "reproduce": ("reproduction:reproduce", "Run an experiment of the paper; ours beside it."),
-    "bench": ("benching:bench", "Time this machine, and which path a search will take."),
+    "bench": ("benching:bench", "Time this machine, and say which path a search takes."),
     "studies": ("results:studies", "List the studies."),
     "status": ("upkeep:status", "Show what of a study runs, waits and failed, and why."),
     "doctor": ("upkeep:doctor", "Look the machine or a study over, and mend what can be."),

@@ -39,7 +39,7 @@ def bench(
     rounds: Annotated[flags.Whole, Parameter(help="Interleaved rounds of each table.")] = 4,
     json: flags.Json = False,
 ) -> None:
-    """Time this machine: images per second, and which path a search will take.
+    """Time this machine, and say which path a search takes.
 
     Ratios are against the plain trainer: eager fp32, a DataLoader over PIL images, the loss as a
     double loop. Each is the median of interleaved rounds, with the least and the greatest.

@@ -19,7 +19,7 @@ from trainers.costs import costs
 SPACE = load_space("backbone")
 CIFAR = TrialConfig(dataset="cifar100", epochs=3)
 BIRDS = TrialConfig(dataset="./birds", classes=200, image_size=224, backbone="resnet18")
-RUNTIME = {"workers": 1, "threads": 1, "device": "cpu"}
+RUNTIME = {"workers": 1, "threads": 1, "device": "cpu", "precision": "fp32"}
 
 
 def offered(base: TrialConfig) -> set[str]:
