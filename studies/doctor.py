@@ -17,7 +17,7 @@ from typing import Literal
 from studies.listing import list_studies
 from studies.record import StudyRecord
 from studies.states import Outcome
-from studies.storage import Place, place
+from studies.storage import DATABASE, Place, place
 from trainers import cache, checkpoints, sources
 from trainers.catalog import DATASETS, InputError
 from trainers.config import TrialConfig
@@ -122,7 +122,9 @@ def _storage(runs: Path, storage: str | None) -> Finding:
     notes = [f"{summary.name}: {summary.note}" for summary in found if summary.note]
     if notes:
         return Finding("storage", "wrong", "; ".join(notes), "automate doctor --study NAME")
-    return Finding("storage", "ok", f"{place(storage, runs, None).label}: {len(found)} studies")
+    where = place(storage, runs, None)
+    label = str(runs / "<study>" / DATABASE) if where.own else where.label
+    return Finding("storage", "ok", f"{label}: {len(found)} studies")
 
 
 def _lies_in(name: str, root: Path) -> bool:
