@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from studies import verdict as v
 from studies.cost_figures import costs_figure, footprints_figure
 from studies.experiments import Arm, experiment_named
 from studies.page import Html, figure, footer, page, paragraph, section, table, tag
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from trainers.footprint import Footprint
 
 BESIDE = "branchynet"  # what the others are measured by
-MINUS = "\u2212"
 Footprints = Mapping[str, Sequence["Footprint"]]
 
 
@@ -65,9 +65,9 @@ def table1_page(counted: Sequence[tuple[TrialConfig, Sequence[int]]]) -> str:
     for name, ours, printed in rows:
         for i, flops in enumerate(ours):
             beside = printed[i] if i < len(printed) else ""
-            apart = f"{flops / 1e6 - float(beside):+.4f}".replace("-", MINUS) if beside else ""
+            apart = v.signed(flops / 1e6 - float(beside), 4) if beside else ""
             lines.append([tag("span", name), f"exit {i + 1}", f"{flops / 1e6:.4f}", beside, apart])
-    head = ["network", "exit", "ours (M)", "paper (M)", f"ours {MINUS} paper"]
+    head = ["network", "exit", "ours (M)", "paper (M)", f"ours {v.MINUS} paper"]
     plot = costs_figure([(n, ours, [float(x) for x in printed]) for n, ours, printed in rows])
     parts: list[object] = [
         paragraph(agreement(rows), kind="lead"),

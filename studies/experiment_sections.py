@@ -26,7 +26,6 @@ from studies.separation import separation_parts
 
 # First columns, ours in words, ours as a number, the paper's.
 Row = tuple[list[str], str, float | None, Printed | None]
-MINUS = "\u2212"
 REFERENCE = "for reference only: ours is not trained as the paper's"
 
 
@@ -35,7 +34,7 @@ def printed_text(printed: Printed | None) -> str:
     if printed is None:
         return ""
     spread = "" if printed.std is None else f" ± {printed.std:.2f}"
-    return f"{printed.mean:.2f}{spread}".replace("-", MINUS)
+    return f"{printed.mean:.2f}{spread}".replace("-", v.MINUS)
 
 
 def comparison(
@@ -58,7 +57,7 @@ def comparison(
             if one.comparable:
                 both = mean is not None and printed is not None
                 row.append(
-                    f"{mean - printed.mean:+.2f}".replace("-", MINUS)
+                    v.signed(mean - printed.mean)
                     if both and mean is not None and printed is not None
                     else ""
                 )
@@ -127,7 +126,7 @@ def _gap_rows(one: Measured) -> list[Row]:
             gap = gap_over_epochs(one.runs[arm.key], i)
             if gap is not None:
                 n = f"n = {gap[0].n}" if gap[0].n > 1 else v.UNCONFIRMED
-                text = f"{gap[0].mean:.2f} ± {gap[1].mean:.2f} ({n})".replace("-", MINUS)
+                text = f"{gap[0].mean:.2f} ± {gap[1].mean:.2f} ({n})".replace("-", v.MINUS)
                 first = [arm.label, f"exit {i + 1}"]
                 rows.append((first, text, gap[0].mean, one.printed(arm, i)))
     return rows

@@ -132,7 +132,7 @@ def _default(view: View) -> str:
 
 
 def _gain(gain: float) -> str:
-    return f"{100 * gain:+.2f}".replace("-", "\u2212")
+    return v.signed(100 * gain)
 
 
 def progress(view: View) -> list[Html]:

@@ -13,9 +13,9 @@ import numpy as np
 from studies.comparison import Difference, against
 from studies.measured import Measured
 from studies.page import Html, paragraph, table, tag
+from studies.verdict import signed
 
 REFERENCE = "branchynet"  # cross-entropy alone: no distillation
-MINUS = "\u2212"
 
 
 def separation(one: Measured) -> dict[str, Difference]:
@@ -76,8 +76,8 @@ def separation_parts(measured: Sequence[Measured]) -> list[Html]:
         rows = [
             [
                 name,
-                _signed(item.difference),
-                f"{_signed(item.low)} to {_signed(item.high)}",
+                signed(item.difference),
+                f"{signed(item.low)} to {signed(item.high)}",
                 _p(item.p).removeprefix("= "),
                 str(item.seeds_needed or ""),
             ]
@@ -99,13 +99,9 @@ def separation_parts(measured: Sequence[Measured]) -> list[Html]:
 def _in_words(item: Difference) -> str:
     way = "better" if item.difference > 0 else "worse"
     return (
-        f"{abs(item.difference):.2f} points {way} (95 % interval {_signed(item.low)} to "
-        f"{_signed(item.high)}, p {_p(item.p)})"
+        f"{abs(item.difference):.2f} points {way} (95 % interval {signed(item.low)} to "
+        f"{signed(item.high)}, p {_p(item.p)})"
     )
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", MINUS)
 
 
 def _p(value: float) -> str:

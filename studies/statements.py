@@ -13,6 +13,7 @@ import numpy as np
 
 from studies.measured import Measured, at_budget, budgets_of, gap_over_epochs, mean_mixes
 from studies.paper import Statement, paper
+from studies.verdict import signed
 
 # network or data set -> arm -> accuracy of each exit in %
 Means = Mapping[str, Mapping[str, Sequence[float | None]]]
@@ -71,7 +72,7 @@ def mate_best(means: Means) -> str:
     parts = []
     for i in sorted({i for _, i, v in cells if "branchynet" in v}):
         over = [v["mate"] - v["branchynet"] for _, j, v in cells if j == i and "branchynet" in v]
-        parts.append(f"{np.mean(over):+.2f} at exit {i + 1}".replace("-", "\u2212"))
+        parts.append(f"{signed(float(np.mean(over)))} at exit {i + 1}")
     return f"{text} Points over BranchyNet, mean: {', '.join(parts)}." if parts else text
 
 
@@ -128,7 +129,7 @@ def branchynet_worst(means: Means) -> str:
 def byot_third(means: Means) -> str:
     """BYOT against MATE at exit 3."""
     cells = _cells(means, "byot", "mate", exit=2)
-    parts = [f"{v['byot'] - v['mate']:+.2f} on {row}" for row, _, v in cells]
+    parts = [f"{signed(v['byot'] - v['mate'])} on {row}" for row, _, v in cells]
     text = f"BYOT minus MATE at exit 3, points: {', '.join(parts)}." if parts else ""
     return text.replace("-", "\u2212")
 
@@ -152,7 +153,7 @@ def _against(means: Means, one: str, other: str, text: str) -> str:
     ]
     if not pairs:
         return ""
-    apart = ", ".join(f"{a - b:+.2f}" for a, b in pairs).replace("-", "\u2212")
+    apart = ", ".join(signed(a - b) for a, b in pairs)
     return f"{text} at {sum(a < b for a, b in pairs)} of {len(pairs)} exits (points: {apart})."
 
 
@@ -170,7 +171,7 @@ def last_worst_early(one: Measured) -> str:
 def byot_gap_third(one: Measured) -> str:
     """BYOT's mean gap at exit 3."""
     gap = gap_over_epochs(one.runs.get("byot", ()), 2) if one.exits > 2 else None
-    text = f"BYOT's mean gap at exit 3 is {gap[0].mean:+.2f} points." if gap else ""
+    text = f"BYOT's mean gap at exit 3 is {signed(gap[0].mean)} points." if gap else ""
     return text.replace("-", "\u2212")
 
 
@@ -289,7 +290,7 @@ def gate_level(one: Measured) -> str:
     if not all(sweeps):
         return ""
     best = [[max(v[i] for _, v in sweep) for i in range(one.exits)] for sweep in sweeps]
-    apart = ", ".join(f"{g - a:+.2f}" for a, g in zip(*best, strict=True))
+    apart = ", ".join(signed(g - a) for a, g in zip(*best, strict=True))
     return f"Best with gates minus best with attention, points: {apart}.".replace("-", "\u2212")
 
 

@@ -18,6 +18,7 @@ from trainers.config import TrialConfig
 if TYPE_CHECKING:
     from studies.states import Outcome
 
+MINUS = "\u2212"
 UNCONFIRMED = "n = 1, unconfirmed"
 NOTABLE = 0.001  # a fraction; a smaller lead of a rival is not worth its sentence
 
@@ -108,6 +109,11 @@ def percent(fraction: float) -> str:
 def points(difference: float) -> str:
     """A difference of two fractions, without its sign: `0.81 points`."""
     return f"{abs(100 * difference):.2f} points"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """`+0.59`, `−0.10` with a minus sign that is as wide as the plus."""
+    return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
 def flops_text(flops: float) -> str:

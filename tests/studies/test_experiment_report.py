@@ -12,13 +12,10 @@ from tests.studies import made_up_experiments as made
 from tests.studies.test_report import Parts
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.schemes import SCHEMES
 
 VGG = TrialConfig(dataset="cifar100", backbone="vgg16", epochs=300)
 SMALL = VGG.with_(epochs=4)
-DRAWN = [
-    name for name in EXPERIMENTS if trains(name) and (name != "table6" or "mate_primary" in SCHEMES)
-]
+DRAWN = [name for name in EXPERIMENTS if trains(name)]
 
 
 def text_of(*views) -> str:

@@ -11,16 +11,10 @@ from studies.plan import StudyPlan
 from tests.studies import made_up_experiments as made
 from trainers.catalog import BACKBONES, DATASETS, InputError
 from trainers.config import TrialConfig
-from trainers.schemes import SCHEMES, matched_kd_weight
+from trainers.schemes import matched_kd_weight
 
 TRAINED = [name for name in EXPERIMENTS if trains(name)]
 DIGITS = TrialConfig(dataset="digits", epochs=2)
-
-
-def needs(*schemes: str) -> None:
-    missing = [name for name in schemes if name not in SCHEMES]
-    if missing:
-        pytest.skip(f"no scheme {', '.join(missing)} yet")
 
 
 def schemes_of(name: str, base: TrialConfig) -> list[str]:
@@ -29,7 +23,6 @@ def schemes_of(name: str, base: TrialConfig) -> list[str]:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_arm_is_a_config(name):
-    needs(*schemes_of(name, DIGITS))
     arms = arms_of(name, DIGITS)
     assert len({arm.key for arm in arms}) == len({arm.label for arm in arms}) == len(arms)
     assert len({DIGITS.with_(**arm.point).model_dump_json() for arm in arms}) == len(arms)
@@ -65,7 +58,6 @@ def test_the_papers_columns_are_arms(name):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_its_grid_is_every_arm_seed_by_seed_and_only_grows(name):
-    needs(*schemes_of(name, DIGITS))
     short, long = made.plan(name, seeds=1, base=DIGITS), made.plan(name, seeds=3, base=DIGITS)
     first, starts = resume.first_points(space_of(short), short)
     every, _ = resume.first_points(space_of(long), long)

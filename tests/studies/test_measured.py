@@ -146,8 +146,6 @@ def test_unfinished_and_lost_trials_are_counted():
 @pytest.mark.parametrize("check", ON_RUNS)
 def test_every_check_says_something_of_runs_and_nothing_of_none(check):
     name = next(s.experiment for s in statements_of_all() if s.check == check)
-    if name == "table6":
-        pytest.skip("needs mate_primary")
     finished, none = (made.view(name, base=SMALL, finish=n) for n in (None, 0))
     assert shown_by(check, [measure(finished)]).endswith(".")
     assert shown_by(check, [measure(none)]) == ""
