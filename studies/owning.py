@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class Held:
         trial_id: Optuna's, unique in the storage.
         claim: As this driver wrote it last.
         done: Epochs whose reports are stored.
-        value: The objective after the last of these; NaN before the first.
+        values: What the last of these is worth, a front's one per exit; empty before the first.
         diverged: Whether the last of these diverged.
         passed: The last rung that let it pass, epochs.
     """
@@ -46,7 +46,7 @@ class Held:
     trial_id: int
     claim: Claim
     done: int
-    value: float
+    values: tuple[float, ...]
     diverged: bool
     passed: int
 
@@ -259,15 +259,20 @@ class StudyDriver(StudyReader):
         return True
 
     def _end(
-        self, held: Held, state: TrialState, value: float | None, reason: str | None = None
+        self,
+        held: Held,
+        state: TrialState,
+        values: Sequence[float] | None,
+        reason: str | None = None,
     ) -> bool:
         """RUNNING to a final state; False if it has ended already."""
         try:
             if reason is not None:
                 self._storage.set_trial_user_attr(held.trial_id, "reason", one_line_of(reason))
             # Not study.tell: it looks and then writes, and this refuses by itself.
-            values = None if value is None else [value]
-            self._storage.set_trial_state_values(held.trial_id, state, values)
+            self._storage.set_trial_state_values(
+                held.trial_id, state, None if values is None else list(values)
+            )
         except UpdateFinishedTrialError:
             self._held.pop(held.ticket.number, None)
             return False
