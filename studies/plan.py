@@ -61,6 +61,11 @@ def default_study_name(base: TrialConfig, space: str) -> str:
     return checked_study_name(f"{short(base.dataset)}-{short(base.backbone)}-{short(space)}"[:100])
 
 
+def default_grace(epochs: int) -> int:
+    """Epochs before the first rung where nothing is said: a third of the full length."""
+    return max(1, epochs // 3)
+
+
 class StudyPlan(Record):
     """One search: where it is, what it tries, when it stops a trial, and what runs it.
 

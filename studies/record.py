@@ -32,6 +32,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from search_spaces import Space
 from studies import making, rungs
 from studies.drivers import Driver
 from studies.experiments import space_of
@@ -70,6 +71,7 @@ class StudyRecord(StudyDriver):
         fresh: bool = False,
         runtime: Mapping[str, Any] | None = None,
         driver: Driver | None = None,
+        space: Space | None = None,
     ) -> StudyRecord:
         """The plan's study to be driven by this process: made, or gone on with.
 
@@ -82,6 +84,7 @@ class StudyRecord(StudyDriver):
             runtime: Those of workers, threads, gpus_per_trial, device and precision that were asked
                 for explicitly; of a study that goes on all others stay as they are stored.
             driver: Another name, clock or lease than this process's own.
+            space: What trials are taken from; the plan's space if not given.
 
         Raises:
             InputError: One line: another search of that name, or one that automate did not make,
@@ -91,7 +94,7 @@ class StudyRecord(StudyDriver):
         plan = plan.with_(objective=planned_objective(plan.objective, plan.base))
         if plan.budgets is not None:
             checked_budgets(plan.budgets, plan.base.exits)
-        space = space_of(plan)
+        space = space or space_of(plan)
         where, folder = place(storage, runs, plan.study), (runs / plan.study).absolute()
         make_folder(folder)
         held = HeldTrials()
@@ -103,7 +106,7 @@ class StudyRecord(StudyDriver):
             with one_line_errors(where):
                 plan = making.settle(source, plan, space, folder, runtime)
                 record = cls(where, source, plan.study, folder, driver, lock, held)
-                record.plan = plan
+                record.plan, record._space = plan, space
                 record._enqueue()
                 record._drive()
         except BaseException:

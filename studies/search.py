@@ -15,7 +15,7 @@ from studies import trial
 from studies.experiments import space_of
 from studies.front import checked_budgets, objective_for, planned_objective
 from studies.limits import Limits
-from studies.plan import SAMPLERS, StudyPlan, default_study_name
+from studies.plan import SAMPLERS, StudyPlan, default_grace, default_study_name
 from studies.record import StudyRecord
 from studies.resume import corner_configs
 from studies.trial import OnEvent
@@ -145,7 +145,7 @@ def make_plan(
         entry = catalog.DATASETS.get(base.dataset)
         trials = len(loaded.grid(base)) if sampler == "grid" and loaded.grid else None
         trials = trials or (entry.trials if entry else 30)
-    grace = grace if grace is not None else max(1, base.epochs // 3)
+    grace = grace if grace is not None else default_grace(base.epochs)
     if grace > base.epochs:
         raise InputError(f"grace needs to be at most the {base.epochs} epochs, got {grace}")
     study = study or default_study_name(base, space)
