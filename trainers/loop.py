@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainers import checkpoints
+from trainers.averaging import Average
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import Data, Images, batches, load, score_batch
-from trainers.exits import build_network
+from trainers.exits import MultiExitNet, build_network
 from trainers.losses import loss
 from trainers.paths import use_fast_paths
 from trainers.reports import EpochReport
@@ -49,7 +50,13 @@ def _placed(images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
 
 
 class Run:
-    """Network, teachers and optimizer of one config on one device."""
+    """Network, teachers and optimizer of one config on one device.
+
+    Attributes:
+        network, teachers: What is trained.
+        average: The moving average of both where the config has `ema`, else None. Where there is
+            one it is what is scored and exported.
+    """
 
     def __init__(self, config: TrialConfig, device: str = "cpu") -> None:
         self.config = config
@@ -62,6 +69,8 @@ class Run:
             use_fast_paths(network)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teachers = teachers.to(self.device)
+        live = nn.ModuleDict({"network": self.network, "teachers": self.teachers})
+        self.average = Average(live, config.ema) if config.ema else None
         groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
         if learned := list(self.teachers.parameters()):
             groups.append({"params": learned})
@@ -73,13 +82,22 @@ class Run:
             fused=True,
         )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (M, B, C) and logits (M, B, K) in float32."""
+    def forward(self, images: Tensor, network: MultiExitNet | None = None) -> tuple[Tensor, Tensor]:
+        """Features (M, B, C) and logits (M, B, K) in float32, of the trained network if None."""
         images = images.contiguous(memory_format=torch.channels_last)
         mixed = self.config.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-            features, logits = self.network(images)
+            features, logits = (network or self.network)(images)
         return features.float(), logits.float()
+
+    def judged(self) -> tuple[MultiExitNet, Teachers]:
+        """What is scored, in evaluation mode: the averaged network and teachers, if there are."""
+        network: Any = self.network
+        teachers: Any = self.teachers
+        if self.average is not None:
+            averaged = self.average.look()
+            network, teachers = averaged["network"], averaged["teachers"]
+        return network.eval(), teachers.eval()
 
     def step(self, images: Tensor, labels: Tensor, epoch: int = 0) -> Tensor:
         """One step of SGD on a batch.
@@ -97,6 +115,8 @@ class Run:
         value.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.teachers.anneal(logits)
+        if self.average is not None:
+            self.average.update()
         return value.detach()
 
     def train_epoch(self, images: Images, epoch: int) -> float:
@@ -135,11 +155,22 @@ class Run:
     @torch.inference_mode()
     def confidence(self, images: Images) -> Tensor:
         """(M, n) largest softmax value of each exit on each image."""
-        self.network.eval()
+        network, _ = self.judged()
         tally = Tally(self.config.exits, 0, len(images), self.device)
         for places, pixels, labels in _placed(images):
-            tally.exits(self.forward(pixels)[1], labels, places)
+            tally.exits(self.forward(pixels, network)[1], labels, places)
         return tally.sure
+
+    @torch.inference_mode()
+    def raw(self, images: Images) -> tuple[float, ...]:
+        """(M,) accuracies of the network without averaging; empty where that is the one scored."""
+        if self.average is None:
+            return ()
+        self.network.eval()
+        right = torch.zeros(self.config.exits, device=self.device)
+        for pixels, labels in batches(images, score_batch(images)):
+            right += (self.forward(pixels)[1].argmax(dim=-1) == labels).sum(dim=1)
+        return tuple((right / len(images.labels)).tolist())
 
     @torch.inference_mode()
     def score(
@@ -152,22 +183,24 @@ class Run:
     ) -> dict[str, Any]:
         """Accuracy of exits and teachers, the mean mix, and the budget curve of a report.
 
+        With `ema` all of the averaged network and teachers, and `raw` of the network itself.
+
         Args:
             images: To score.
             epoch: Epochs completed before the last one, whose T softens what exits learn from.
             calibrate: Held-out images to set the thresholds of dynamic inference on.
             cross_fit: The images are held-out ones: each half gets its thresholds from the other.
         """
-        self.network.eval()
-        self.teachers.eval()
-        temperature = self.teachers.temperature(epoch)
-        tally = Tally(self.config.exits, self.teachers.number, len(images), self.device)
+        network, teachers = self.judged()
+        temperature = teachers.temperature(epoch)
+        tally = Tally(self.config.exits, teachers.number, len(images), self.device)
         for places, pixels, labels in _placed(images):
-            features, logits = self.forward(pixels)
+            features, logits = self.forward(pixels, network)
             tally.exits(logits, labels, places)
-            tally.teachers(features, logits, labels, self.teachers, temperature)
+            tally.teachers(features, logits, labels, teachers, temperature)
         held = None if calibrate is None or cross_fit else self.confidence(calibrate)
-        return tally.summary(self.config, images.labels, held=held, cross_fit=cross_fit)
+        scored = tally.summary(self.config, images.labels, held=held, cross_fit=cross_fit)
+        return {**scored, "raw": self.raw(images)}
 
     def save(self, path: Path, reports: list[EpochReport]) -> None:
         """The whole state after an epoch, atomically."""
@@ -178,6 +211,7 @@ class Run:
                 "network": self.network.state_dict(),
                 "teachers": self.teachers.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                **({"average": self.average.state_dict()} if self.average is not None else {}),
                 "reports": [report.model_dump_json() for report in reports],
             },
         )
@@ -205,6 +239,8 @@ class Run:
             self.network.load_state_dict(content["network"])
             self.teachers.load_state_dict(content["teachers"])
             self.optimizer.load_state_dict(content["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(content["average"])
         except InputError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

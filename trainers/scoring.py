@@ -114,7 +114,8 @@ class Tally:
             truth = labels.cpu().numpy()
             budget = dynamic.points(dynamic.cross_fitted(sure, first, five, truth, flops))
         elif held is not None:
-            budget = dynamic.points(dynamic.calibrated(held.cpu().numpy(), sure, first, five, flops))
+            held_sure = held.cpu().numpy()
+            budget = dynamic.points(dynamic.calibrated(held_sure, sure, first, five, flops))
         number = len(self.taught)
         return {
             "exits": points,
