@@ -26,7 +26,10 @@ def replay(
     objective: str = "anytime",
     budgets: flags.Numbers = None,
     workers: Annotated[
-        flags.Wholes, Parameter(help="Virtual workers, a row each, e.g. 1,8,64,1000.")
+        flags.Wholes,
+        Parameter(
+            help="Virtual workers, a row each, e.g. 1,8,64,1000 [default: 1].", show_default=False
+        ),
     ] = (1,),
     repetitions: flags.Whole = 100,
     search_seed: flags.Whole = 0,
@@ -36,13 +39,14 @@ def replay(
     json: flags.Json = False,
     quiet: flags.Quiet = False,
 ) -> None:
-    """Compare policies of searching on recorded learning curves; nothing is trained.
+    """Compare policies of searching on recorded curves.
 
-    Many searches run in virtual time against a table, through the same record, rungs and samplers
-    as `automate search`. Printed are the regret (how far what a search picks is, in truth, below
-    the table's best) and the epochs, beside the same sampler without stopping and random search at
-    full length, both with the first number of workers. A sampler's proposal becomes the nearest
-    config of the table that its search has not tried.
+    Nothing is trained: many searches run in virtual time against a table of learning curves,
+    through the same record, rungs and samplers as `automate search`. Printed are the regret (how
+    far what a search picks is, in truth, below the table's best) and the epochs, beside the same
+    sampler without stopping and random search at full length, both with the first number of
+    workers. A sampler's proposal becomes the nearest config of the table that its search has not
+    tried.
 
     Args:
         table: A table that comes with automate (digits, vgg16-cifar100), a .npz file, or a study
