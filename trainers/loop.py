@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers import checkpoints, dynamic
+from trainers import checkpoints
 from trainers.averaging import Average
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.costs import costs
 from trainers.data import Data, Images, batches, load, score_batch
 from trainers.exits import MultiExitNet, build_network
-from trainers.losses import loss, mix_entropy
+from trainers.losses import loss
 from trainers.paths import use_fast_paths
-from trainers.reports import BudgetPoint, EpochReport, ExitPoint
+from trainers.reports import EpochReport
+from trainers.scoring import Tally
 from trainers.teachers import Teachers
 
 
@@ -40,9 +40,13 @@ def learning_rate(config: TrialConfig, epoch: int) -> float:
     return float(config.lr * 0.1**passed)
 
 
-def _confidence(logits: Tensor) -> Tensor:
-    """(M, B, K) logits -> (M, B): the largest value of each softmax."""
-    return logits.softmax(dim=-1).amax(dim=-1)
+def _placed(images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches to score, each with the places (B,) of its images."""
+    begin = 0
+    for pixels, labels in batches(images, score_batch(images)):
+        places = torch.arange(begin, begin + len(labels), device=labels.device)
+        begin += len(labels)
+        yield places, pixels, labels
 
 
 class Run:
@@ -152,9 +156,10 @@ class Run:
     def confidence(self, images: Images) -> Tensor:
         """(M, n) largest softmax value of each exit on each image."""
         network, _ = self.judged()
-        seen = batches(images, score_batch(images))
-        parts = [_confidence(self.forward(pixels, network)[1]) for pixels, _ in seen]
-        return torch.cat(parts, dim=1)
+        tally = Tally(self.config.exits, 0, len(images), self.device)
+        for places, pixels, labels in _placed(images):
+            tally.exits(self.forward(pixels, network)[1], labels, places)
+        return tally.sure
 
     @torch.inference_mode()
     def raw(self, images: Images) -> tuple[float, ...]:
@@ -187,58 +192,15 @@ class Run:
             cross_fit: The images are held-out ones: each half gets its thresholds from the other.
         """
         network, teachers = self.judged()
-        exits, number = self.config.exits, self.teachers.number
-        hits_1, hits_5, parts = [], [], []
-        taught = torch.zeros(number, device=self.device)
-        learned_from = torch.zeros(exits, device=self.device)
-        mix_sum = torch.zeros(number, exits, device=self.device)
-        entropy_sum = torch.zeros(number, device=self.device)
-        for pixels, labels in batches(images, score_batch(images)):
+        temperature = teachers.temperature(epoch)
+        tally = Tally(self.config.exits, teachers.number, len(images), self.device)
+        for places, pixels, labels in _placed(images):
             features, logits = self.forward(pixels, network)
-            hits = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
-            hits_1.append(hits[..., 0])
-            hits_5.append(hits.any(dim=-1))
-            parts.append(_confidence(logits))
-            if number:
-                teacher_logits, mix = teachers(features, logits)
-                taught += (teacher_logits.argmax(dim=-1) == labels).sum(dim=1)
-                softened = (teacher_logits / teachers.temperature(epoch)).softmax(dim=-1)
-                pull = torch.einsum("mn,nbk->mbk", teachers.w, softened)
-                learned_from += (pull.argmax(dim=-1) == labels).sum(dim=1)
-                mix_sum += mix.sum(dim=0)
-                entropy_sum += mix_entropy(mix) * len(labels)
-        n = len(images.labels)
-        top1, top5, confidence = (torch.cat(found, dim=1) for found in (hits_1, hits_5, parts))
-        points = tuple(
-            ExitPoint(
-                exit=cost.exit,
-                flops=cost.flops,
-                flops_cascade=cost.flops_cascade,
-                accuracy=right / n,
-                top5=near / n,
-            )
-            for cost, right, near in zip(
-                costs(self.config), top1.sum(dim=1).tolist(), top5.sum(dim=1).tolist(), strict=True
-            )
-        )
-        flops = [point.flops_cascade for point in points]
-        first, five, sure = (part.cpu().numpy() for part in (top1, top5, confidence))
-        budget: tuple[BudgetPoint, ...] = ()
-        if cross_fit:
-            truth = images.labels.cpu().numpy()
-            budget = dynamic.points(dynamic.cross_fitted(sure, first, five, truth, flops))
-        elif calibrate is not None:
-            held = self.confidence(calibrate).cpu().numpy()
-            budget = dynamic.points(dynamic.calibrated(held, sure, first, five, flops))
-        return {
-            "exits": points,
-            "raw": self.raw(images),
-            "teachers": tuple((taught / n).tolist()),
-            "lessons": tuple((learned_from / n).tolist()) if number else (),
-            "mix": tuple(tuple(row) for row in (mix_sum / n).tolist()),
-            "mix_entropy": tuple((entropy_sum / n).tolist()),
-            "budget": budget,
-        }
+            tally.exits(logits, labels, places)
+            tally.teachers(features, logits, labels, teachers, temperature)
+        held = None if calibrate is None or cross_fit else self.confidence(calibrate)
+        scored = tally.summary(self.config, images.labels, held=held, cross_fit=cross_fit)
+        return {**scored, "raw": self.raw(images)}
 
     def save(self, path: Path, reports: list[EpochReport]) -> None:
         """The whole state after an epoch, atomically."""
