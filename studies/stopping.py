@@ -82,7 +82,7 @@ def stopping_text(outcomes: Sequence[Outcome]) -> str:
     return (
         f"What stopping cost: {ran}, outside the search; {won} ended above the best full-length "
         f"trial and so would have won. Of all stopped trials that is an estimated "
-        f"{100 * cost.share:.0f} % (95 % interval {100 * cost.low:.0f} to {100 * cost.high:.0f} %), "
-        f"or {cost.stopped * cost.share:.1f} trials (at most {cost.stopped * cost.high:.1f}), by "
-        "one run each."
+        f"{100 * cost.share:.0f} % (95 % interval: {100 * cost.low:.0f} to {100 * cost.high:.0f} "
+        f"%), or {cost.stopped * cost.share:.1f} trials (at most "
+        f"{cost.stopped * cost.high:.1f}), by one run each."
     )
