@@ -146,11 +146,12 @@ def compare(
 
 
 def policy_text(policy: Policy, epochs: int) -> str:
-    """`tpe, eta 2, grace 10`, or `random, full length`."""
+    """`tpe, eta 2, grace 10`, `tpe, eta 2, grace 10, tolerance 0.005`, `random, full length`."""
     if not policy.early_stopping:
         return f"{policy.sampler}, full length"
     grace = default_grace(epochs) if policy.grace is None else policy.grace
-    return f"{policy.sampler}, eta {policy.eta}, grace {grace}"
+    text = f"{policy.sampler}, eta {policy.eta}, grace {grace}"
+    return text + (f", tolerance {policy.tolerance:g}" if policy.tolerance else "")
 
 
 def points_text(found: Middle) -> str:

@@ -43,7 +43,7 @@ from studies.plan import StudyPlan, checked_study_name
 from studies.reading import one_line
 from studies.resume import checked_config
 from studies.samplers import TrialSampler
-from studies.states import REPORT, Claim, Outcome, State, Ticket, epochs_of
+from studies.states import REPORT, Claim, Outcome, State, Ticket, epochs_of, run_on_of
 from studies.storage import (
     DATABASE_FAILURES,
     connect,
@@ -223,14 +223,16 @@ class StudyRecord(StudyDriver):
         done, start = epochs_of(trial), number < self._starts
         ticket = Ticket(number, self.plan.base, attempt, done, start, _failures(trial))
         last, passed = trial.system_attrs.get(f"{REPORT}{done}"), trial.system_attrs.get("passed")
+        run_on = run_on_of(trial)
         held = Held(
             ticket=ticket,
             trial_id=trial_id,
             claim=claim,
             done=done,
-            value=trial.intermediate_values.get(done, math.nan),
+            value=trial.intermediate_values.get(run_on or done, math.nan),
             diverged=isinstance(last, dict) and last.get("loss") is None,
             passed=passed if isinstance(passed, int) else 0,
+            run_on=run_on,
         )
         self._held[number] = held
         try:
@@ -297,7 +299,11 @@ class StudyRecord(StudyDriver):
             value = self._value(report)
             try:
                 # The report last: with it the epoch counts as stored.
-                if not math.isnan(value):
+                if held.run_on is not None:
+                    if report.diverged or report.epoch == ticket.config.epochs:
+                        self._storage.set_trial_system_attr(held.trial_id, "ran_to", value)
+                    value = held.value
+                elif not math.isnan(value):
                     self._storage.set_trial_intermediate_value(held.trial_id, report.epoch, value)
                 self._storage.set_trial_system_attr(
                     held.trial_id, f"{REPORT}{report.epoch}", report.model_dump(mode="json")
@@ -327,6 +333,11 @@ class StudyRecord(StudyDriver):
 
     def _judge(self, held: Held) -> bool:
         """What the last stored epoch means for the trial. True: go on."""
+        if held.run_on is not None:
+            if held.diverged or held.done >= held.ticket.config.epochs:
+                self._end(held, TrialState.PRUNED, held.value)
+                return False
+            return True
         if held.diverged:
             reason = f"diverged: the loss of epoch {held.done} is not finite"
             self._storage.set_trial_user_attr(held.trial_id, "diverged", True)
@@ -340,7 +351,7 @@ class StudyRecord(StudyDriver):
         if held.ticket.start or not plan.early_stopping or not at_rung or held.passed >= held.done:
             return True
         values = self.values_at(held.done)
-        if rungs.keeps(held.value, values, plan.eta):
+        if rungs.keeps(held.value, values, plan.eta, plan.tolerance):
             # Remembered, so that after an interruption the same epoch is not judged by more rivals.
             held.passed = held.done
             self._storage.set_trial_system_attr(held.trial_id, "passed", held.done)
@@ -350,6 +361,13 @@ class StudyRecord(StudyDriver):
             f"stopped after epoch {held.done}: {plan.objective} {held.value:.4f} is not among the "
             f"best {rungs.places(count, plan.eta)} of {count} there"
         )
+        if rungs.runs_on(plan.seed, held.ticket.number, plan.run_on):
+            # The reason first: what has a rung in `run_on` is never judged again.
+            reason += "; ran on outside the search"
+            self._storage.set_trial_user_attr(held.trial_id, "reason", reason)
+            self._storage.set_trial_system_attr(held.trial_id, "run_on", held.done)
+            held.run_on = held.done
+            return True
         self._end(held, TrialState.PRUNED, held.value, reason)
         return False
 

@@ -55,6 +55,7 @@ class Policy:
         early_stopping: Whether rungs stop trials.
         eta: A rung keeps 1 in eta.
         grace: Epochs before the first rung; the default of a search if None.
+        tolerance: How far below a rung's threshold a trial is not stopped, a fraction.
         objective, budgets: See `StudyPlan`.
     """
 
@@ -62,6 +63,7 @@ class Policy:
     early_stopping: bool = True
     eta: int = 2
     grace: int | None = None
+    tolerance: float = 0.0
     objective: str = "anytime"
     budgets: tuple[float, ...] | None = None
 
@@ -89,6 +91,7 @@ class Policy:
             early_stopping=self.early_stopping,
             eta=self.eta,
             grace=grace,
+            tolerance=self.tolerance,
         )
 
 

@@ -23,6 +23,7 @@ def replay(
     early_stopping: bool = True,
     eta: flags.Whole = 2,
     grace: flags.WholeOrNone = None,
+    tolerance: float = 0.0,
     objective: str = "anytime",
     budgets: flags.Numbers = None,
     workers: Annotated[
@@ -55,6 +56,8 @@ def replay(
         early_stopping: Stop trials at rungs.
         eta: A rung keeps 1 in eta.
         grace: Epochs before the first rung [default: as in a search].
+        tolerance: A trial that is less than this below a rung's threshold is not stopped, a
+            fraction, e.g. 0.005 for half a point.
         objective: anytime, mean, last or exit:K.
         budgets: Weight of each exit in the anytime objective [default: equal].
         repetitions: Searches of each row, each with another seed of the sampler and the next seed
@@ -71,7 +74,7 @@ def replay(
         found.write(save)
     compared = policies.compare(
         found,
-        Policy(sampler, early_stopping, eta, grace, objective, budgets),
+        Policy(sampler, early_stopping, eta, grace, tolerance, objective, budgets),
         trials=default_trials(found) if trials is None else trials,
         workers=workers,
         repetitions=repetitions,

@@ -87,6 +87,13 @@ def test_more_workers_than_trials(tmp_path):
     assert run.seconds == pytest.approx(12 * TABLE.seconds[:, 0].max(), rel=0.3)
 
 
+def test_tolerance_reaches_the_rungs(tmp_path):
+    strict = Searcher(TABLE).search(PLAN, 0, 1, tmp_path)
+    lax = Searcher(TABLE).search(PLAN.with_(tolerance=0.01), 0, 1, tmp_path)
+    assert lax.stopped < strict.stopped
+    assert Policy(tolerance=0.01).plan(TABLE, 5, 0).tolerance == 0.01
+
+
 def test_without_stopping_all_run_in_full(tmp_path):
     run = Searcher(TABLE).search(PLAN.with_(early_stopping=False), 0, 3, tmp_path)
     assert (run.epochs, run.stopped) == (12 * 12, 0)
