@@ -8,6 +8,7 @@ from studies.limits import Limits
 from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan, objective_key
 from studies.rungs import rung_epochs
 from studies.search import Estimate
+from studies.verdict import gain_text
 from trainers.config import TrialConfig
 from trainers.schemes import scheme_named
 
@@ -112,7 +113,13 @@ def _stopping(plan: StudyPlan) -> str:
     if not rungs:
         return "none: the grace period is the full length"
     listed = ", ".join(str(epoch) for epoch in rungs)
-    return f"after epoch {listed}: the best 1 in {plan.eta} goes on (starting points always do)"
+    text = f"after epoch {listed}: the best 1 in {plan.eta} goes on (starting points always do)"
+    if plan.tolerance:
+        near = gain_text(plan.objective, plan.tolerance)
+        text += f", and what is less than {near} below these"
+    if plan.run_on:
+        text += f"; {100 * plan.run_on:g} % of the stopped run on outside the search"
+    return text
 
 
 def _machine(plan: StudyPlan) -> str:

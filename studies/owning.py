@@ -40,6 +40,8 @@ class Held:
         value: The objective after the last of these; NaN before the first.
         diverged: Whether the last of these diverged.
         passed: The last rung that let it pass, epochs.
+        run_on: The rung that stopped it, epochs, where it runs on all the same; else None. Then
+            `value` stays the one there.
     """
 
     ticket: Ticket
@@ -49,6 +51,7 @@ class Held:
     value: float
     diverged: bool
     passed: int
+    run_on: int | None = None
 
 
 class HeldTrials(dict[int, Held]):
@@ -261,7 +264,13 @@ class StudyDriver(StudyReader):
     def _end(
         self, held: Held, state: TrialState, value: float | None, reason: str | None = None
     ) -> bool:
-        """RUNNING to a final state; False if it has ended already."""
+        """RUNNING to a final state; False if it has ended already.
+
+        A trial that a rung has stopped and that ran on ends as what the rung made of it, whatever
+        came later.
+        """
+        if held.run_on is not None:
+            state, value, reason = TrialState.PRUNED, held.value, None
         try:
             if reason is not None:
                 self._storage.set_trial_user_attr(held.trial_id, "reason", one_line_of(reason))

@@ -32,6 +32,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from search_spaces import Space
 from studies import making, rungs
 from studies.drivers import Driver
 from studies.experiments import space_of
@@ -42,7 +43,7 @@ from studies.plan import StudyPlan, checked_study_name
 from studies.reading import one_line
 from studies.resume import checked_config
 from studies.samplers import TrialSampler
-from studies.states import REPORT, Claim, Outcome, State, Ticket, epochs_of
+from studies.states import REPORT, Claim, Outcome, State, Ticket, epochs_of, run_on_of
 from studies.storage import (
     DATABASE_FAILURES,
     connect,
@@ -70,6 +71,7 @@ class StudyRecord(StudyDriver):
         fresh: bool = False,
         runtime: Mapping[str, Any] | None = None,
         driver: Driver | None = None,
+        space: Space | None = None,
     ) -> StudyRecord:
         """The plan's study to be driven by this process: made, or gone on with.
 
@@ -82,6 +84,7 @@ class StudyRecord(StudyDriver):
             runtime: Those of workers, threads, gpus_per_trial, device and precision that were asked
                 for explicitly; of a study that goes on all others stay as they are stored.
             driver: Another name, clock or lease than this process's own.
+            space: What trials are taken from; the plan's space if not given.
 
         Raises:
             InputError: One line: another search of that name, or one that automate did not make,
@@ -91,7 +94,7 @@ class StudyRecord(StudyDriver):
         plan = plan.with_(objective=planned_objective(plan.objective, plan.base))
         if plan.budgets is not None:
             checked_budgets(plan.budgets, plan.base.exits)
-        space = space_of(plan)
+        space = space or space_of(plan)
         where, folder = place(storage, runs, plan.study), (runs / plan.study).absolute()
         make_folder(folder)
         held = HeldTrials()
@@ -103,7 +106,7 @@ class StudyRecord(StudyDriver):
             with one_line_errors(where):
                 plan = making.settle(source, plan, space, folder, runtime)
                 record = cls(where, source, plan.study, folder, driver, lock, held)
-                record.plan = plan
+                record.plan, record._space = plan, space
                 record._enqueue()
                 record._drive()
         except BaseException:
@@ -220,14 +223,16 @@ class StudyRecord(StudyDriver):
         done, start = epochs_of(trial), number < self._starts
         ticket = Ticket(number, self.plan.base, attempt, done, start, _failures(trial))
         last, passed = trial.system_attrs.get(f"{REPORT}{done}"), trial.system_attrs.get("passed")
+        run_on = run_on_of(trial)
         held = Held(
             ticket=ticket,
             trial_id=trial_id,
             claim=claim,
             done=done,
-            value=trial.intermediate_values.get(done, math.nan),
+            value=trial.intermediate_values.get(run_on or done, math.nan),
             diverged=isinstance(last, dict) and last.get("loss") is None,
             passed=passed if isinstance(passed, int) else 0,
+            run_on=run_on,
         )
         self._held[number] = held
         try:
@@ -294,7 +299,11 @@ class StudyRecord(StudyDriver):
             value = self._value(report)
             try:
                 # The report last: with it the epoch counts as stored.
-                if not math.isnan(value):
+                if held.run_on is not None:
+                    if report.diverged or report.epoch == ticket.config.epochs:
+                        self._storage.set_trial_system_attr(held.trial_id, "ran_to", value)
+                    value = held.value
+                elif not math.isnan(value):
                     self._storage.set_trial_intermediate_value(held.trial_id, report.epoch, value)
                 self._storage.set_trial_system_attr(
                     held.trial_id, f"{REPORT}{report.epoch}", report.model_dump(mode="json")
@@ -324,6 +333,11 @@ class StudyRecord(StudyDriver):
 
     def _judge(self, held: Held) -> bool:
         """What the last stored epoch means for the trial. True: go on."""
+        if held.run_on is not None:
+            if held.diverged or held.done >= held.ticket.config.epochs:
+                self._end(held, TrialState.PRUNED, held.value)
+                return False
+            return True
         if held.diverged:
             reason = f"diverged: the loss of epoch {held.done} is not finite"
             self._storage.set_trial_user_attr(held.trial_id, "diverged", True)
@@ -337,7 +351,7 @@ class StudyRecord(StudyDriver):
         if held.ticket.start or not plan.early_stopping or not at_rung or held.passed >= held.done:
             return True
         values = self.values_at(held.done)
-        if rungs.keeps(held.value, values, plan.eta):
+        if rungs.keeps(held.value, values, plan.eta, plan.tolerance):
             # Remembered, so that after an interruption the same epoch is not judged by more rivals.
             held.passed = held.done
             self._storage.set_trial_system_attr(held.trial_id, "passed", held.done)
@@ -347,6 +361,13 @@ class StudyRecord(StudyDriver):
             f"stopped after epoch {held.done}: {plan.objective} {held.value:.4f} is not among the "
             f"best {rungs.places(count, plan.eta)} of {count} there"
         )
+        if rungs.runs_on(plan.seed, held.ticket.number, plan.run_on):
+            # The reason first: what has a rung in `run_on` is never judged again.
+            reason += "; ran on outside the search"
+            self._storage.set_trial_user_attr(held.trial_id, "reason", reason)
+            self._storage.set_trial_system_attr(held.trial_id, "run_on", held.done)
+            held.run_on = held.done
+            return True
         self._end(held, TrialState.PRUNED, held.value, reason)
         return False
 

@@ -37,13 +37,16 @@ def quietly() -> Iterator[None]:
     """
     with _quiet:
         before = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        loud = before < optuna.logging.ERROR
+        if loud:  # each change empties the caches of all loggers of the process
+            optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 yield
         finally:
-            optuna.logging.set_verbosity(before)
+            if loud:
+                optuna.logging.set_verbosity(before)
 
 
 class _Sequence(QMCSampler):

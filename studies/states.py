@@ -9,6 +9,11 @@
     COMPLETE  full length, finite                       nothing more
     PRUNED    stopped by a rung; or diverged, then      nothing more
               with chance accuracy as its value
+
+A trial that a rung stopped may run on (`run_on`): RUNNING until its full length, then PRUNED with
+the value that it was stopped with, whatever it reached or met. Its later epochs lie in the reports
+alone: no value at their steps, so that neither a sampler nor a rung ever sees them.
+
     FAIL      broke; the reason is stored               nothing more
 
 Where it lies in Optuna's storage, of each trial:
@@ -17,6 +22,8 @@ Where it lies in Optuna's storage, of each trial:
     system attribute       report:<e>   the whole `EpochReport`, one each, so that tables and
                                         columns of the dashboard stay readable
                            passed       the last rung that let the trial pass
+                           run_on       the rung that stopped it, where it runs on all the same
+                           ran_to       and the objective that it reached
                            failures     reasons of the attempts that were given back broken
     user attribute         config       the `TrialConfig`
                            claim        the `Claim`
@@ -106,16 +113,30 @@ class Outcome(Record):
     params: dict[str, Any] = Field(description="what the sampler chose")
     value: float | None = Field(description="the objective after the last epoch")
     epochs: int = Field(description="completed")
-    report: EpochReport | None = Field(description="the last one with exits")
+    report: EpochReport | None = Field(
+        description="the last one with exits; where it ran on, the last one before it was stopped"
+    )
     reason: str | None = Field(description="why it was stopped or failed")
     start: bool = Field(description="one of the points tried first")
     diverged: bool = Field(False, description="the loss was not finite")
     attempt: int = Field(0, description="how often it was begun")
+    run_on: int | None = Field(
+        None, description="the rung (epochs) that stopped it, where it ran on all the same"
+    )
+    ran_to: float | None = Field(
+        None, description="and the objective at its full length, outside the search"
+    )
 
 
 def epochs_of(trial: FrozenTrial) -> int:
     """Epochs whose reports are stored."""
     return max(_stored(trial), default=0)
+
+
+def run_on_of(trial: FrozenTrial) -> int | None:
+    """The rung, epochs, that stopped a trial which runs on all the same; None of any other."""
+    stored = trial.system_attrs.get("run_on")
+    return stored if isinstance(stored, int) else None
 
 
 def reports_of(trial: FrozenTrial) -> list[EpochReport]:
@@ -138,8 +159,11 @@ def outcome_of(trial: FrozenTrial, start: bool) -> Outcome:
             config = TrialConfig.read(trial.user_attrs["config"])
     except InputError:
         pass
-    stored = _stored(trial)
+    stored, run_on = _stored(trial), run_on_of(trial)
+    ran_to = trial.system_attrs.get("ran_to")
     for epoch in sorted(stored, reverse=True):
+        if run_on is not None and epoch > run_on:
+            continue
         try:
             report = EpochReport(**stored[epoch])
         except (ValidationError, TypeError):
@@ -165,6 +189,8 @@ def outcome_of(trial: FrozenTrial, start: bool) -> Outcome:
         start=start,
         diverged=ended_early and bool(trial.user_attrs.get("diverged")),
         attempt=Claim.read(trial.user_attrs.get("claim")).attempt,
+        run_on=run_on,
+        ran_to=ran_to if isinstance(ran_to, float) and run_on is not None else None,
     )
 
 

@@ -94,6 +94,12 @@ class TrialConfig(Record):
     lr: float = Field(0.1, gt=0, description="initial learning rate of SGD")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of SGD, on all parameters")
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="score and keep a moving average of the weights, its decay a step (0: none)",
+    )
     augmentation: Augmentation = Field(
         "crop_flip",
         description="crop_flip: pad by an eighth, random crop, random mirror; autoaugment: these, "

@@ -24,12 +24,12 @@ from optuna.trial import TrialState
 
 from studies.drivers import Driver
 from studies.record import StudyRecord, Ticket
-from studies.rungs import keeps, rung_epochs
+from studies.rungs import keeps, rung_epochs, runs_on
 from studies.states import TRANSITIONS, Claim, Outcome, State
 from tests.studies.example import make_plan, make_report, run
 from trainers.reports import EpochReport
 
-EPOCHS, GRACE, ETA = 4, 1, 2
+EPOCHS, GRACE, ETA, TOLERANCE, RUN_ON = 4, 1, 2, 0.1, 0.5
 LEASE = 100.0
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -59,6 +59,13 @@ class Expected:
     diverged: bool = False
     owner: StudyRecord | None = None
     passed: int = 0
+    run_on: int | None = None  # the rung that stopped it, where it runs on
+    ran_to: float | None = None
+
+    @property
+    def searched(self) -> list[float]:
+        """What the search may see of it."""
+        return self.values[: self.run_on]
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,8 @@ class Search(RuleBasedStateMachine):
             trials=self.total,
             grace=GRACE,
             eta=ETA,
+            tolerance=TOLERANCE,
+            run_on=RUN_ON,
             sampler="random",
             objective="mean",
         )
@@ -164,22 +173,28 @@ class Search(RuleBasedStateMachine):
             self.untouched(out, before)
             return
         trial.values.append(0.1 if accuracy is None else accuracy)
-        trial.diverged = accuracy is None
+        late = trial.run_on is not None
+        trial.diverged = accuracy is None and not late
         rivals = [
-            math.nan if other.diverged else other.values[epoch - 1]
+            math.nan if other.diverged else other.searched[epoch - 1]
             for other in self.trials.values()
-            if len(other.values) >= epoch
+            if len(other.searched) >= epoch
         ]
-        if trial.diverged:
-            state: State = "PRUNED"
+        if late:
+            state: State = "PRUNED" if accuracy is None or epoch == EPOCHS else "RUNNING"
+            trial.ran_to = trial.values[-1] if state == "PRUNED" else None
+        elif trial.diverged:
+            state = "PRUNED"
         elif epoch == EPOCHS:
             state = "COMPLETE"
         elif (
             epoch in rung_epochs(GRACE, ETA, EPOCHS)
             and not out.ticket.start
-            and not keeps(trial.values[-1], rivals, ETA)
+            and not keeps(trial.values[-1], rivals, ETA, TOLERANCE)
         ):
-            state = "PRUNED"
+            goes_on = runs_on(out.record.plan.seed, out.ticket.number, RUN_ON)
+            trial.run_on = epoch if goes_on else None
+            state = "RUNNING" if goes_on else "PRUNED"
         else:
             state = "RUNNING"
         assert going_on is (state == "RUNNING")
@@ -213,7 +228,7 @@ class Search(RuleBasedStateMachine):
         if trial is None:
             self.untouched(out, before)
         else:
-            trial.state, trial.owner = "FAIL", None
+            trial.state, trial.owner = "PRUNED" if trial.run_on else "FAIL", None
 
     @rule(which=st.integers(0, 1))
     def reclaim(self, which: int) -> None:
@@ -261,7 +276,11 @@ class Search(RuleBasedStateMachine):
             trial = self.trials[outcome.number]
             assert (outcome.state, outcome.attempt) == (trial.state, trial.attempt)
             assert outcome.epochs == len(trial.values)
-            assert outcome.value == (trial.values[-1] if trial.values else None)
+            assert outcome.value == (trial.searched[-1] if trial.values else None)
+            assert (outcome.run_on, outcome.ran_to) == (trial.run_on, trial.ran_to)
+            assert outcome.report is None or outcome.report.epoch <= len(trial.searched)
+            steps = self.records[0].study.get_trials(deepcopy=False)[outcome.number]
+            assert list(steps.intermediate_values.values()) == trial.searched
             assert outcome.diverged is trial.diverged
             assert (outcome.reason is None) is (outcome.state not in ("PRUNED", "FAIL"))
             reports: list[EpochReport] = self.records[0].reports(outcome.number)
