@@ -8,7 +8,7 @@ from studies.limits import Limits
 from studies.plan import FRONT_FLOPS, OBJECTIVES, SAMPLERS, StudyPlan, is_front, objective_key
 from studies.rungs import rung_epochs
 from studies.search import Estimate
-from studies.verdict import objective_name
+from studies.verdict import objective_name, tolerance_text
 from trainers.config import TrialConfig
 from trainers.schemes import scheme_named
 
@@ -83,7 +83,7 @@ def _data(plan: StudyPlan) -> str:
     text = f"{base.dataset}: {base.classes} classes, {base.image_size}x{base.image_size} pixels"
     if base.limit_train is not None:
         text += f", {base.limit_train:,} training images"
-    held = "a fixed part" if base.dataset == "digits" else f"{100 * base.validation:g} %"
+    held = "four fifths" if base.dataset == "digits" else f"{100 * base.validation:g} %"
     text += f"; scored on {held} of the training images, the test images stay unread"
     return text + (f"; in {plan.data_root}" if plan.data_root else "")
 
@@ -120,7 +120,12 @@ def _stopping(plan: StudyPlan) -> str:
     passes = f"the best 1 in {plan.eta} goes on"
     if is_front(plan.objective):
         passes = f"what no other beats as a whole and the best 1 in {plan.eta} at any exit go on"
-    return f"after epoch {listed}: {passes} (starting points always do)"
+    text = f"after epoch {listed}: {passes} (starting points always do)"
+    if plan.tolerance:
+        text += f", and what is less than {tolerance_text(plan)} below these"
+    if plan.run_on:
+        text += f"; {100 * plan.run_on:g} % of the stopped run on outside the search"
+    return text
 
 
 def _machine(plan: StudyPlan) -> str:

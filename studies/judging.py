@@ -48,7 +48,12 @@ class StudyJudge(StudyDriver):
             values = self._values(report)
             try:
                 # The report last: with it the epoch counts as stored.
-                if values and not is_front(self.plan.objective):
+                if held.run_on is not None:
+                    if report.diverged or report.epoch == ticket.config.epochs:
+                        ran_to = self._worth(report)
+                        self._storage.set_trial_system_attr(held.trial_id, "ran_to", ran_to)
+                    values = held.values
+                elif values and not is_front(self.plan.objective):
                     self._storage.set_trial_intermediate_value(
                         held.trial_id, report.epoch, values[0]
                     )
@@ -80,6 +85,11 @@ class StudyJudge(StudyDriver):
 
     def _judge(self, held: Held) -> bool:
         """What the last stored epoch means for the trial. True: go on."""
+        if held.run_on is not None:
+            if held.diverged or held.done >= held.ticket.config.epochs:
+                self._end(held, TrialState.PRUNED, self._early(held))
+                return False
+            return True
         if held.diverged:
             self._storage.set_trial_user_attr(held.trial_id, "diverged", True)
             why = f"diverged: the loss of epoch {held.done} is not finite"
@@ -98,6 +108,13 @@ class StudyJudge(StudyDriver):
             held.passed = held.done
             self._storage.set_trial_system_attr(held.trial_id, "passed", held.done)
             return True
+        if rungs.runs_on(plan.seed, held.ticket.number, plan.run_on):
+            # The reason first: what has a rung in `run_on` is never judged again.
+            reason += "; ran on outside the search"
+            self._storage.set_trial_user_attr(held.trial_id, "reason", reason)
+            self._storage.set_trial_system_attr(held.trial_id, "run_on", held.done)
+            held.run_on = held.done
+            return True
         self._end(held, TrialState.PRUNED, self._early(held), reason)
         return False
 
@@ -107,29 +124,20 @@ class StudyJudge(StudyDriver):
         if is_front(plan.objective):
             rows = self.vectors_at(held.done)
             own = self._raised(held.values)
-            if rungs.keeps_front(own, rows, plan.eta, exits=self._columns):
+            if rungs.keeps_front(own, rows, plan.eta, plan.tolerance, self._columns):
                 return None
             return (
                 f"stopped after epoch {held.done}: another trial beats it as a whole there, and at "
                 f"no exit is it among the best {rungs.places(len(rows), plan.eta)} of {len(rows)}"
             )
         values = self.values_at(held.done)
-        if rungs.keeps(held.values[0], values, plan.eta):
+        if rungs.keeps(held.values[0], values, plan.eta, plan.tolerance):
             return None
         count = sum(not math.isnan(value) for value in values)
         return (
             f"stopped after epoch {held.done}: {plan.objective} {held.values[0]:.4f} is not among "
             f"the best {rungs.places(count, plan.eta)} of {count} there"
         )
-
-    def _early(self, held: Held) -> tuple[float, ...] | None:
-        """The values that a trial which is stopped is told with: of a front none.
-
-        Optuna keeps none of a stopped trial either where the objectives are several, so nobody
-        takes an early vector for one of full length. What it reached lies in its reports, where the
-        sampler finds it (`samplers._Behind`).
-        """
-        return None if is_front(self.plan.objective) else held.values
 
     def _complete(self, held: Held) -> None:
         """Full length. What orders a front's trials is written beside its values."""
@@ -141,7 +149,7 @@ class StudyJudge(StudyDriver):
         self._end(held, TrialState.COMPLETE, held.values)
 
     def _stored_values(self, trial: FrozenTrial, done: int) -> tuple[float, ...]:
-        """What the last stored epoch is worth; empty before the first."""
+        """What a stored epoch is worth; empty before the first."""
         if is_front(self.plan.objective):
             exits = exits_at(trial, done)
             return vector(self.plan.objective, exits, self._columns) if exits else ()

@@ -80,6 +80,11 @@ def default_study_name(base: TrialConfig, space: str) -> str:
     return checked_study_name(f"{short(base.dataset)}-{short(base.backbone)}-{short(space)}"[:100])
 
 
+def default_grace(epochs: int) -> int:
+    """Epochs before the first rung where nothing is said: a third of the full length."""
+    return max(1, epochs // 3)
+
+
 class StudyPlan(Record):
     """One search: where it is, what it tries, when it stops a trial, and what runs it.
 
@@ -100,6 +105,20 @@ class StudyPlan(Record):
     early_stopping: bool = True
     eta: int = Field(2, ge=2, description="reduction factor: a rung keeps 1 in eta")
     grace: int = Field(ge=1, description="epochs before the first rung")
+    tolerance: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="how far below a rung's threshold a trial is not stopped, in the unit of what "
+        "is maximised: what is noise",
+    )
+    run_on: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the stopped trials that run on, outside the search, to tell what "
+        "stopping cost",
+    )
     workers: int = Field(1, ge=1, description="trials at a time")
     threads: int = Field(1, ge=1, description="CPU threads of a trial")
     gpus_per_trial: float = Field(0.0, ge=0)

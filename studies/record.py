@@ -31,6 +31,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
+from search_spaces import Space
 from studies import making
 from studies.drivers import Driver
 from studies.experiments import space_of
@@ -42,7 +43,7 @@ from studies.plan import StudyPlan, checked_study_name, is_front
 from studies.reading import one_line
 from studies.resume import checked_config
 from studies.samplers import TrialSampler
-from studies.states import REPORT, Claim, Outcome, State, Ticket, epochs_of
+from studies.states import REPORT, Claim, Outcome, State, Ticket, epochs_of, run_on_of
 from studies.storage import (
     DATABASE_FAILURES,
     connect,
@@ -69,6 +70,7 @@ class StudyRecord(StudyJudge):
         fresh: bool = False,
         runtime: Mapping[str, Any] | None = None,
         driver: Driver | None = None,
+        space: Space | None = None,
     ) -> StudyRecord:
         """The plan's study to be driven by this process: made, or gone on with.
 
@@ -81,6 +83,7 @@ class StudyRecord(StudyJudge):
             runtime: Those of workers, threads, gpus_per_trial, device and precision that were asked
                 for explicitly; of a study that goes on all others stay as they are stored.
             driver: Another name, clock or lease than this process's own.
+            space: What trials are taken from; the plan's space if not given.
 
         Raises:
             InputError: One line: another search of that name, or one that automate did not make,
@@ -90,7 +93,7 @@ class StudyRecord(StudyJudge):
         plan = plan.with_(objective=planned_objective(plan.objective, plan.base))
         if plan.budgets is not None:
             checked_budgets(plan.budgets, plan.base.exits)
-        space = space_of(plan)
+        space = space or space_of(plan)
         where, folder = place(storage, runs, plan.study), (runs / plan.study).absolute()
         make_folder(folder)
         held = HeldTrials()
@@ -102,7 +105,7 @@ class StudyRecord(StudyJudge):
             with one_line_errors(where):
                 plan = making.settle(source, plan, space, folder, runtime)
                 record = cls(where, source, plan.study, folder, driver, lock, held)
-                record.plan = plan
+                record.plan, record._space = plan, space
                 record._enqueue()
                 record._drive()
         except BaseException:
@@ -219,14 +222,16 @@ class StudyRecord(StudyJudge):
         done, start = epochs_of(trial), number < self._starts
         ticket = Ticket(number, self.plan.base, attempt, done, start, _failures(trial))
         last, passed = trial.system_attrs.get(f"{REPORT}{done}"), trial.system_attrs.get("passed")
+        run_on = run_on_of(trial)
         held = Held(
             ticket=ticket,
             trial_id=trial_id,
             claim=claim,
             done=done,
-            values=self._stored_values(trial, done),
+            values=self._stored_values(trial, run_on or done),
             diverged=isinstance(last, dict) and last.get("loss") is None,
             passed=passed if isinstance(passed, int) else 0,
+            run_on=run_on,
         )
         self._held[number] = held
         try:

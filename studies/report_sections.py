@@ -19,6 +19,7 @@ from studies.learning_figures import chosen_trials, exits_figure, learning_figur
 from studies.page import Html, definitions, figure, paragraph, table, tag
 from studies.parameter_figures import parameter_figure, parameter_names
 from studies.plan import is_front
+from studies.stopping import stopping_text
 from studies.teacher_sections import strength
 from studies.view import View
 
@@ -157,21 +158,26 @@ def progress(view: View) -> list[Html]:
         text = f"{spent} epochs were trained; early stopping was off."
     caption = "Epochs that each trial took."
     if view.rungs:
+        near = ""
+        if view.plan.tolerance:
+            near = f", or less than {v.tolerance_text(view.plan)} below"
         caption += (
-            f" Dotted: the rungs, where a trial is stopped unless {_passes(view)}. The starting "
-            "points are never stopped."
+            f" Dotted: the rungs, where a trial is stopped unless {_passes(view)}{near}. The "
+            "starting points are never stopped."
         )
+    cost = stopping_text(view.outcomes)
     parts += [
         tag("h3", "What early stopping stopped and saved"),
         paragraph(text),
+        *([paragraph(cost)] if cost else []),
         figure(epochs_figure(view.outcomes, view.rungs), caption),
     ]
     rows = []
     for rung in view.rungs:
-        there = [o for o in view.outcomes if o.state == "PRUNED" and o.epochs == rung]
+        there = [o for o in view.outcomes if o.state == "PRUNED" and (o.run_on or o.epochs) == rung]
         there = [o for o in there if not o.diverged]
-        reached = sum(outcome.epochs >= rung for outcome in view.outcomes)
-        kept = max(view.plan.base.epochs - rung, 0) * len(there)
+        reached = sum((outcome.run_on or outcome.epochs) >= rung for outcome in view.outcomes)
+        kept = sum(max(view.plan.base.epochs - o.epochs, 0) for o in there)
         rows.append([f"epoch {rung}", str(reached), str(len(there)), str(kept)])
     if rows:
         parts.append(

@@ -16,6 +16,9 @@ How others decide (both are checked in the tests):
   1.6 it keeps 1.6 (cutoff 1.5), while 1.6 is not the best floor(3 / 2) = 1 of three. And it never
   stops a NaN.
 
+A few of the stopped trials may run on to their full length (`runs_on`): outside the search, so that
+what stopping cost can be told without bias (`studies.calibration`).
+
 Where each exit counts by itself (`--objective front`) there is no such order. A trial then passes
 if no other beats it as a whole, or if the rule above keeps it at any exit (`keeps_front`).
 """
@@ -23,6 +26,8 @@ if no other beats it as a whole, or if the rule above keeps it at any exit (`kee
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+RUN_ON = 0x0E  # so that the draw is none of a sampler's, which begin with (seed, number) too
 
 
 def rung_epochs(grace: int, eta: int, epochs: int) -> list[int]:
@@ -67,6 +72,20 @@ def keeps(value: float, values: Iterable[float], eta: int, tolerance: float = 0.
     if not len(seen):
         return True
     return bool(value >= seen[places(len(seen), eta) - 1] - tolerance)
+
+
+def runs_on(seed: int, number: int, share: float) -> bool:
+    """Whether a trial that a rung stops runs on to its full length, outside the search.
+
+    The choice is random, the same in every process, and knows nothing of how the trial did.
+
+    Args:
+        seed: Of the study.
+        number: Of the trial.
+        share: How many of the stopped ones, a fraction.
+    """
+    drawn = np.random.default_rng(np.random.SeedSequence([seed, number, RUN_ON])).random()
+    return bool(drawn < share)
 
 
 def keeps_front(

@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.front import vector
 from studies.plan import FRONT_FLOPS, StudyPlan, is_front
-from studies.states import epochs_of, exits_at
+from studies.states import exits_at, searched
 
 _quiet = threading.RLock()
 
@@ -41,13 +41,16 @@ def quietly() -> Iterator[None]:
     """
     with _quiet:
         before = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        loud = before < optuna.logging.ERROR
+        if loud:  # each change empties the caches of all loggers of the process
+            optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 yield
         finally:
-            optuna.logging.set_verbosity(before)
+            if loud:
+                optuna.logging.set_verbosity(before)
 
 
 class _Sequence(QMCSampler):
@@ -125,7 +128,7 @@ def _early_vectors(trials: Sequence[FrozenTrial], plan: StudyPlan) -> dict[int, 
     Of a diverged one: chance at every exit, at the highest cost of any.
     """
     stopped = [trial for trial in trials if trial.state == TrialState.PRUNED]
-    exits = {t.number: exits_at(t, epochs_of(t)) for t in stopped if not _diverged(t)}
+    exits = {t.number: exits_at(t, searched(t)) for t in stopped if not _diverged(t)}
     told = [t.values for t in trials if t.state == TrialState.COMPLETE and t.values is not None]
     priced = plan.objective == FRONT_FLOPS
     lengths = [len(values) - priced for values in told] or [len(e) for e in exits.values()]
@@ -165,7 +168,7 @@ class _Behind:
     ) -> list[FrozenTrial]:
         trials = self._study._get_trials(deepcopy=False, use_cache=use_cache)
         early = _early_vectors(trials, self._plan)
-        reached = {t.number: 0 if _diverged(t) else epochs_of(t) for t in trials}
+        reached = {t.number: 0 if _diverged(t) else searched(t) for t in trials}
         furthest = max((reached[number] for number in early), default=0)
         signs = [1 if way == StudyDirection.MAXIMIZE else -1 for way in self._study.directions]
         complete = [t.values for t in trials if t.state == TrialState.COMPLETE and t.values]

@@ -156,6 +156,13 @@ def gain_text(objective: str, gain: float) -> str:
     return f"{abs(gain):.4f}" if ranked_by(objective) == "hypervolume" else points(gain)
 
 
+def tolerance_text(plan: StudyPlan) -> str:
+    """The tolerance of a plan's rungs: of the objective, of a front of each exit's accuracy."""
+    if is_front(plan.objective):
+        return points(plan.tolerance)
+    return gain_text(plan.objective, plan.tolerance)
+
+
 def states_text(outcomes: Sequence[Outcome]) -> str:
     """`12 complete, 16 stopped early, 2 waiting`."""
     names = {

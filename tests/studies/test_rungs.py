@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies.rungs import keeps, keeps_front, places, rung_epochs
+from studies.rungs import keeps, keeps_front, places, rung_epochs, runs_on
 
 DISTINCT = st.lists(
     st.floats(0, 1, allow_nan=False).map(lambda v: round(v, 6)),
@@ -234,3 +234,20 @@ def test_ray_differs_where_the_docstring_says_so():
     assert not keeps(1.6, [1.0, 2.0, 1.6], 2)
     assert ray_decisions([1.0, math.nan], eta=2, grace=1, epochs=100) == [False, False]
     assert not keeps(math.nan, [1.0, math.nan], 2)
+
+
+def test_what_is_within_the_tolerance_of_the_threshold_passes():
+    values = [0.5, 0.6, 0.7, 0.8]
+    assert keeps(0.7, values, 2) and not keeps(0.69, values, 2)
+    assert keeps(0.69, values, 2, tolerance=0.02) and not keeps(0.6, values, 2, tolerance=0.02)
+    assert not keeps(float("nan"), values, 2, tolerance=1.0)
+
+
+def test_who_runs_on_is_drawn_with_the_share_and_is_always_the_same():
+    assert not any(runs_on(3, number, 0.0) for number in range(100))
+    assert all(runs_on(3, number, 1.0) for number in range(100))
+    drawn = [runs_on(seed, number, 0.05) for seed in range(20) for number in range(500)]
+    assert drawn == [runs_on(seed, number, 0.05) for seed in range(20) for number in range(500)]
+    assert 400 < sum(drawn) < 600, "5 % of 10,000, by more than 4 standard deviations"
+    # of the same trial a larger share is drawn beside the smaller one's
+    assert all(runs_on(1, n, 0.5) for n in range(500) if runs_on(1, n, 0.05))

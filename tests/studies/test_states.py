@@ -25,12 +25,12 @@ from optuna.trial import TrialState
 
 from studies.drivers import Driver
 from studies.record import StudyRecord, Ticket
-from studies.rungs import keeps, keeps_front, rung_epochs
+from studies.rungs import keeps, keeps_front, rung_epochs, runs_on
 from studies.states import TRANSITIONS, Claim, Outcome, State
 from tests.studies.example import make_plan, make_report, run
 from trainers.reports import EpochReport
 
-EPOCHS, GRACE, ETA = 4, 1, 2
+EPOCHS, GRACE, ETA, TOLERANCE, RUN_ON = 4, 1, 2, 0.1, 0.5
 LEASE = 100.0
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -65,6 +65,13 @@ class Expected:
     diverged: bool = False
     owner: StudyRecord | None = None
     passed: int = 0
+    run_on: int | None = None  # the rung that stopped it, where it runs on
+    ran_to: float | None = None
+
+    @property
+    def searched(self) -> list[tuple[float, ...]]:
+        """What the search may see of it."""
+        return self.values[: self.run_on]
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,8 @@ class Search(RuleBasedStateMachine):
             trials=self.total,
             grace=GRACE,
             eta=ETA,
+            tolerance=TOLERANCE,
+            run_on=RUN_ON,
             sampler="random",
             objective=self.objective,
         )
@@ -171,9 +180,13 @@ class Search(RuleBasedStateMachine):
             self.untouched(out, before)
             return
         trial.values.append((0.1,) * 4 if accuracy is None else accuracy)
-        trial.diverged = accuracy is None
-        if trial.diverged:
-            state: State = "PRUNED"
+        late = trial.run_on is not None
+        trial.diverged = accuracy is None and not late
+        if late:
+            state: State = "PRUNED" if accuracy is None or epoch == EPOCHS else "RUNNING"
+            trial.ran_to = self.worth(trial.values[-1]) if state == "PRUNED" else None
+        elif trial.diverged:
+            state = "PRUNED"
         elif epoch == EPOCHS:
             state = "COMPLETE"
         elif (
@@ -181,7 +194,9 @@ class Search(RuleBasedStateMachine):
             and not out.ticket.start
             and not self.passes(trial, epoch)
         ):
-            state = "PRUNED"
+            goes_on = runs_on(out.record.plan.seed, out.ticket.number, RUN_ON)
+            trial.run_on = epoch if goes_on else None
+            state = "RUNNING" if goes_on else "PRUNED"
         else:
             state = "RUNNING"
         assert going_on is (state == "RUNNING")
@@ -191,12 +206,12 @@ class Search(RuleBasedStateMachine):
 
     def passes(self, trial: Expected, epoch: int) -> bool:
         """Whether a trial passes a rung, by the rule itself."""
-        reached = [other for other in self.trials.values() if len(other.values) >= epoch]
+        reached = [other for other in self.trials.values() if len(other.searched) >= epoch]
         if self.objective == "mean":
             values = [math.nan if o.diverged else mean(o.values[epoch - 1]) for o in reached]
-            return keeps(mean(trial.values[-1]), values, ETA)
+            return keeps(mean(trial.values[-1]), values, ETA, TOLERANCE)
         rows = [(math.nan,) * 4 if o.diverged else o.values[epoch - 1] for o in reached]
-        return keeps_front(trial.values[-1], rows, ETA)
+        return keeps_front(trial.values[-1], rows, ETA, TOLERANCE)
 
     def worth(self, accuracies: tuple[float, ...]) -> float:
         """The mean, or of a front the anytime accuracy."""
@@ -230,7 +245,7 @@ class Search(RuleBasedStateMachine):
         if trial is None:
             self.untouched(out, before)
         else:
-            trial.state, trial.owner = "FAIL", None
+            trial.state, trial.owner = "PRUNED" if trial.run_on else "FAIL", None
 
     @rule(which=st.integers(0, 1))
     def reclaim(self, which: int) -> None:
@@ -278,10 +293,17 @@ class Search(RuleBasedStateMachine):
             trial = self.trials[outcome.number]
             assert (outcome.state, outcome.attempt) == (trial.state, trial.attempt)
             assert outcome.epochs == len(trial.values)
+            steps = self.records[0].study.get_trials(deepcopy=False)[outcome.number]
+            told = steps.intermediate_values.values()
             if not trial.values:
                 assert outcome.value is None
             else:
-                assert outcome.value == pytest.approx(self.worth(trial.values[-1]))
+                assert outcome.value == pytest.approx(self.worth(trial.searched[-1]))
+            if self.objective == "mean":
+                assert list(told) == [self.worth(values) for values in trial.searched]
+            ran_to = None if trial.ran_to is None else pytest.approx(trial.ran_to)
+            assert (outcome.run_on, outcome.ran_to) == (trial.run_on, ran_to)
+            assert outcome.report is None or outcome.report.epoch <= len(trial.searched)
             assert outcome.diverged is trial.diverged
             assert (outcome.reason is None) is (outcome.state not in ("PRUNED", "FAIL"))
             reports: list[EpochReport] = self.records[0].reports(outcome.number)
