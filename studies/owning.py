@@ -206,6 +206,13 @@ class StudyDriver(StudyReader):
             over.set()
             thread.join(timeout=10)
 
+    def tidy(self) -> None:
+        """Removes what workers wrote for a trial that had gone on without them, and has ended."""
+        left = {path.parent.name for path in (self.folder / "trials").glob("*/*checkpoint.pt*")}
+        for number in sorted(int(name) for name in left if name.isdecimal()):
+            if self.outcome(number).state not in ("WAITING", "RUNNING"):
+                checkpoints.remove(self.checkpoint(number))
+
     def release(self) -> None:
         """Ends this process's driving: trials still out go back, and another driver may come.
 

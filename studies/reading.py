@@ -68,7 +68,12 @@ class StudyReader:
         self._finished: dict[int, Outcome] = {}
         plan = plan_in(storage, self._study_id, name)
         made = storage.get_study_system_attrs(self._study_id).get(MADE)
-        if plan is None or not isinstance(made, dict):
+        if plan is None:
+            raise InputError(
+                f"study {name!r} is not begun, its search was ended while it was made: "
+                "the same `automate search` begins it"
+            )
+        if not isinstance(made, dict):
             raise foreign(name)
         self.plan = plan
         self._points: list[dict[str, Any]] = list(made.get("points") or [])
