@@ -31,6 +31,15 @@ def numbers(type_: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
         ) from None
 
 
+def wholes(type_: Any, tokens: Sequence[Token]) -> tuple[int, ...]:
+    """Several integers, as `numbers`: `1 8 64` or `1,8,64`."""
+    try:
+        return tuple(int(part) for token in tokens for part in token.value.split(","))
+    except ValueError:
+        given = " ".join(token.value for token in tokens)
+        raise ValueError(f"expected whole numbers, as in 1 8 64 or 1,8,64, got {given!r}") from None
+
+
 def flops(type_: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
     """Several numbers of FLOPs, as `numbers`: `100M 1.2G` or `100M,1.2G`."""
     from trainers.dynamic import read_flops
@@ -59,6 +68,10 @@ WholeOrNone = Annotated[int | None, Parameter(converter=whole)]
 Numbers = Annotated[
     tuple[float, ...] | None,
     Parameter(converter=numbers, consume_multiple=True, negative_iterable=(), negative_none=()),
+]
+Wholes = Annotated[
+    tuple[int, ...],
+    Parameter(converter=wholes, consume_multiple=True, negative_iterable=(), negative_none=()),
 ]
 Flops = Annotated[
     tuple[float, ...] | None,

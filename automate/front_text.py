@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from automate.printing import say, say_table
+from studies.front import deployable
 from studies.plan import StudyPlan
 from studies.states import Outcome
+from studies.stopping import stopping_cost, stopping_text
 from studies.verdict import (
     curves,
     percent,
@@ -86,6 +88,8 @@ def say_front(outcomes: Sequence[Outcome], plan: StudyPlan, *, stderr: bool = Fa
         title = "Front (validation accuracy, n = 1 each; at an exit's cost or less)"
         say_table([*head, *([other] if other else [])], cells, title=title, stderr=stderr)
     say(verdict(outcomes, plan), stderr=stderr)
+    if cost := stopping_text(outcomes):
+        say(cost, stderr=stderr)
 
 
 def _at_that_cost(accuracy: float | None) -> str:
@@ -97,8 +101,10 @@ def front_json(outcomes: Sequence[Outcome], plan: StudyPlan) -> dict[str, Any]:
     taken, base = recommended(outcomes), reference(outcomes)
     return {
         "verdict": verdict(outcomes, plan),
+        "stopping": None if (cost := stopping_cost(outcomes)) is None else asdict(cost),
         "states": states_text(outcomes),
         "front": [asdict(row) for row in front_rows(outcomes)],
         "take": None if taken is None else taken.model_dump(mode="json"),
         "reference": None if base is None else base.model_dump(mode="json"),
+        "deployable": deployable(curves(outcomes)),
     }

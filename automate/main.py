@@ -46,6 +46,7 @@ COMMANDS = {
     "train": ("training:train", "Train an exported config in full, with several seeds."),
     "evaluate": ("measuring:evaluate", "Evaluate a trained run: exits, budgets, calibration."),
     "reproduce": ("reproduction:reproduce", "Run an experiment of the paper; ours beside it."),
+    "replay": ("replaying:replay", "Compare policies of searching on recorded curves."),
     "bench": ("benching:bench", "Time this machine, and say which path a search takes."),
     "studies": ("results:studies", "List the studies."),
     "status": ("upkeep:status", "Show what of a study runs, waits and failed, and why."),

@@ -94,6 +94,18 @@ def _joined(lines: Sequence[Line]) -> dict[str, list[float | None]]:
     return {"x": x, "y": y}
 
 
+def _up_to(line: Line, epoch: int) -> Line:
+    """The line as far as an epoch."""
+    count = sum(x <= epoch for x in line[0])
+    return line[0][:count], line[1][:count]
+
+
+def _from(line: Line, epoch: int) -> Line:
+    """The line from the last point up to an epoch on."""
+    count = max(0, sum(x <= epoch for x in line[0]) - 1)
+    return line[0][count:], line[1][count:]
+
+
 def learning_figure(
     outcomes: Sequence[Outcome], reports: Reports, rungs: Sequence[int]
 ) -> go.Figure:
@@ -116,9 +128,12 @@ def learning_figure(
     taken, default = v.recommended(outcomes), v.reference(outcomes)
     texts = {o.number: describe(o) for o in outcomes}
     stopped = [o.number for o in outcomes if o.state == "PRUNED" and o.number in shown]
+    ran_on = {o.number: o.run_on for o in outcomes if o.run_on is not None and o.number in shown}
+    dotted = {"color": STOPPED, "width": 1, "dash": "dot"}
     for i, colour in enumerate(exit_colours(exits)):
         place = {"row": i // columns + 1, "col": i % columns + 1}
-        lines = {number: accuracy_line(reports.get(number, ()), i) for number in shown}
+        whole = {number: accuracy_line(reports.get(number, ()), i) for number in shown}
+        lines = {n: whole[n] if n not in ran_on else _up_to(whole[n], ran_on[n]) for n in shown}
 
         def add(
             numbers: list[int],
@@ -139,6 +154,8 @@ def learning_figure(
         full = [number for number in sorted(done & shown)]
         going = [number for number in sorted(shown - done) if number not in stopped]
         add(stopped, "stopped early (× where)", {"color": STOPPED, "width": 1}, 0.5)
+        after = {number: _from(whole[number], ran_on[number]) for number in ran_on}
+        add(list(after), "ran on outside the search", dotted, 0.8, lines=after)
         add(going, "not finished", {"color": FAINT, "width": 1}, 0.7)
         add(full, "full length", {"color": colour, "width": 1}, 0.35)
         ends = [(number, lines[number]) for number in stopped if lines[number][0]]

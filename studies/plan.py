@@ -27,7 +27,10 @@ OBJECTIVES = {
     "exit:K": "accuracy of exit K, e.g. exit:2",
     "budget:F": "accuracy of dynamic inference at F FLOPs, e.g. budget:150M",
     "hypervolume": "area under the front over log FLOPs (where the backbone or width varies)",
+    "front": "each exit's accuracy by itself (and the FLOPs, where the backbone or width varies)",
 }
+# `front` as a plan stores it: of networks that cost the same, and of networks that do not.
+FRONT, FRONT_FLOPS = "front", "front+flops"
 # Objectives that see no difference in cost between networks: they only ever ask for the largest.
 COST_BLIND = ("anytime", "mean", "last", "exit")
 # A study's space is "reproduce:table2" where it runs an experiment of the paper.
@@ -47,8 +50,24 @@ def checked_study_name(name: str) -> str:
 
 def objective_key(objective: str) -> str:
     """Where `OBJECTIVES` tells of it: `exit:K` of `exit:2`, `budget:F` of `budget:150M`."""
+    if is_front(objective):
+        return FRONT
     kind, colon, _ = objective.partition(":")
     return {"exit": "exit:K", "budget": "budget:F"}[kind] if colon else objective
+
+
+def is_front(objective: str) -> bool:
+    """Whether it is several objectives, which put trials in no order."""
+    return objective in (FRONT, FRONT_FLOPS)
+
+
+def ranked_by(objective: str) -> str:
+    """The objective that orders trials where an order is needed: itself, if it is one number.
+
+    A front's trials are ordered by anytime accuracy, or by the hypervolume where networks differ in
+    cost: the anytime accuracy would always prefer the largest.
+    """
+    return {FRONT: "anytime", FRONT_FLOPS: "hypervolume"}.get(objective, objective)
 
 
 def default_study_name(base: TrialConfig, space: str) -> str:
@@ -59,6 +78,11 @@ def default_study_name(base: TrialConfig, space: str) -> str:
         return re.sub(r"[^A-Za-z0-9_.+]+", "_", stem).strip("._") or "custom"
 
     return checked_study_name(f"{short(base.dataset)}-{short(base.backbone)}-{short(space)}"[:100])
+
+
+def default_grace(epochs: int) -> int:
+    """Epochs before the first rung where nothing is said: a third of the full length."""
+    return max(1, epochs // 3)
 
 
 class StudyPlan(Record):
@@ -75,12 +99,26 @@ class StudyPlan(Record):
     sampler: Literal["tpe", "random", "grid", "qmc", "gp"] = "tpe"
     objective: str = Field("anytime", description="what is maximised")
     budgets: tuple[float, ...] | None = Field(
-        None, description="weight of each exit in the anytime objective (none: equal)"
+        None, description="weight of each exit in the anytime accuracy (none: equal)"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of the sampler")
     early_stopping: bool = True
     eta: int = Field(2, ge=2, description="reduction factor: a rung keeps 1 in eta")
     grace: int = Field(ge=1, description="epochs before the first rung")
+    tolerance: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="how far below a rung's threshold a trial is not stopped, in the unit of what "
+        "is maximised: what is noise",
+    )
+    run_on: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the stopped trials that run on, outside the search, to tell what "
+        "stopping cost",
+    )
     workers: int = Field(1, ge=1, description="trials at a time")
     threads: int = Field(1, ge=1, description="CPU threads of a trial")
     gpus_per_trial: float = Field(0.0, ge=0)

@@ -21,7 +21,6 @@ A SQLite study has one driver at a time, by an OS lock, so nothing of this can h
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,17 +31,19 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from studies import making, rungs
+from search_spaces import Space
+from studies import making
 from studies.drivers import Driver
 from studies.experiments import space_of
-from studies.front import checked_budgets, objective, planned_objective
+from studies.front import checked_budgets, planned_objective
+from studies.judging import StudyJudge
 from studies.listing import Summary, list_studies
-from studies.owning import Held, HeldTrials, StudyDriver, lock_of
-from studies.plan import StudyPlan, checked_study_name
+from studies.owning import Held, HeldTrials, lock_of
+from studies.plan import StudyPlan, checked_study_name, is_front
 from studies.reading import one_line
 from studies.resume import checked_config
 from studies.samplers import TrialSampler
-from studies.states import REPORT, Claim, Outcome, State, Ticket, epochs_of
+from studies.states import REPORT, Claim, Outcome, State, Ticket, epochs_of, run_on_of
 from studies.storage import (
     DATABASE_FAILURES,
     connect,
@@ -53,12 +54,11 @@ from studies.storage import (
 )
 from trainers.catalog import InputError, unknown
 from trainers.config import TrialConfig
-from trainers.reports import EpochReport
 
 __all__ = ["Outcome", "State", "StudyRecord", "Summary", "Ticket", "list_studies"]
 
 
-class StudyRecord(StudyDriver):
+class StudyRecord(StudyJudge):
     """A study to be searched: made, or found, by `create_or_open` or `open`."""
 
     @classmethod
@@ -70,6 +70,7 @@ class StudyRecord(StudyDriver):
         fresh: bool = False,
         runtime: Mapping[str, Any] | None = None,
         driver: Driver | None = None,
+        space: Space | None = None,
     ) -> StudyRecord:
         """The plan's study to be driven by this process: made, or gone on with.
 
@@ -82,6 +83,7 @@ class StudyRecord(StudyDriver):
             runtime: Those of workers, threads, gpus_per_trial, device and precision that were asked
                 for explicitly; of a study that goes on all others stay as they are stored.
             driver: Another name, clock or lease than this process's own.
+            space: What trials are taken from; the plan's space if not given.
 
         Raises:
             InputError: One line: another search of that name, or one that automate did not make,
@@ -91,19 +93,19 @@ class StudyRecord(StudyDriver):
         plan = plan.with_(objective=planned_objective(plan.objective, plan.base))
         if plan.budgets is not None:
             checked_budgets(plan.budgets, plan.base.exits)
-        space = space_of(plan)
+        space = space or space_of(plan)
         where, folder = place(storage, runs, plan.study), (runs / plan.study).absolute()
         make_folder(folder)
         held = HeldTrials()
         lock = lock_of(where, folder, plan.study, held)
         try:
             if fresh:
-                making.erase(where, storage, plan.study, folder, driver or Driver())
+                making.erase(where, storage, plan, folder, driver or Driver())
             source = storage if isinstance(storage, BaseStorage) else connect(where)
             with one_line_errors(where):
                 plan = making.settle(source, plan, space, folder, runtime)
                 record = cls(where, source, plan.study, folder, driver, lock, held)
-                record.plan = plan
+                record.plan, record._space = plan, space
                 record._enqueue()
                 record._drive()
         except BaseException:
@@ -220,14 +222,16 @@ class StudyRecord(StudyDriver):
         done, start = epochs_of(trial), number < self._starts
         ticket = Ticket(number, self.plan.base, attempt, done, start, _failures(trial))
         last, passed = trial.system_attrs.get(f"{REPORT}{done}"), trial.system_attrs.get("passed")
+        run_on = run_on_of(trial)
         held = Held(
             ticket=ticket,
             trial_id=trial_id,
             claim=claim,
             done=done,
-            value=trial.intermediate_values.get(done, math.nan),
+            values=self._stored_values(trial, run_on or done),
             diverged=isinstance(last, dict) and last.get("loss") is None,
             passed=passed if isinstance(passed, int) else 0,
+            run_on=run_on,
         )
         self._held[number] = held
         try:
@@ -262,93 +266,13 @@ class StudyRecord(StudyDriver):
             pruner=optuna.pruners.NopPruner(),
         )
         config = checked_config(self._space.suggest(Trial(study, trial_id), self.plan.base))
+        if is_front(self.plan.objective) and config.exits > self._columns:
+            raise InputError(
+                f"the network has {config.exits} exits, and the study compares {self._columns}: "
+                "a space of networks that differ needs `corners`"
+            )
         self._storage.set_trial_user_attr(trial_id, "config", config.model_dump(mode="json"))
         return config
-
-    @one_line
-    def report(self, ticket: Ticket, report: EpochReport) -> bool:
-        """Stores an epoch and says whether to go on.
-
-        After the last epoch the trial is COMPLETE. A rung that it does not pass, or a loss that is
-        not finite, makes it PRUNED. An epoch that is stored already changes nothing, so a run that
-        goes on from its checkpoint may give all its reports again.
-
-        Args:
-            ticket: From `ask`.
-            report: Of the epoch after the last one reported, or an earlier one.
-
-        Returns:
-            False if the trial has ended, or is no longer this attempt's: then nothing was written.
-
-        Raises:
-            ValueError: An epoch was left out, or the report has no exits.
-        """
-        held = self._mine(ticket)
-        if held is None or report.epoch < held.done:
-            return held is not None
-        if report.epoch > held.done + 1:
-            raise ValueError(
-                f"trial {ticket.number} reported epoch {report.epoch} after {held.done}"
-            )
-        if report.epoch == held.done + 1:
-            value = self._value(report)
-            try:
-                # The report last: with it the epoch counts as stored.
-                if not math.isnan(value):
-                    self._storage.set_trial_intermediate_value(held.trial_id, report.epoch, value)
-                self._storage.set_trial_system_attr(
-                    held.trial_id, f"{REPORT}{report.epoch}", report.model_dump(mode="json")
-                )
-            except UpdateFinishedTrialError:
-                del self._held[ticket.number]
-                return False
-            held.done, held.value, held.diverged = report.epoch, value, report.diverged
-            self._extend(held, 10 * report.seconds)
-        elif math.isnan(held.value):
-            held.value = self._value(report)
-        return self._judge(held)
-
-    def _value(self, report: EpochReport) -> float:
-        """The objective; of a diverged network what guessing would reach.
-
-        NaN of an epoch before the last whose test images an experiment leaves unread.
-        """
-        if report.diverged:
-            return 0.0 if self.plan.objective == "hypervolume" else 1.0 / self.plan.base.classes
-        if not report.exits and self.plan.experiment and report.epoch < self.plan.base.epochs:
-            return math.nan
-        if not report.exits:
-            raise ValueError(f"the report of epoch {report.epoch} has no exits to judge")
-        plan = self.plan
-        return objective(plan.objective, report.exits, plan.budgets, self._box, report.budget)
-
-    def _judge(self, held: Held) -> bool:
-        """What the last stored epoch means for the trial. True: go on."""
-        if held.diverged:
-            reason = f"diverged: the loss of epoch {held.done} is not finite"
-            self._storage.set_trial_user_attr(held.trial_id, "diverged", True)
-            self._end(held, TrialState.PRUNED, held.value, reason)
-            return False
-        if held.done >= held.ticket.config.epochs:
-            self._end(held, TrialState.COMPLETE, held.value)
-            return False
-        plan = self.plan
-        at_rung = held.done in rungs.rung_epochs(plan.grace, plan.eta, plan.base.epochs)
-        if held.ticket.start or not plan.early_stopping or not at_rung or held.passed >= held.done:
-            return True
-        values = self.values_at(held.done)
-        if rungs.keeps(held.value, values, plan.eta):
-            # Remembered, so that after an interruption the same epoch is not judged by more rivals.
-            held.passed = held.done
-            self._storage.set_trial_system_attr(held.trial_id, "passed", held.done)
-            return True
-        count = sum(not math.isnan(value) for value in values)
-        reason = (
-            f"stopped after epoch {held.done}: {plan.objective} {held.value:.4f} is not among the "
-            f"best {rungs.places(count, plan.eta)} of {count} there"
-        )
-        self._end(held, TrialState.PRUNED, held.value, reason)
-        return False
 
 
 def _failures(trial: FrozenTrial) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from studies import trial
 from studies.experiments import space_of
 from studies.front import checked_budgets, objective_for, planned_objective
 from studies.limits import Limits
-from studies.plan import SAMPLERS, StudyPlan, default_study_name
+from studies.plan import SAMPLERS, StudyPlan, default_grace, default_study_name
 from studies.record import StudyRecord
 from studies.resume import corner_configs
 from studies.trial import OnEvent
@@ -97,6 +97,8 @@ def make_plan(
     early_stopping: bool = True,
     eta: int = 2,
     grace: int | None = None,
+    tolerance: float | None = None,
+    run_on: float | None = None,
     workers: int | None = None,
     threads: int | None = None,
     gpus_per_trial: float | None = None,
@@ -116,6 +118,7 @@ def make_plan(
         objective: See `StudyPlan`; the space's own, else anytime, if not given.
         search_seed: Of the sampler.
         grace: Epochs before the first rung; a third of the epochs if not given.
+        tolerance, run_on: See `StudyPlan`; 0 if not given.
         workers: Trials at a time; if not given the machine's GPUs, or its cores where the search is
             long enough for Ray's start to pay, else 1.
         threads: CPU threads of a trial; if not given 1 beside other trials, else the faster of one
@@ -145,11 +148,15 @@ def make_plan(
         entry = catalog.DATASETS.get(base.dataset)
         trials = len(loaded.grid(base)) if sampler == "grid" and loaded.grid else None
         trials = trials or (entry.trials if entry else 30)
-    grace = grace if grace is not None else max(1, base.epochs // 3)
-    if grace > base.epochs:
-        raise InputError(f"grace needs to be at most the {base.epochs} epochs, got {grace}")
     study = study or default_study_name(base, space)
     known = stored(study)
+    if known is not None and known.base.epochs == base.epochs:  # whatever defaults are today
+        grace = known.grace if grace is None else grace
+        tolerance = known.tolerance if tolerance is None else tolerance
+        run_on = known.run_on if run_on is None else run_on
+    grace = grace if grace is not None else default_grace(base.epochs)
+    if grace > base.epochs:
+        raise InputError(f"grace needs to be at most the {base.epochs} epochs, got {grace}")
     speeds = None
     if known is not None:
         workers, threads = workers or known.workers, threads or known.threads
@@ -176,6 +183,8 @@ def make_plan(
         early_stopping=early_stopping,
         eta=eta,
         grace=grace,
+        tolerance=tolerance or 0.0,
+        run_on=run_on or 0.0,
         speeds=speeds,
         **machine,
     )

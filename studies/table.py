@@ -19,6 +19,8 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             "epochs": outcome.epochs,
             "attempt": outcome.attempt,
             "reason": outcome.reason,
+            "run_on": outcome.run_on,
+            "ran_to": outcome.ran_to,
             **{f"param_{name}": value for name, value in outcome.params.items()},
             **{
                 f"exit_{point.exit}_{name}": getattr(point, name)

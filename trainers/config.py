@@ -39,7 +39,10 @@ class TrialConfig(Record):
         json_schema_extra={"metavar": "N"},
     )
     validation: float = Field(
-        0.1, gt=0, lt=1, description="share of the training images held out (digits: fixed)"
+        0.1,
+        gt=0,
+        lt=1,
+        description="share of the training images held out (digits: always four fifths)",
     )
     split_seed: int = Field(0, ge=0, description="seed of the hold-out and of --limit-train")
 
@@ -94,6 +97,12 @@ class TrialConfig(Record):
     lr: float = Field(0.1, gt=0, description="initial learning rate of SGD")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of SGD, on all parameters")
+    ema: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="score and keep a moving average of the weights, its decay a step (0: none)",
+    )
     augmentation: Augmentation = Field(
         "crop_flip",
         description="crop_flip: pad by an eighth, random crop, random mirror; autoaugment: these, "

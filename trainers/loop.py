@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from trainers import checkpoints, dynamic
+from trainers import checkpoints
+from trainers.averaging import Average
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.costs import costs
 from trainers.data import Data, Images, batches, load, score_batch
-from trainers.exits import build_network
-from trainers.losses import loss, mix_entropy
+from trainers.exits import MultiExitNet, build_network
+from trainers.losses import loss
 from trainers.paths import use_fast_paths
-from trainers.reports import BudgetPoint, EpochReport, ExitPoint
+from trainers.reports import EpochReport
+from trainers.scoring import Tally
 from trainers.teachers import Teachers
 
 
@@ -39,13 +40,23 @@ def learning_rate(config: TrialConfig, epoch: int) -> float:
     return float(config.lr * 0.1**passed)
 
 
-def _confidence(logits: Tensor) -> Tensor:
-    """(M, B, K) logits -> (M, B): the largest value of each softmax."""
-    return logits.softmax(dim=-1).amax(dim=-1)
+def _placed(images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches to score, each with the places (B,) of its images."""
+    begin = 0
+    for pixels, labels in batches(images, score_batch(images)):
+        places = torch.arange(begin, begin + len(labels), device=labels.device)
+        begin += len(labels)
+        yield places, pixels, labels
 
 
 class Run:
-    """Network, teachers and optimizer of one config on one device."""
+    """Network, teachers and optimizer of one config on one device.
+
+    Attributes:
+        network, teachers: What is trained.
+        average: The moving average of both where the config has `ema`, else None. Where there is
+            one it is what is scored and exported.
+    """
 
     def __init__(self, config: TrialConfig, device: str = "cpu") -> None:
         self.config = config
@@ -58,6 +69,8 @@ class Run:
             use_fast_paths(network)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teachers = teachers.to(self.device)
+        live = nn.ModuleDict({"network": self.network, "teachers": self.teachers})
+        self.average = Average(live, config.ema) if config.ema else None
         groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
         if learned := list(self.teachers.parameters()):
             groups.append({"params": learned})
@@ -69,13 +82,22 @@ class Run:
             fused=True,
         )
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (M, B, C) and logits (M, B, K) in float32."""
+    def forward(self, images: Tensor, network: MultiExitNet | None = None) -> tuple[Tensor, Tensor]:
+        """Features (M, B, C) and logits (M, B, K) in float32, of the trained network if None."""
         images = images.contiguous(memory_format=torch.channels_last)
         mixed = self.config.precision == "bf16"
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
-            features, logits = self.network(images)
+            features, logits = (network or self.network)(images)
         return features.float(), logits.float()
+
+    def judged(self) -> tuple[MultiExitNet, Teachers]:
+        """What is scored, in evaluation mode: the averaged network and teachers, if there are."""
+        network: Any = self.network
+        teachers: Any = self.teachers
+        if self.average is not None:
+            averaged = self.average.look()
+            network, teachers = averaged["network"], averaged["teachers"]
+        return network.eval(), teachers.eval()
 
     def step(self, images: Tensor, labels: Tensor, epoch: int = 0) -> Tensor:
         """One step of SGD on a batch.
@@ -93,6 +115,8 @@ class Run:
         value.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.teachers.anneal(logits)
+        if self.average is not None:
+            self.average.update()
         return value.detach()
 
     def train_epoch(self, images: Images, epoch: int) -> float:
@@ -131,10 +155,22 @@ class Run:
     @torch.inference_mode()
     def confidence(self, images: Images) -> Tensor:
         """(M, n) largest softmax value of each exit on each image."""
+        network, _ = self.judged()
+        tally = Tally(self.config.exits, 0, len(images), self.device)
+        for places, pixels, labels in _placed(images):
+            tally.exits(self.forward(pixels, network)[1], labels, places)
+        return tally.sure
+
+    @torch.inference_mode()
+    def raw(self, images: Images) -> tuple[float, ...]:
+        """(M,) accuracies of the network without averaging; empty where that is the one scored."""
+        if self.average is None:
+            return ()
         self.network.eval()
-        seen = batches(images, score_batch(images))
-        parts = [_confidence(self.forward(pixels)[1]) for pixels, _ in seen]
-        return torch.cat(parts, dim=1)
+        right = torch.zeros(self.config.exits, device=self.device)
+        for pixels, labels in batches(images, score_batch(images)):
+            right += (self.forward(pixels)[1].argmax(dim=-1) == labels).sum(dim=1)
+        return tuple((right / len(images.labels)).tolist())
 
     @torch.inference_mode()
     def score(
@@ -147,65 +183,24 @@ class Run:
     ) -> dict[str, Any]:
         """Accuracy of exits and teachers, the mean mix, and the budget curve of a report.
 
+        With `ema` all of the averaged network and teachers, and `raw` of the network itself.
+
         Args:
             images: To score.
             epoch: Epochs completed before the last one, whose T softens what exits learn from.
             calibrate: Held-out images to set the thresholds of dynamic inference on.
             cross_fit: The images are held-out ones: each half gets its thresholds from the other.
         """
-        self.network.eval()
-        self.teachers.eval()
-        exits, number = self.config.exits, self.teachers.number
-        hits_1, hits_5, parts = [], [], []
-        taught = torch.zeros(number, device=self.device)
-        learned_from = torch.zeros(exits, device=self.device)
-        mix_sum = torch.zeros(number, exits, device=self.device)
-        entropy_sum = torch.zeros(number, device=self.device)
-        for pixels, labels in batches(images, score_batch(images)):
-            features, logits = self.forward(pixels)
-            hits = logits.topk(min(5, logits.shape[-1]), dim=-1).indices == labels[:, None]
-            hits_1.append(hits[..., 0])
-            hits_5.append(hits.any(dim=-1))
-            parts.append(_confidence(logits))
-            if number:
-                teacher_logits, mix = self.teachers(features, logits)
-                taught += (teacher_logits.argmax(dim=-1) == labels).sum(dim=1)
-                softened = (teacher_logits / self.teachers.temperature(epoch)).softmax(dim=-1)
-                pull = torch.einsum("mn,nbk->mbk", self.teachers.w, softened)
-                learned_from += (pull.argmax(dim=-1) == labels).sum(dim=1)
-                mix_sum += mix.sum(dim=0)
-                entropy_sum += mix_entropy(mix) * len(labels)
-        n = len(images.labels)
-        top1, top5, confidence = (torch.cat(found, dim=1) for found in (hits_1, hits_5, parts))
-        points = tuple(
-            ExitPoint(
-                exit=cost.exit,
-                flops=cost.flops,
-                flops_cascade=cost.flops_cascade,
-                accuracy=right / n,
-                top5=near / n,
-            )
-            for cost, right, near in zip(
-                costs(self.config), top1.sum(dim=1).tolist(), top5.sum(dim=1).tolist(), strict=True
-            )
-        )
-        flops = [point.flops_cascade for point in points]
-        first, five, sure = (part.cpu().numpy() for part in (top1, top5, confidence))
-        budget: tuple[BudgetPoint, ...] = ()
-        if cross_fit:
-            truth = images.labels.cpu().numpy()
-            budget = dynamic.points(dynamic.cross_fitted(sure, first, five, truth, flops))
-        elif calibrate is not None:
-            held = self.confidence(calibrate).cpu().numpy()
-            budget = dynamic.points(dynamic.calibrated(held, sure, first, five, flops))
-        return {
-            "exits": points,
-            "teachers": tuple((taught / n).tolist()),
-            "lessons": tuple((learned_from / n).tolist()) if number else (),
-            "mix": tuple(tuple(row) for row in (mix_sum / n).tolist()),
-            "mix_entropy": tuple((entropy_sum / n).tolist()),
-            "budget": budget,
-        }
+        network, teachers = self.judged()
+        temperature = teachers.temperature(epoch)
+        tally = Tally(self.config.exits, teachers.number, len(images), self.device)
+        for places, pixels, labels in _placed(images):
+            features, logits = self.forward(pixels, network)
+            tally.exits(logits, labels, places)
+            tally.teachers(features, logits, labels, teachers, temperature)
+        held = None if calibrate is None or cross_fit else self.confidence(calibrate)
+        scored = tally.summary(self.config, images.labels, held=held, cross_fit=cross_fit)
+        return {**scored, "raw": self.raw(images)}
 
     def save(self, path: Path, reports: list[EpochReport]) -> None:
         """The whole state after an epoch, atomically."""
@@ -216,6 +211,7 @@ class Run:
                 "network": self.network.state_dict(),
                 "teachers": self.teachers.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                **({"average": self.average.state_dict()} if self.average is not None else {}),
                 "reports": [report.model_dump_json() for report in reports],
             },
         )
@@ -243,6 +239,8 @@ class Run:
             self.network.load_state_dict(content["network"])
             self.teachers.load_state_dict(content["teachers"])
             self.optimizer.load_state_dict(content["optimizer"])
+            if self.average is not None:
+                self.average.load_state_dict(content["average"])
         except InputError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:

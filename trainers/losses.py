@@ -32,6 +32,39 @@ def pairwise_kl(
     return terms.sum(dim=-1).mean(dim=-1)
 
 
+class Knobs(NamedTuple):
+    """The numbers of the loss that change from epoch to epoch, or from run to run.
+
+    Plain numbers as a rule. A captured CUDA graph reads them from scalar tensors on its device, so
+    that one graph serves every epoch and every config of a kind.
+
+    Attributes:
+        temperature: T.
+        strength: λ times the ramp; without T².
+        exit_weights: e (M,), or None for ones.
+    """
+
+    temperature: float | Tensor
+    strength: float | Tensor
+    exit_weights: Tensor | None
+
+
+def knobs(config: TrialConfig, teachers: Teachers, epoch: int = 0) -> Knobs:
+    """Those of an epoch.
+
+    Args:
+        config: kd_weight, ramp_up and exit_weights are read.
+        teachers: Their T.
+        epoch: Counted from 0.
+    """
+    weights = config.exit_weights
+    return Knobs(
+        temperature=teachers.temperature(epoch),
+        strength=config.kd_weight * ramp_factor(epoch, config.ramp_up),
+        exit_weights=None if weights is None else teachers.w.new_tensor(weights),
+    )
+
+
 class Losses(NamedTuple):
     """The loss of one batch and its parts, each a scalar tensor, nats, mean over images.
 
@@ -50,6 +83,7 @@ def loss(
     teachers: Teachers,
     config: TrialConfig,
     epoch: int = 0,
+    given: Knobs | None = None,
 ) -> Losses:
     """L = Σ_i e_i CE(z_i, y) + λ Σ_ij W_ij KL_T(ẑ_j ‖ z_i) + Σ_j c_j CE(ẑ_j, y)   (Eqs. 2 to 9).
 
@@ -63,20 +97,22 @@ def loss(
         teachers: The scheme's teachers.
         config: exit_weights e, kd_weight λ, t_squared, kl and ramp_up are read.
         epoch: Counted from 0; decides T and the ramp.
+        given: In place of what the epoch and the config's numbers decide.
     """
+    temperature, strength, exit_weights = given or knobs(config, teachers, epoch)
     exits, images, classes = logits.shape
-    if config.exit_weights is None:
+    if exit_weights is None:
         cross_entropy = exits * functional.cross_entropy(
             logits.reshape(exits * images, classes), labels.repeat(exits)
         )
     else:
         each = torch.stack([functional.cross_entropy(z, labels) for z in logits])
-        cross_entropy = (each * each.new_tensor(config.exit_weights)).sum()
+        cross_entropy = (each * exit_weights).sum()
     if not teachers.number:
         return Losses(cross_entropy, cross_entropy, cross_entropy.new_zeros(()))
-    temperature, reverse = teachers.temperature(epoch), config.kl == "reverse"
-    ramp = ramp_factor(epoch, config.ramp_up)
-    strength = config.kd_weight * ramp * (temperature**2 if config.t_squared else 1.0)
+    reverse = config.kl == "reverse"
+    if config.t_squared:
+        strength = strength * temperature**2
     teacher_logits, _ = teachers(features, logits)
     if teachers.one_expression:
         divergences = pairwise_kl(logits, teacher_logits, temperature, reverse)

@@ -42,6 +42,11 @@ class EpochReport(Record):
     seconds: float = Field(ge=0, description="training and evaluation of this epoch")
     split: Literal["validation", "test"] = Field(description="where the accuracies come from")
     exits: tuple[ExitPoint, ...] = Field(description="shallow first; empty if not evaluated")
+    raw: tuple[float, ...] = Field(
+        default=(),
+        description="(M,), accuracy of each exit without averaging, where `exits` are those of the "
+        "averaged weights; else empty",
+    )
     teachers: tuple[float, ...] = Field(default=(), description="accuracy of each teacher")
     lessons: tuple[float, ...] = Field(
         default=(),

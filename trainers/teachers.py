@@ -168,4 +168,4 @@ class Teachers(nn.Module):
         if self.annealed is None:
             return
         sure = (logits[-1] / self.annealed).softmax(dim=-1).amax(dim=-1).mean() > SURE
-        self.annealed.mul_(torch.where(sure, WARMER, 1.0))
+        self.annealed.mul_(1 + (WARMER - 1) * sure)

@@ -135,6 +135,8 @@ def save(
 ) -> Path:
     """Makes a finished run's checkpoint a trained network in `folder`.
 
+    Of a run with `ema` the averaged network: the one that its accuracies are of.
+
     Args:
         checkpoint: Of a run that has come to its last epoch.
         images: What it was trained on; its normalisation and class names are kept.
@@ -142,13 +144,14 @@ def save(
         held_out, data_root: See `Trained`.
     """
     content = checkpoints.read(checkpoint)
+    judged = content.get("average", content)
     path = folder / FILE
     checkpoints.write(
         path,
         {
             "config": content["config"],
-            "network": content["network"],
-            "teachers": content["teachers"],
+            "network": judged["network"],
+            "teachers": judged["teachers"],
             "held_out": held_out,
             "data_root": data_root,
             "report": content["reports"][-1],

@@ -34,8 +34,8 @@ def search(
     objective: Annotated[
         str | None,
         Parameter(
-            help=f"What is maximised: {', '.join(OBJECTIVES)} [default: the space's own, else "
-            "anytime]."
+            help=f"What is maximised: {', '.join(OBJECTIVES)} (each exit by itself) [default: the "
+            "space's own, else anytime]."
         ),
     ] = None,
     budgets: flags.Numbers = None,
@@ -43,6 +43,8 @@ def search(
     early_stopping: bool = True,
     eta: flags.Whole = 2,
     grace: flags.WholeOrNone = None,
+    tolerance: float | None = None,
+    run_on: float | None = None,
     workers: flags.WholeOrNone = None,
     threads: Annotated[flags.WholeOrNone, Parameter(alias="--cpus-per-trial")] = None,
     gpus_per_trial: float | None = None,
@@ -69,11 +71,15 @@ def search(
             data set's].
         timeout: Begin no epoch after this time, e.g. 2h or 1h30m; what is cut waits.
         max_epochs_total: Epochs of the whole study, never exceeded; what is cut waits.
-        budgets: Weight of each exit in the anytime objective [default: equal].
+        budgets: Weight of each exit in the anytime accuracy [default: equal].
         search_seed: Seed of the sampler.
         early_stopping: Stop trials at rungs.
         eta: A rung keeps 1 in eta.
         grace: Epochs before the first rung [default: a third of the epochs].
+        tolerance: A trial that is less than this below a rung's threshold is not stopped: what is
+            noise, in the unit of the objective, e.g. 0.005 for half a point [default: 0].
+        run_on: Share of the stopped trials, e.g. 0.05, that run on to the end outside the search,
+            so that the report can say how often stopping cost the winner [default: 0].
         workers: Trials at a time [default: GPUs, or cores where the search is long, else 1].
         threads: CPU threads of a trial [default: the faster of 1 and all].
         gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 on a GPU].
@@ -112,6 +118,8 @@ def search(
         early_stopping=early_stopping,
         eta=eta,
         grace=grace,
+        tolerance=tolerance,
+        run_on=run_on,
         stored=lambda name: None if fresh else stored_plan(name, storage, runs),
         **runtime,
         **settings,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies.rungs import keeps, places, rung_epochs
+from studies.rungs import keeps, keeps_front, places, rung_epochs, runs_on
 
 DISTINCT = st.lists(
     st.floats(0, 1, allow_nan=False).map(lambda v: round(v, 6)),
@@ -92,6 +92,97 @@ def test_decisions_are_those_of_optunas_successive_halving(values, diverged, eta
                 break
 
 
+def test_what_is_within_the_tolerance_of_the_last_place_passes():
+    values = [0.70, 0.60, 0.59, 0.50]
+    assert not keeps(0.59, values, 2)
+    assert keeps(0.59, values, 2, tolerance=0.02)
+    assert not keeps(0.50, values, 2, tolerance=0.02)
+
+
+# Few values, so that ties and dominance are common.
+ACCURACY = st.integers(0, 6).map(lambda tenths: tenths / 10)
+ETA, NOISE = st.integers(2, 4), st.sampled_from([0.0, 0.05, 0.1, 0.25])
+
+
+@st.composite
+def fields(draw, least=1, most=4, broken=False):
+    """The trials of a rung, a row each: `least` to `most` exits; the last row is the one judged."""
+    width = draw(st.integers(least, most))
+    row = st.tuples(*[ACCURACY] * width)
+    if broken:
+        row |= st.just((math.nan,) * width)
+    return draw(st.lists(row, min_size=1, max_size=12))
+
+
+@given(fields(), ETA, NOISE)
+def test_a_trial_that_beats_all_others_is_never_stopped(rows, eta, noise):
+    best = tuple(max(column) for column in zip(*rows, strict=True))
+    for own in (best, (best[0] + 0.1, *best[1:])):
+        assert keeps_front(own, [*rows, own], eta, noise)
+        assert keeps_front((*own, -5.0), [*((*row, -9.0) for row in rows), (*own, -5.0)], eta)
+
+
+@given(fields(broken=True), ETA, NOISE, st.randoms(use_true_random=False))
+def test_the_order_of_trials_and_of_exits_does_not_matter(rows, eta, noise, random):
+    kept = keeps_front(rows[-1], rows, eta, noise)
+    assert keeps_front(rows[-1], random.sample(rows, len(rows)), eta, noise) is kept
+    order = random.sample(range(len(rows[0])), len(rows[0]))
+    turned = [tuple(row[i] for i in order) for row in rows]
+    assert keeps_front(turned[-1], turned, eta, noise) is kept
+
+
+@given(fields(most=1, broken=True), ETA, NOISE)
+def test_with_one_exit_it_is_the_rule_of_one_value(rows, eta, noise):
+    values = [row[0] for row in rows]
+    assert keeps_front(rows[-1], rows, eta, noise) is keeps(values[-1], values, eta, noise)
+
+
+@given(fields(broken=True), ETA, NOISE)
+def test_who_is_stopped_is_beaten_as_a_whole_and_among_the_best_of_no_exit(rows, eta, noise):
+    own = rows[-1]
+    sound = [row for row in rows if not math.isnan(row[0])]
+    if math.isnan(own[0]):
+        assert not keeps_front(own, rows, eta, noise)
+        return
+    beaten = any(
+        all(theirs >= mine + noise for theirs, mine in zip(row, own, strict=True))
+        and any(theirs > mine + noise for theirs, mine in zip(row, own, strict=True))
+        for row in sound
+    )
+    columns = list(zip(*sound, strict=True))
+    best = any(keeps(own[i], column, eta, noise) for i, column in enumerate(columns))
+    assert keeps_front(own, rows, eta, noise) is (not beaten or best)
+
+
+@given(fields(least=2), ETA)
+def test_a_larger_tolerance_never_stops_more(rows, eta):
+    kept = [keeps_front(rows[-1], rows, eta, noise) for noise in (0.0, 0.05, 0.1, 0.3)]
+    assert kept == sorted(kept)
+
+
+@given(fields(), ETA, st.lists(st.integers(1, 3), min_size=12, max_size=12))
+def test_a_cost_says_who_is_beaten_and_not_who_is_best(rows, eta, costs):
+    exits, same = len(rows[0]), [(*row, -1.0) for row in rows]
+    kept = keeps_front(rows[-1], rows, eta)
+    assert keeps_front(same[-1], same, eta, exits=exits) is kept, "equal costs change nothing"
+    priced = [(*row, -float(cost)) for row, cost in zip(rows, costs, strict=False)]
+    cheapest = (*rows[-1], -0.5)
+    assert keeps_front(cheapest, [*priced, cheapest], eta, exits=exits)
+    dearest = (*rows[-1], -9.0)
+    if not kept:
+        assert not keeps_front(dearest, [*priced[:-1], dearest], eta, exits=exits)
+
+
+def test_the_trial_that_a_sorted_list_read_as_ranks_would_stop_is_kept():
+    """Syne Tune's MOASHA takes the trials' numbers, sorted by front, for their priorities."""
+    rows = [(0.3, 0.3), (0.2, 0.2), (0.1, 0.1), (0.9, 0.9)]
+    by_front = sorted(range(4), key=lambda number: rows[number], reverse=True)
+    assert by_front == [3, 0, 1, 2]
+    taken_for_the_rank_of_the_last = by_front[-1]
+    assert taken_for_the_rank_of_the_last / len(rows) > 1 / 3, "it stops the best of all"
+    assert keeps_front(rows[-1], rows, 3)
+
+
 def ray_decisions(values: list[float], eta: int, grace: int, epochs: int) -> list[bool]:
     """Whether Ray's ASHA stops each of these trials, run one after the other, at its first rung."""
     from ray.tune.experiment import Trial
@@ -143,3 +234,20 @@ def test_ray_differs_where_the_docstring_says_so():
     assert not keeps(1.6, [1.0, 2.0, 1.6], 2)
     assert ray_decisions([1.0, math.nan], eta=2, grace=1, epochs=100) == [False, False]
     assert not keeps(math.nan, [1.0, math.nan], 2)
+
+
+def test_what_is_within_the_tolerance_of_the_threshold_passes():
+    values = [0.5, 0.6, 0.7, 0.8]
+    assert keeps(0.7, values, 2) and not keeps(0.69, values, 2)
+    assert keeps(0.69, values, 2, tolerance=0.02) and not keeps(0.6, values, 2, tolerance=0.02)
+    assert not keeps(float("nan"), values, 2, tolerance=1.0)
+
+
+def test_who_runs_on_is_drawn_with_the_share_and_is_always_the_same():
+    assert not any(runs_on(3, number, 0.0) for number in range(100))
+    assert all(runs_on(3, number, 1.0) for number in range(100))
+    drawn = [runs_on(seed, number, 0.05) for seed in range(20) for number in range(500)]
+    assert drawn == [runs_on(seed, number, 0.05) for seed in range(20) for number in range(500)]
+    assert 400 < sum(drawn) < 600, "5 % of 10,000, by more than 4 standard deviations"
+    # of the same trial a larger share is drawn beside the smaller one's
+    assert all(runs_on(1, n, 0.5) for n in range(500) if runs_on(1, n, 0.05))
