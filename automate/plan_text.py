@@ -117,6 +117,8 @@ def _stopping(plan: StudyPlan) -> str:
     if plan.tolerance:
         near = gain_text(plan.objective, plan.tolerance)
         text += f", and what is less than {near} below these"
+    if plan.calibrated:
+        text += f" (set by {plan.calibrated})"
     if plan.run_on:
         text += f"; {100 * plan.run_on:g} % of the stopped run on outside the search"
     return text
