@@ -79,7 +79,7 @@ def _data(plan: StudyPlan) -> str:
     text = f"{base.dataset}: {base.classes} classes, {base.image_size}x{base.image_size} pixels"
     if base.limit_train is not None:
         text += f", {base.limit_train:,} training images"
-    held = "a fixed part" if base.dataset == "digits" else f"{100 * base.validation:g} %"
+    held = "four fifths" if base.dataset == "digits" else f"{100 * base.validation:g} %"
     text += f"; scored on {held} of the training images, the test images stay unread"
     return text + (f"; in {plan.data_root}" if plan.data_root else "")
 
