@@ -11,7 +11,10 @@ Curves are (C, S, E): the objective of C configs, each with S seeds, after each 
 - `calibrate`: the cheapest rule that is safe, and the first epoch from which stopping is.
 
 Safe is what keeps the config that would be best at the end, or one whose end is within one
-run-to-run spread of it, in nine of ten such searches, here and with every later first rung.
+run-to-run spread of it, in nine of ten such searches, and whose first rung sees an order that has
+anything to do with the end's (the interval of tau lies above 0): where all differences are noise,
+whatever is kept is good enough, and a rung that draws lots would pass. Both have to hold for every
+later first rung, too.
 """
 
 from __future__ import annotations
@@ -280,9 +283,11 @@ def calibrate(curves: Curves, usual: Rule, draws: int = DRAWS, seed: int = 0) ->
         )
         for epoch in range(1, epochs + 1)
     )
-    safe = first_safe([moment.halved.kept for moment in moments])
+    ordered = [moment.tau.low > 0 for moment in moments]
+    halved = [moment.halved.kept >= SAFE for moment in moments]
+    safe = first_safe(halved, ordered)
     full = outcome(searches, Rule(epochs), margin)
-    found = [full, *_safe_rules(searches, scatter, margin)]
+    found = [full, *_safe_rules(searches, scatter, margin, ordered)]
     return Calibration(
         configs=configs,
         seeds=seeds,
@@ -295,17 +300,19 @@ def calibrate(curves: Curves, usual: Rule, draws: int = DRAWS, seed: int = 0) ->
     )
 
 
-def first_safe(kept: list[float]) -> int | None:
-    """The first epoch (from 1) from which every share is at least `SAFE`; None if there is none."""
+def first_safe(kept: Sequence[bool], ordered: Sequence[bool]) -> int | None:
+    """The first epoch (from 1) from which both hold at every epoch; None if there is none."""
     safe = None
     for epoch in range(len(kept), 0, -1):
-        if kept[epoch - 1] < SAFE:
+        if not (kept[epoch - 1] and ordered[epoch - 1]):
             break
         safe = epoch
     return safe
 
 
-def _safe_rules(searches: Curves, scatter: list[Range] | None, margin: float) -> list[Outcome]:
+def _safe_rules(
+    searches: Curves, scatter: list[Range] | None, margin: float, ordered: Sequence[bool]
+) -> list[Outcome]:
     """The rules that are safe with their first rung where it is and anywhere later."""
     epochs = searches.shape[2]
     found = []
@@ -315,7 +322,7 @@ def _safe_rules(searches: Curves, scatter: list[Range] | None, margin: float) ->
             for grace in range(1, epochs):
                 near = 0.0 if scatter is None else rounded(factor * scatter[grace - 1].value)
                 row.append(outcome(searches, Rule(grace, eta, near), margin))
-            first = first_safe([one.kept for one in row])
+            first = first_safe([one.kept >= SAFE for one in row], ordered)
             found += row[first - 1 :] if first is not None else []
     return found
 

@@ -181,7 +181,7 @@ def calibration_figure(found: Calibration, plan: StudyPlan) -> go.Figure:
     if spreads:
         scaled = [Range(*(scale * part for part in spread)) for spread in spreads]
         _band(figure, epochs, scaled, "run-to-run spread", exit_colours(4)[1], 2)
-    lines = [upright(e, panel, color=FAINT, dash="dot", width=1) for e in drops(plan)
+    lines = [upright(e, panel, color=FAINT, dash="dot", width=1) for e in plan.base.milestones
              for panel in (1, 2)]  # fmt: skip
     if found.stops:
         lines.append(upright(found.chosen.rule.grace, 1, color=CHOSEN, width=1))
@@ -223,11 +223,3 @@ def _band(
         row=row,
         col=1,
     )
-
-
-def drops(plan: StudyPlan) -> list[int]:
-    """The epochs after which the learning rate drops, as `trainers.loop.learning_rate` has it."""
-    epochs = plan.base.epochs
-    if plan.base.schedule != "step":
-        return []
-    return [max(1, epochs // 2), max(1, epochs * 3 // 4)]

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from automate import flags
 from automate.commands.search import as_stored, drive_shown, left, stored_plan
 from automate.config_flags import Config
-from automate.printing import command, duration, say, say_json, say_pairs, say_table
+from automate.printing import duration, say, say_json, say_pairs, say_table
 from studies.calibrating import CONFIGS, ENDING, SEEDS
 from studies.plan import OBJECTIVES, StudyPlan
 from trainers.catalog import InputError
@@ -95,7 +95,7 @@ def calibrate(
             )
         with closing(StudyRecord.open(study, storage, runs)) as record:
             if not record.plan.early_stopping:
-                return _ending(record, runs, json=json, quiet=quiet)
+                return _ending(record, runs, json=json)
             searched = record.plan
     else:
         searched = make_plan(
@@ -124,7 +124,7 @@ def calibrate(
         with closing(StudyRecord.create_or_open(plan, storage, runs, fresh, explicit)) as record:
             drive_shown(record, ray_address, quiet=quiet, json=json)
     with closing(StudyRecord.open(plan.study, storage, runs)) as record:
-        return _ending(record, runs, json=json, quiet=quiet)
+        return _ending(record, runs, json=json)
 
 
 def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, object]:
@@ -149,7 +149,7 @@ def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, 
     return pairs
 
 
-def _ending(record: "StudyRecord", runs: Path, *, json: bool, quiet: bool) -> int:
+def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
     """What was found, its report, and how to use it."""
     from studies.calibrating import calibration_of, keep
     from studies.calibration_sections import calibration_json, calibration_lines, row_of, shown
@@ -170,9 +170,7 @@ def _ending(record: "StudyRecord", runs: Path, *, json: bool, quiet: bool) -> in
     for line in calibration_lines(found, view.plan):
         say(line)
     say(f"Report: {page}")
-    if not quiet and view.plan.calibrates is not None:
+    if view.plan.calibrates is not None:
         name = view.plan.study.removesuffix(ENDING)
-        say(f"The next search named {name} takes these by itself:")
-        words = ["search", "--space", view.plan.calibrates, "--study", name]
-        say(f"  {command(*words)}")
+        say(f"The next search of these settings, if its study is {name}, takes this by itself.")
     return 0
