@@ -46,7 +46,10 @@ COMMANDS = {
     "train": ("training:train", "Train an exported config in full, with several seeds."),
     "evaluate": ("measuring:evaluate", "Evaluate a trained run: exits, budgets, calibration."),
     "reproduce": ("reproduction:reproduce", "Run an experiment of the paper; ours beside it."),
-    "calibrate": ("calibrating:calibrate", "Find out when stopping a trial is right, and set it."),
+    "calibrate": (
+        "calibrating:calibrate",
+        "Find out when stopping trials is right, and set it.",
+    ),
     "replay": ("replaying:replay", "Compare policies of searching on recorded curves."),
     "bench": ("benching:bench", "Time this machine, and say which path a search takes."),
     "studies": ("results:studies", "List the studies."),

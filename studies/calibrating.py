@@ -18,7 +18,7 @@ import numpy as np
 
 from studies.calibration import FEWEST, Calibration, Curves, Rule, calibrate
 from studies.front import objective
-from studies.plan import CALIBRATION, StudyPlan, checked_study_name, default_grace
+from studies.plan import CALIBRATION, StudyPlan, checked_study_name, default_grace, is_front
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 
@@ -49,6 +49,7 @@ def calibration_plan(plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS
     """
     if plan.experiment or plan.calibrates:
         raise InputError(f"study {plan.study!r} is no search: there is nothing to calibrate for it")
+    _checked(plan.objective)
     if configs < FEWEST:
         raise InputError(f"configs needs to be at least {FEWEST}, got {configs}")
     if seeds < 1:
@@ -70,6 +71,15 @@ def calibration_plan(plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS
     )
 
 
+def _checked(objective: str) -> None:
+    """Refuses what is not one number of one network's report. Raises InputError."""
+    if is_front(objective) or objective == "hypervolume":
+        raise InputError(
+            f"objective {objective} cannot be calibrated: take --objective anytime over a space of "
+            "one network, and give the search the flags that it finds"
+        )
+
+
 def curves_in(view: View) -> Curves:
     """(C, S, E), the objective of every config and seed; a diverged run is at chance from there on.
 
@@ -86,8 +96,7 @@ def curves_in(view: View) -> Curves:
             f"study {name!r} {what}: what ran its full length was chosen, so it cannot say what "
             "stopping costs; `automate calibrate` runs a study that can"
         )
-    if plan.objective == "hypervolume":
-        raise InputError("objective hypervolume cannot be calibrated: take a space of one network")
+    _checked(plan.objective)
     found: dict[str, dict[int, list[float]]] = {}
     epochs = plan.base.epochs
     for outcome in view.outcomes:

@@ -10,7 +10,6 @@ from automate import flags
 from automate.commands.search import as_stored, drive_shown, left, stored_plan
 from automate.config_flags import Config
 from automate.printing import duration, say, say_json, say_pairs, say_table
-from studies.calibrating import CONFIGS, ENDING, SEEDS
 from studies.plan import OBJECTIVES, StudyPlan
 from trainers.catalog import InputError
 
@@ -45,7 +44,7 @@ def calibrate(
     quiet: flags.Quiet = False,
     config: Config = None,
 ) -> int:
-    """Find out from when on stopping trials is right, and set it.
+    """Find out when stopping trials is right, and set it.
 
     A dozen configs spread out over a space run to the end with a few seeds each, as a study of its
     own, <study>-calibrate; the same command again goes on. A study that was searched with
@@ -67,7 +66,7 @@ def calibrate(
         fresh: Delete the calibration and start over.
         dry_run: Print the plan and end; nothing is made.
     """
-    from studies.calibrating import calibration_name, calibration_plan
+    from studies.calibrating import CONFIGS, SEEDS, calibration_name, calibration_plan
     from studies.record import StudyRecord
     from studies.resume import with_runtime
     from studies.search import make_plan
@@ -151,7 +150,7 @@ def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, 
 
 def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
     """What was found, its report, and how to use it."""
-    from studies.calibrating import calibration_of, keep
+    from studies.calibrating import ENDING, calibration_of, keep
     from studies.calibration_sections import calibration_json, calibration_lines, row_of, shown
     from studies.report import write_report
     from studies.view import look

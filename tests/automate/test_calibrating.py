@@ -14,8 +14,9 @@ SEARCH = f"search --space diverse_alpha --dataset digits --trials 4 {SMALL}"
 
 @pytest.fixture(autouse=True)
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine of known speed."""
+    """A machine of known speed, and no report: that is tested elsewhere."""
     monkeypatch.setattr("studies.search.measure", lambda *_: Speed(1000.0, 1))
+    monkeypatch.setattr("studies.report.write_report", lambda records, path: path)
 
 
 def test_from_the_first_config_to_the_next_search(cli: Cli, tmp_path):

@@ -155,8 +155,10 @@ def test_what_cannot_be_calibrated_is_said_in_one_line(tmp_path):
         calibration_plan(planned())
     with pytest.raises(InputError, match="runs of one epoch"):
         calibration_plan(example_plan(tmp_path, base={"epochs": 1}, grace=1))
-    networks = made_up.plan("backbone", objective="hypervolume")
+    for objective in ("hypervolume", "front"):
+        with pytest.raises(InputError, match=f"objective {objective} cannot be calibrated"):
+            calibration_plan(made_up.plan(objective=objective))
     with pytest.raises(InputError, match="networks of different cost"):
-        space_of(calibration_plan(networks))
+        space_of(calibration_plan(made_up.plan("backbone")))
     with pytest.raises(InputError, match="stops no trial early"):
         planned().with_(early_stopping=True)
