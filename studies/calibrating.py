@@ -33,7 +33,7 @@ CONFIGS, SEEDS = 12, 3
 
 def calibration_name(study: str) -> str:
     """The study that calibrates a study of that name."""
-    return checked_study_name(f"{study[: 100 - len(ENDING)]}{ENDING}")
+    return f"{checked_study_name(study)[: 100 - len(ENDING)]}{ENDING}"
 
 
 def calibration_plan(plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS) -> StudyPlan:
