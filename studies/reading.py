@@ -109,6 +109,12 @@ class StudyReader:
         return [trial for trial in trials if not states or trial.state in states]
 
     @one_line
+    def noted(self, name: str) -> dict[str, Any] | None:
+        """What was kept beside the plan under a name; None if nothing was."""
+        found = self._storage.get_study_user_attrs(self._study_id).get(name)
+        return found if isinstance(found, dict) else None
+
+    @one_line
     def outcomes(self) -> list[Outcome]:
         """Every trial of the plan as it is now, by number."""
         return [
