@@ -70,7 +70,12 @@ class StudyReader:
         self._vectors: dict[tuple[int, int], tuple[float, ...]] = {}  # by trial and epoch
         plan = plan_in(storage, self._study_id, name)
         made = storage.get_study_system_attrs(self._study_id).get(MADE)
-        if plan is None or not isinstance(made, dict):
+        if plan is None:
+            raise InputError(
+                f"study {name!r} is not begun, its search was ended while it was made: "
+                "the same `automate search` begins it"
+            )
+        if not isinstance(made, dict):
             raise foreign(name)
         self.plan = plan
         self._points: list[dict[str, Any]] = list(made.get("points") or [])
@@ -103,6 +108,12 @@ class StudyReader:
             raise StorageError(f"study {self.name!r} has been deleted") from None
         # Not by its own `states`: Optuna's storage in memory then misses what waits once more.
         return [trial for trial in trials if not states or trial.state in states]
+
+    @one_line
+    def noted(self, name: str) -> dict[str, Any] | None:
+        """What was kept beside the plan under a name; None if nothing was."""
+        found = self._storage.get_study_user_attrs(self._study_id).get(name)
+        return found if isinstance(found, dict) else None
 
     @one_line
     def outcomes(self) -> list[Outcome]:
