@@ -203,9 +203,10 @@ def stored_calibration(
 ) -> tuple[StudyPlan, dict[str, Any]] | None:
     """A calibration's plan and what was kept of it; None if there is none."""
     from studies.calibrating import KEPT
+    from studies.listing import is_begun
     from studies.record import StudyRecord
 
-    if not _is_there(study, storage, runs):
+    if not is_begun(study, runs, storage):
         return None
     with closing(StudyRecord.open(study, storage, runs)) as record:
         kept = record.noted(KEPT)
