@@ -17,8 +17,7 @@ from typing import Any
 
 from trainers.catalog import InputError
 
-FORMAT = "automate-run-2"
-KNOWN = ("automate-run-1", FORMAT)  # the first had each tensor by itself
+FORMAT, PACKED = "automate-run-1", "automate-run-2"  # each tensor by itself, or end to end
 TENSOR, ITEMS = "tensor of the file", "items"  # keys: of a tensor's place, of a dict by numbers
 
 
@@ -64,11 +63,13 @@ def put(path: Path, content: bytes, keep: Path | None = None) -> None:
                 os.unlink(name)
 
 
-def write(path: Path, content: Mapping[str, Any]) -> None:
+def write(path: Path, content: Mapping[str, Any], packed: bool = False) -> None:
     """Tensors, numbers, strings, lists and dicts to a file; the one that was there is kept beside.
 
-    The tensors of a kind lie end to end as one: writing some hundred small ones by themselves took
-    as long as a tenth of a tiny network's epoch.
+    Args:
+        path, content: As in `put`.
+        packed: The tensors of a kind lie end to end as one. Writing some hundred small ones by
+            themselves takes as long as a tenth of a tiny network's epoch; others can read them.
 
     Raises:
         UnwritableError: A full disk, or a folder that cannot be written.
@@ -76,17 +77,25 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     import torch
 
     buffer = io.BytesIO()  # so that what fails below is the disk
-    found: list[Any] = []
-    tree = _without_tensors(content, found)
-    kinds: dict[str, list[Any]] = {}
-    for tensor in found:
-        kinds.setdefault(str(tensor.dtype), []).append(tensor.detach().reshape(-1))
-    flat = {kind: torch.cat(tensors).cpu() for kind, tensors in kinds.items()}
-    layout = [(str(t.dtype), tuple(t.shape), tuple(t.stride())) for t in found]
-    # As text, since torch.save looks at every number of what it is given.
-    text = json.dumps({"tree": tree, "layout": layout})
-    torch.save({"format": FORMAT, "text": text, "flat": flat}, buffer)
+    if packed:
+        found: list[Any] = []
+        tree = _without_tensors(content, found)
+        kinds: dict[str, list[Any]] = {}
+        for tensor in found:
+            kinds.setdefault(_kind(tensor), []).append(tensor.detach().reshape(-1))
+        flat = {kind: torch.cat(tensors).cpu() for kind, tensors in kinds.items()}
+        layout = [(_kind(t), tuple(t.shape), tuple(t.stride())) for t in found]
+        # As text, since torch.save looks at every number of what it is given.
+        text = json.dumps({"tree": tree, "layout": layout})
+        torch.save({"format": PACKED, "text": text, "flat": flat}, buffer)
+    else:
+        torch.save({"format": FORMAT, **content}, buffer)
     put(path, buffer.getvalue(), keep=before(path))
+
+
+def _kind(tensor: Any) -> str:
+    """Of which all can be joined."""
+    return f"{tensor.dtype} on {tensor.device}"
 
 
 def _without_tensors(content: Any, found: list[Any]) -> Any:
@@ -155,9 +164,9 @@ def read(path: Path, device: str = "cpu") -> dict[str, Any]:
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} is no checkpoint of ours or is damaged: {reason[:120]}") from None
-    if not isinstance(content, dict) or content.get("format") not in KNOWN:
+    if not isinstance(content, dict) or content.get("format") not in (FORMAT, PACKED):
         raise InputError(f"{path} is no checkpoint of ours (format {FORMAT} expected)")
-    if content["format"] != FORMAT:
+    if content["format"] == FORMAT:
         return content
     try:
         text = json.loads(content["text"])

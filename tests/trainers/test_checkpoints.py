@@ -24,9 +24,10 @@ class Planted:
         return (os.mkdir, (str(self.mark),))
 
 
-def test_content_comes_back(tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_content_comes_back(tmp_path, packed):
     path = tmp_path / "deep" / "run.pt"
-    checkpoints.write(path, {"weights": torch.arange(3), "reports": ["a"]})
+    checkpoints.write(path, {"weights": torch.arange(3), "reports": ["a"]}, packed)
     content = checkpoints.read(path)
     assert content["weights"].tolist() == [0, 1, 2] and content["reports"] == ["a"]
     assert list(path.parent.iterdir()) == [path], "no temporary file is left"
@@ -47,9 +48,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_every_truncation_is_refused_in_one_line(tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_truncation_is_refused_in_one_line(tmp_path, packed):
     path = tmp_path / "run.pt"
-    checkpoints.write(path, {"weights": torch.arange(1000)})
+    checkpoints.write(path, {"weights": torch.arange(1000)}, packed)
     whole = path.read_bytes()
     for length in [0, 1, 10, *range(100, len(whole) - 1, len(whole) // 20)]:
         path.write_bytes(whole[:length])
@@ -135,7 +137,7 @@ def test_tensors_come_back_as_they_lay_in_memory(tmp_path):
         "state": {0: {"momentum_buffer": torch.zeros(0)}, 1: {"momentum_buffer": None}},
         "mixed": [torch.tensor(3), 1.5, "text", torch.tensor(True), torch.ones(2).bfloat16()],
     }
-    checkpoints.write(path, given)
+    checkpoints.write(path, given, packed=True)
     found = checkpoints.read(path)
     assert found["weights"]["last"].stride() == given["weights"]["last"].stride()
     for name in ("last", "plain"):
@@ -147,16 +149,9 @@ def test_tensors_come_back_as_they_lay_in_memory(tmp_path):
     assert others == [1.5, "text"] and bool(flag) and half.dtype == torch.bfloat16
 
 
-def test_a_file_of_before(tmp_path):
-    path = tmp_path / "run.pt"
-    torch.save({"format": "automate-run-1", "weights": torch.arange(3), "reports": ["a"]}, path)
-    content = checkpoints.read(path)
-    assert content["weights"].tolist() == [0, 1, 2] and content["reports"] == ["a"]
-
-
 def test_a_file_whose_parts_do_not_fit_is_damaged(tmp_path):
     path = tmp_path / "run.pt"
-    checkpoints.write(path, {"weights": torch.arange(3)})
+    checkpoints.write(path, {"weights": torch.arange(3)}, packed=True)
     whole = torch.load(path)
     for name, value in (
         ("text", "{"),
