@@ -68,8 +68,8 @@ def calibration_lines(found: Calibration, plan: StudyPlan) -> list[str]:
         )
     if found.again is not None:
         lines.append(
-            f"Of two configs, {_pairs(found.again)} are in the same order at the end of another "
-            "seed's run: no early look can tell more than that."
+            f"{_pairs(found.again)} are in the same order at the end of another seed's run: no "
+            "early look can tell more than that."
         )
     lines.append(_when(found))
     lines.append(_use(found, gain))
@@ -77,9 +77,9 @@ def calibration_lines(found: Calibration, plan: StudyPlan) -> list[str]:
 
 
 def _pairs(tau: Range) -> str:
-    """`84 % of pairs (75 to 91 %)`: what tau says without ties."""
+    """`84 % of the pairs of configs (75 to 91 %)`: what tau says where nothing is tied."""
     value, low, high = (50 * (1 + part) for part in tau)
-    return f"{value:.0f} % of pairs ({low:.0f} to {high:.0f} %)"
+    return f"{value:.0f} % of the pairs of configs ({low:.0f} to {high:.0f} %)"
 
 
 def _when(found: Calibration) -> str:
@@ -95,7 +95,7 @@ def _when(found: Calibration) -> str:
     return text + (
         f"From epoch {found.safe} on stopping half of the trials keeps the best, or one as good "
         f"within the scatter, in at least {100 * SAFE:.0f} of 100 searches (there in "
-        f"{100 * first.halved.kept:.0f}; {_pairs(first.tau)} in order)."
+        f"{100 * first.halved.kept:.0f}, with {_pairs(first.tau)} in order)."
     )
 
 

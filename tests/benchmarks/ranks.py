@@ -25,6 +25,8 @@ from studies.calibration import (
     agreement,
     calibrate,
     kendall,
+    outcome,
+    pools,
     spread,
 )
 from studies.curve_tables import read_runs
@@ -243,6 +245,7 @@ def about(table: Table) -> None:
         print(f"{name}: {one.rule} keeps {one.kept:.2f}, loses {one.loss:.2f}, "
               f"trains {one.epochs:.2f}")  # fmt: skip
     print(f"first safe epoch (halving): {found.safe}")
+    dozen(table)
     frontier(table)
 
 
@@ -275,6 +278,33 @@ def frontier(table: Table) -> None:
     for cost, lost, kept, look, eta, grace, factor in rows:
         if (look, eta, factor) == ("last", 2, 0.0) and grace in epochs_shown(epochs):
             print(f"    grace {grace}: epochs {cost:.2f}, regret {lost:.3f}, kept {kept:.2f}")
+
+
+def dozen(table: Table, configs: int = 12, seeds: int = 3, times: int = 60) -> None:
+    """What `automate calibrate` would have set from a dozen configs, judged on all of them."""
+    rng = np.random.default_rng(1)
+    usual = Rule(max(1, table.values.shape[2] // 3))
+    scatter = spread(table.values)
+    if scatter is None or len(table.values) <= configs:
+        return
+    searches = pools(table.values, DRAWS, trials=20)
+    found, safe = [], []
+    for _ in range(times):
+        some = rng.choice(len(table.values), configs, replace=False)
+        columns = rng.choice(table.values.shape[1], min(seeds, table.values.shape[1]), False)
+        said = calibrate(table.values[some][:, columns], usual, 300)
+        found.append(outcome(searches, said.chosen.rule, scatter[-1].value))
+        safe.append(said.safe or table.values.shape[2])
+    one = outcome(searches, usual, scatter[-1].value)
+    for what in ("kept", "loss", "epochs"):
+        values = [getattr(rule, what) for rule in found]
+        low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+        print(f"  a dozen's rule, {what}: median {middle:.2f} (80 %: {low:.2f} to {high:.2f}), "
+              f"mean {np.mean(values):.2f}; the usual one {getattr(one, what):.2f}")  # fmt: skip
+    good = np.mean([rule.kept >= 0.85 for rule in found])
+    low, middle, high = np.quantile(safe, [0.1, 0.5, 0.9])
+    print(f"  first safe epoch: median {middle:.0f} ({low:.0f} to {high:.0f}); rules that keep "
+          f"85 % or more: {100 * good:.0f} % of {times}")  # fmt: skip
 
 
 def show(range_: tuple[float, float, float]) -> str:
