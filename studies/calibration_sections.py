@@ -58,8 +58,8 @@ def calibration_lines(found: Calibration, plan: StudyPlan) -> list[str]:
     if end is not None:
         lines.append(
             f"Two runs of one config that differ in their seed alone scatter by {gain(end.value)} "
-            f"at the end (standard deviation; 95 % interval {gain(end.low)} to {gain(end.high)})."
-            " A lead of less than about twice that, of one run each, is no lead."
+            f"at the end (standard deviation; 95 % interval {gain(end.low).split()[0]} to "
+            f"{gain(end.high)}). A lead of less than about twice that, of one run each, is no lead."
         )
     else:
         lines.append(
@@ -67,10 +67,16 @@ def calibration_lines(found: Calibration, plan: StudyPlan) -> list[str]:
             "keeping the very best counts as safe."
         )
     if found.again is not None:
-        lines.append(
-            f"{_pairs(found.again)} are in the same order at the end of another seed's run: no "
-            "early look can tell more than that."
-        )
+        text = f"{_pairs(found.again)} are in the same order at the end of another seed's run: "
+        if found.again.low > 0:
+            text += "no early look can tell more than that."
+        else:
+            text += (
+                "that cannot be told from luck. A search at this length chooses among noise, so "
+                "stopping costs little because there is little to lose; longer runs, more "
+                "training images or a wider space would show more."
+            )
+        lines.append(text)
     lines.append(_when(found))
     lines.append(_use(found, gain))
     return lines
