@@ -216,6 +216,15 @@ class StudyDriver(StudyReader):
             over.set()
             thread.join(timeout=10)
 
+    def tidy(self) -> None:
+        """Removes checkpoints of ended trials: of a driver that was killed as it told the end, of
+        a worker that wrote for a trial which had gone on without it.
+        """
+        left = {path.parent.name for path in (self.folder / "trials").glob("*/*checkpoint.pt*")}
+        for number in sorted(int(name) for name in left if name.isdecimal()):
+            if self.outcome(number).state not in ("WAITING", "RUNNING"):
+                checkpoints.remove(self.checkpoint(number))
+
     def release(self) -> None:
         """Ends this process's driving: trials still out go back, and another driver may come.
 

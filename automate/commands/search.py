@@ -175,9 +175,10 @@ def as_stored(
     Looks only: nothing is made. Raises InputError if the study is another search.
     """
     from studies import resume
+    from studies.listing import is_begun
     from studies.record import StudyRecord
 
-    if not _is_there(plan.study, storage, runs):
+    if not is_begun(plan.study, runs, storage):
         return plan, None
     with closing(StudyRecord.open(plan.study, storage, runs)) as record:
         if keep_trials:
@@ -186,22 +187,12 @@ def as_stored(
         return plan, [o for o in record.outcomes() if o.number < plan.trials]
 
 
-def _is_there(study: str, storage: str | None, runs: Path) -> bool:
-    from studies.record import list_studies
-    from studies.storage import holds_studies, place
-
-    where = place(storage, runs, study)
-    there = where.database is None or holds_studies(where)
-    if there and not where.own:
-        there = any(summary.name == study for summary in list_studies(runs, storage))
-    return there
-
-
 def stored_plan(study: str, storage: str | None, runs: Path) -> StudyPlan | None:
     """A study's plan; None if there is no such study. Raises InputError of a foreign one."""
+    from studies.listing import is_begun
     from studies.record import StudyRecord
 
-    if not _is_there(study, storage, runs):
+    if not is_begun(study, runs, storage):
         return None
     with closing(StudyRecord.open(study, storage, runs)) as record:
         return record.plan
@@ -212,9 +203,10 @@ def stored_calibration(
 ) -> tuple[StudyPlan, dict[str, Any]] | None:
     """A calibration's plan and what was kept of it; None if there is none."""
     from studies.calibrating import KEPT
+    from studies.listing import is_begun
     from studies.record import StudyRecord
 
-    if not _is_there(study, storage, runs):
+    if not is_begun(study, runs, storage):
         return None
     with closing(StudyRecord.open(study, storage, runs)) as record:
         kept = record.noted(KEPT)
