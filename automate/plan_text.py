@@ -115,7 +115,8 @@ def _stopping(plan: StudyPlan) -> str:
         return "none: every trial runs its full length"
     rungs = rung_epochs(plan.grace, plan.eta, plan.base.epochs)
     if not rungs:
-        return "none: the grace period is the full length"
+        by = f" (set by {plan.calibrated})" if plan.calibrated else ""
+        return f"none: the grace period is the full length{by}"
     listed = ", ".join(str(epoch) for epoch in rungs)
     passes = f"the best 1 in {plan.eta} goes on"
     if is_front(plan.objective):
