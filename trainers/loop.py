@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers import checkpoints
+from trainers import checkpoints, memory
 from trainers.averaging import Average
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -276,6 +276,7 @@ def train(
     Raises:
         InputError: Data that is missing or does not fit the config; a checkpoint of another run.
     """
+    memory.begin(device)
     data = load(config) if data is None else data
     data = data.to(device)
     run = Run(config, device)
@@ -298,6 +299,7 @@ def train(
             seconds=time.perf_counter() - begin,
             split=data.split,
             temperature=run.temperature(epoch) if finite else None,
+            memory=memory.peak(device),
             **scored,
         )
         reports.append(report)
