@@ -96,7 +96,8 @@ def settle(
     else:
         plan = resume.going_on(stored, plan, runtime)
         made = dict(source.get_study_system_attrs(study_id).get(MADE) or {})
-        if plan.experiment and plan.trials > len(made.get("points") or []):  # more seeds
+        grows = plan.experiment or plan.confirms  # with more seeds
+        if grows and plan.trials > len(made.get("points") or []):
             made["points"], _ = resume.first_points(space, plan)
             source.set_study_system_attr(study_id, MADE, made)
     plan = plan.with_(trials=resume.total(plan, len(made.get("points") or [])))

@@ -18,10 +18,11 @@ from studies import faults
 from studies.drivers import Driver, DriverLock, is_dead
 from studies.experiments import space_of
 from studies.listing import DRIVEN
-from studies.reading import StudyReader, one_line
+from studies.reading import TEST, StudyReader, one_line
 from studies.states import Claim, Ticket
 from studies.storage import Place, StorageError, make_folder
 from trainers import checkpoints
+from trainers.reports import EpochReport
 
 # Seconds that a driver has between taking a trial and claiming it: two writes to the storage, and
 # what the clocks of two machines may differ by.
@@ -281,8 +282,20 @@ class StudyDriver(StudyReader):
             self._held.pop(held.ticket.number, None)
             return False
         self._held.pop(held.ticket.number, None)
-        checkpoints.remove(self.checkpoint(held.ticket.number))  # an ended trial goes on nowhere
+        path = self.checkpoint(held.ticket.number)
+        if self.plan.confirms and state == TrialState.COMPLETE:
+            # What wins the race is scored on the test split once that is over.
+            checkpoints.remove_older(path)
+        else:
+            checkpoints.remove(path)  # an ended trial goes on nowhere
         return True
+
+    @one_line
+    def store_test(self, number: int, report: EpochReport) -> None:
+        """Keeps what a finalist's run reached on the test split, when the race was over."""
+        self._direct.set_study_system_attr(
+            self._study_id, f"{TEST}{number}", report.model_dump(mode="json")
+        )
 
 
 def lock_of(where: Place, folder: Path, name: str, held: HeldTrials) -> DriverLock | None:

@@ -12,10 +12,11 @@ from typing import Any, Concatenate, ParamSpec, TextIO, TypeVar
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 
 from studies import table
 from studies.front import Box
-from studies.making import MADE, foreign, plan_in
+from studies.making import MADE, exists, foreign, plan_in
 from studies.samplers import quietly
 from studies.states import Outcome, epochs_of, outcome_of, reports_of
 from studies.storage import Place, StorageError, one_line_errors, patiently
@@ -23,6 +24,7 @@ from trainers.catalog import InputError
 from trainers.reports import EpochReport
 
 FINISHED_FOR_IMPORTANCE = 8
+TEST = "test:"  # system attributes of a confirmation: what a trial's network reached on test
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,6 +83,21 @@ class StudyReader:
         """The Optuna study, for the dashboard and for importances."""
         return optuna.load_study(study_name=self.name, storage=self._storage)
 
+    @property
+    def storage(self) -> BaseStorage:
+        """Where it lies, for another study of the same storage."""
+        return self._direct
+
+    @one_line
+    def knows(self, name: str) -> bool:
+        """Whether the same storage has a study of that name."""
+        return exists(self._direct, name)
+
+    @property
+    def box(self) -> Box | None:
+        """The hypervolume's box; None with another objective."""
+        return self._box
+
     def _trial_id(self, number: int) -> int:
         try:
             return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
@@ -129,6 +146,21 @@ class StudyReader:
     def reports(self, number: int) -> list[EpochReport]:
         """Every stored epoch of a trial. Raises InputError if there is none of that number."""
         return reports_of(self._storage.get_trial(self._trial_id(number)))
+
+    @one_line
+    def tests(self) -> dict[int, EpochReport]:
+        """Of a confirmation: trial -> what its network reached on the test split, once read."""
+        stored = self._direct.get_study_system_attrs(self._study_id)
+        try:
+            return {
+                int(key.removeprefix(TEST)): EpochReport(**fields)
+                for key, fields in stored.items()
+                if key.startswith(TEST)
+            }
+        except (ValidationError, TypeError, ValueError):
+            raise InputError(
+                f"study {self.name!r} holds test figures that cannot be read"
+            ) from None
 
     def values_at(self, epoch: int) -> list[float]:
         """The objective that each trial reported after an epoch; NaN of those that diverged."""
