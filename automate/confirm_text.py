@@ -51,7 +51,6 @@ def _say_table(c: Confirmation, stderr: bool) -> None:
     rows = []
     for row in order:
         mean, found, one = judged.means[row], judged.difference(row), c.rows[row]
-        own = judged.exits[row]
         factor = 100 if unit(c) else 1
         rows.append(
             [

@@ -24,7 +24,7 @@ from studies import racing, trial
 from studies.conclusions import as_json
 from studies.confirmation import Confirmation, confirmed
 from studies.finalists import SEEDS, finalists, same
-from studies.plan import CONFIRM, StudyPlan, checked_study_name
+from studies.plan import CONFIRM, StudyPlan, checked_study_name, ranked_by
 from studies.reading import StudyReader
 from studies.record import StudyRecord
 from studies.search import Estimate, estimate, settled_machine
@@ -101,6 +101,7 @@ def make_plan(
             ),
             trials=len(rows) * len(race),
             sampler="grid",
+            objective=ranked_by(search.objective),
             early_stopping=False,
             grace=search.base.epochs,
             tolerance=0.0,

@@ -7,12 +7,12 @@ import math
 import numpy as np
 
 from studies.finalists import settled_rounds
-from studies.owning import StudyDriver
+from studies.judging import StudyJudge
 from studies.reading import one_line
 from trainers import checkpoints
 
 
-class RaceDriver(StudyDriver):
+class RaceDriver(StudyJudge):
     """A study whose trials may wait for others, if it is a race; of a search all may begin."""
 
     def _rounds(self) -> list[list[int]] | None:

@@ -40,8 +40,8 @@ def search(
     objective: Annotated[
         str | None,
         Parameter(
-            help=f"What is maximised: {', '.join(OBJECTIVES)} [default: the space's own, else "
-            "anytime]."
+            help=f"What is maximised: {', '.join(OBJECTIVES)} (each exit by itself) [default: the "
+            "space's own, else anytime]."
         ),
     ] = None,
     budgets: flags.Numbers = None,
@@ -64,7 +64,7 @@ def search(
         study: Name of the study [default: <dataset>-<backbone>-<space>].
         trials: Total number of trials [default: the study's own where it goes on, else the
             data set's].
-        budgets: Weight of each exit in the anytime objective [default: equal].
+        budgets: Weight of each exit in the anytime accuracy [default: equal].
         search_seed: Seed of the sampler.
         early_stopping: Stop trials at rungs.
         eta: A rung keeps 1 in eta.
