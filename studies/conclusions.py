@@ -72,7 +72,7 @@ def headline(c: Confirmation) -> str:
         )
     judged = c.judged
     if judged is None:
-        return f"{c.failed} runs of the confirmation broke: nothing can be compared."
+        return f"{_broke(c)}: nothing can be compared."
     names, seeds = [row.name for row in c.rows], c.values.shape[1]
     base, what = names[0], v.objective_name(c.plan.objective)
     where = f"on {seeds} fresh {'seed and hold-out' if seeds == 1 else 'seeds and hold-outs'}"
@@ -99,10 +99,17 @@ def headline(c: Confirmation) -> str:
         )
         text += f" Worse than {base}: {listed}."
     if c.failed:
-        text += f" {c.failed} runs broke and are missing."
+        text += f" {_broke(c)}."
     return (
         text.strip() or f"Only {base} came through the race: there is nothing to compare it with."
     )
+
+
+def _broke(c: Confirmation) -> str:
+    runs = "1 run broke" if c.failed == 1 else f"{c.failed} runs broke"
+    if not c.lost:
+        return f"{runs} and left a gap"
+    return f"{runs}; nothing is known of {', '.join(row.name for row in c.lost)}"
 
 
 def _no_difference(c: Confirmation, judged: Judgement, where: str) -> str:
@@ -239,7 +246,7 @@ def test(c: Confirmation) -> str:
 
 def _rounds_done(c: Confirmation) -> int:
     """Rounds in which nothing is left to run."""
-    return c.ended // len(c.rows)
+    return c.ended // len(c.plan.finalists or ())
 
 
 def _upper(text: str) -> str:

@@ -221,8 +221,8 @@ def read_test(record: StudyRecord, on_run: Callable[[int, int], None] = lambda *
     plan, outcomes = record.plan, record.outcomes()
     if not is_over(outcomes, plan):
         raise InputError(f"study {plan.study}: the test split is read when the race is over")
-    judged = confirmed(plan, outcomes, {}).judged
-    rows = judged.finalists if judged is not None else ()
+    result = confirmed(plan, outcomes, {})
+    rows = () if result.judged is None else [result.kept[row] for row in result.judged.finalists]
     known = record.tests()
     count = len(plan.finalists or ())
     wanted = [

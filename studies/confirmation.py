@@ -33,6 +33,8 @@ class Confirmation:
 
     Attributes:
         plan: Of the confirmation.
+        kept: (C,) places of the rows among the plan's finalists: all but those whose runs all
+            broke, which nothing can be said of once the race is over.
         values: (C, S) objective, NaN where there is no run (yet).
         exits: (C, S, M) accuracy on the hold-outs, likewise.
         flops: (C, M) per image.
@@ -43,6 +45,7 @@ class Confirmation:
     """
 
     plan: StudyPlan
+    kept: tuple[int, ...]
     values: Values
     exits: Values
     flops: Values
@@ -55,7 +58,14 @@ class Confirmation:
     @property
     def rows(self) -> tuple[Finalist, ...]:
         """The default, then the candidates."""
-        return self.plan.finalists or ()
+        every = self.plan.finalists or ()
+        return tuple(every[row] for row in self.kept)
+
+    @property
+    def lost(self) -> tuple[Finalist, ...]:
+        """Those whose runs all broke."""
+        every = self.plan.finalists or ()
+        return tuple(row for place, row in enumerate(every) if place not in self.kept)
 
     @property
     def over(self) -> bool:
@@ -125,18 +135,22 @@ def confirmed(
             values[row, this] = factor * outcome.value
             exits[row, this] = 100 / plan.base.classes
     flops = np.where(np.isnan(flops), np.nanmax(flops, axis=0, initial=0.0), flops)
+    over, ran = ended >= plan.trials, ~np.isnan(values).all(axis=1)
+    kept = [row for row in range(rows) if ran[row] or not over or row == 0]
     judged = None
-    if ended >= plan.trials and not np.isnan(values).all(axis=1).any():
-        said = [math.nan if row.said is None else factor * row.said for row in plan.finalists]
-        judged = judge(values, exits, said, simplicity(plan.finalists))
+    if over and ran[0] and len(kept) > 1:
+        chosen = [plan.finalists[row] for row in kept]
+        said = [math.nan if row.said is None else factor * row.said for row in chosen]
+        judged = judge(values[kept], exits[kept], said, simplicity(chosen))
     return Confirmation(
         plan=plan,
-        values=values,
-        exits=exits,
-        flops=flops,
+        kept=tuple(kept),
+        values=values[kept],
+        exits=exits[kept],
+        flops=flops[kept],
         ended=ended,
         failed=failed,
-        test_values=test_values,
-        test_exits=test_exits,
+        test_values=test_values[kept],
+        test_exits=test_exits[kept],
         judged=judged,
     )

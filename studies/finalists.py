@@ -87,8 +87,9 @@ def _value(config: TrialConfig, name: str) -> object:
     """A field, one value or M alike."""
     if name == "alpha":
         return config.alpha_per_exit()
-    if name == "alpha_teacher":
-        return config.alpha_teacher_per_exit()
+    if name == "alpha_teacher":  # None where it is the same as alpha
+        own = config.alpha_teacher_per_exit()
+        return None if own == config.alpha_per_exit() else own
     return getattr(config, name)
 
 
