@@ -20,16 +20,18 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from studies import racing, trial
 from studies.conclusions import as_json
 from studies.confirmation import Confirmation, confirmed
 from studies.finalists import SEEDS, finalists, same
+from studies.listing import is_begun
 from studies.plan import CONFIRM, StudyPlan, checked_study_name, ranked_by
 from studies.reading import StudyReader
 from studies.record import StudyRecord
 from studies.search import Estimate, estimate, settled_machine
 from studies.states import Outcome
-from studies.storage import holds_studies, place
 from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.reports import EpochReport
@@ -37,6 +39,7 @@ from trainers.reports import EpochReport
 TOP, SEEDS_WANTED = 8, 5
 ENDING = "-confirm"
 VERDICT = "confirmation.json"
+TEST = "test:"  # notes of a confirmation's study: what the network of a trial reached on test
 
 
 def confirm_name(study: str) -> str:
@@ -125,11 +128,8 @@ def make_plan(
 def beside(found: StudyRecord) -> StudyRecord | None:
     """The confirmation of a search, in the same storage, to be read; None if there is none."""
     name, runs = confirm_name(found.name), found.folder.parent
-    if found.place.own:  # a file each
-        if not holds_studies(place(None, runs, name)):
-            return None
-        return StudyRecord.open(name, None, runs)
-    return StudyRecord.open(name, found.storage, runs) if found.knows(name) else None
+    storage = None if found.place.own else found.storage  # a file each, or one for all
+    return StudyRecord.open(name, storage, runs) if is_begun(name, runs, storage) else None
 
 
 def _stored(found: StudyRecord, outcomes: Sequence[Outcome]) -> StudyPlan | None:
@@ -223,7 +223,7 @@ def read_test(record: StudyRecord, on_run: Callable[[int, int], None] = lambda *
         raise InputError(f"study {plan.study}: the test split is read when the race is over")
     result = confirmed(plan, outcomes, {})
     rows = () if result.judged is None else [result.kept[row] for row in result.judged.finalists]
-    known = record.tests()
+    known = tests(record)
     count = len(plan.finalists or ())
     wanted = [
         outcome
@@ -232,11 +232,21 @@ def read_test(record: StudyRecord, on_run: Callable[[int, int], None] = lambda *
     ]
     left = [outcome for outcome in wanted if outcome.number not in known]
     for done, outcome in enumerate(left, start=1):
-        record.store_test(outcome.number, _scored(record, outcome))
+        scored = _scored(record, outcome)
+        record.note(f"{TEST}{outcome.number}", scored.model_dump(mode="json"))
         on_run(done, len(left))
     for outcome in wanted:
         checkpoints.remove(record.checkpoint(outcome.number))
     return len(left)
+
+
+def tests(record: StudyReader) -> dict[int, EpochReport]:
+    """Trial -> what its network reached on the test split, where that was read."""
+    found = {n: record.noted(f"{TEST}{n}") for n in range(record.plan.trials)}
+    try:
+        return {n: EpochReport(**fields) for n, fields in found.items() if fields is not None}
+    except (ValidationError, TypeError):
+        raise InputError(f"study {record.name!r} has test figures that cannot be read") from None
 
 
 def _scored(record: StudyRecord, outcome: Outcome) -> EpochReport:
@@ -261,7 +271,7 @@ def _scored(record: StudyRecord, outcome: Outcome) -> EpochReport:
 
 def confirmation(record: StudyReader) -> Confirmation:
     """What a confirmation has come to so far."""
-    return confirmed(record.plan, record.outcomes(), record.tests())
+    return confirmed(record.plan, record.outcomes(), tests(record))
 
 
 def confirmation_of(found: StudyRecord) -> Confirmation | None:

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
@@ -19,11 +20,10 @@ from studies.drivers import Driver, DriverLock, is_dead
 from studies.experiments import space_of
 from studies.listing import DRIVEN
 from studies.plan import is_front
-from studies.reading import TEST, StudyReader, one_line
+from studies.reading import StudyReader, one_line
 from studies.states import Claim, Ticket
 from studies.storage import Place, StorageError, make_folder
 from trainers import checkpoints
-from trainers.reports import EpochReport
 
 # Seconds that a driver has between taking a trial and claiming it: two writes to the storage, and
 # what the clocks of two machines may differ by.
@@ -95,6 +95,11 @@ class StudyDriver(StudyReader):
         self._direct.set_study_user_attr(self._study_id, DRIVEN, self.driver.clock())
         self._driving = True
         self.reclaim()
+
+    @one_line
+    def note(self, name: str, value: dict[str, Any]) -> None:
+        """Keeps something that was found about the study beside its plan; see `noted`."""
+        self._storage.set_study_user_attr(self._study_id, name, value)
 
     @one_line
     def give_back(self, ticket: Ticket, reason: str | None = None) -> bool:
@@ -211,6 +216,13 @@ class StudyDriver(StudyReader):
             over.set()
             thread.join(timeout=10)
 
+    def tidy(self) -> None:
+        """Removes what workers wrote for a trial that had gone on without them, and has ended."""
+        left = {path.parent.name for path in (self.folder / "trials").glob("*/*checkpoint.pt*")}
+        for number in sorted(int(name) for name in left if name.isdecimal()):
+            if self.outcome(number).state not in ("WAITING", "RUNNING"):
+                checkpoints.remove(self.checkpoint(number))
+
     def release(self) -> None:
         """Ends this process's driving: trials still out go back, and another driver may come.
 
@@ -295,13 +307,6 @@ class StudyDriver(StudyReader):
         else:
             checkpoints.remove(path)  # an ended trial goes on nowhere
         return True
-
-    @one_line
-    def store_test(self, number: int, report: EpochReport) -> None:
-        """Keeps what a finalist's run reached on the test split, when the race was over."""
-        self._direct.set_study_system_attr(
-            self._study_id, f"{TEST}{number}", report.model_dump(mode="json")
-        )
 
     def _early(self, held: Held) -> tuple[float, ...] | None:
         """The values that a trial which is stopped is told with: of a front none.

@@ -36,6 +36,8 @@ COST_BLIND = ("anytime", "mean", "last", "exit")
 # A study's space is "reproduce:table2" where it runs an experiment of the paper, and "confirm:X"
 # where it confirms what the search X found.
 EXPERIMENT, CONFIRM = "reproduce:", "confirm:"
+# And "calibrate:diverse_alpha" where it measures when stopping is right in that space.
+CALIBRATION = "calibrate:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
@@ -152,6 +154,12 @@ class StudyPlan(Record):
         "last",
         description="an experiment's epoch: the last, or of the best last-exit test accuracy",
     )
+    configs: int | None = Field(
+        None, ge=1, description="a calibration's configs, each with as many seeds as trials allow"
+    )
+    calibrated: str | None = Field(
+        None, description="the study by whose calibration the rungs were set (none: by none)"
+    )
     only: tuple[str, ...] | None = Field(None, description="an experiment's arms (none: all)")
     finalists: tuple[Finalist, ...] | None = Field(
         None, description="of a confirmation: its rows, the one to compare with first"
@@ -191,6 +199,17 @@ class StudyPlan(Record):
             )
         if rows and self.early_stopping:
             raise InputError("a confirmation stops no trial early")
+        return self
+
+    @property
+    def calibrates(self) -> str | None:
+        """The space that this study calibrates early stopping for; None of any other study."""
+        return self.space.removeprefix(CALIBRATION) if self.space.startswith(CALIBRATION) else None
+
+    @model_validator(mode="after")
+    def _a_calibration_runs_in_full(self) -> Self:
+        if self.calibrates is not None and self.early_stopping:
+            raise InputError("a calibration stops no trial early")
         return self
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from studies import report_sections as sections
 from studies import teacher_sections
 from studies import verdict as v
+from studies.calibration_sections import calibration
 from studies.conclusions import headline
 from studies.confirm_sections import confirmation_parts
 from studies.experiment_report import experiment_header, experiment_sections
@@ -30,6 +31,7 @@ PARTS = (
     ("best", "The best", sections.best),
     ("search", "The search", sections.progress),
     ("learning", "Learning curves", sections.learning),
+    ("calibration", "When stopping is right", calibration),
     ("parameters", "Parameters", sections.parameters),
     ("mix", "Who composes the teachers", teacher_sections.mix),
     ("facts", "Study facts", sections.facts),

@@ -158,11 +158,6 @@ def reports_of(trial: FrozenTrial) -> list[EpochReport]:
         raise InputError(f"trial {trial.number} holds a report that cannot be read") from None
 
 
-def searched(trial: FrozenTrial) -> int:
-    """Epochs that the search may see: those before it was stopped, where it ran on."""
-    return run_on_of(trial) or epochs_of(trial)
-
-
 def exits_at(trial: FrozenTrial, epoch: int) -> tuple[ExitPoint, ...]:
     """The exits of a stored report that the search may see.
 

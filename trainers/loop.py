@@ -35,8 +35,7 @@ def learning_rate(config: TrialConfig, epoch: int) -> float:
         return config.lr * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
     if config.schedule == "constant":
         return config.lr
-    milestones = (max(1, config.epochs // 2), max(1, config.epochs * 3 // 4))
-    passed = sum(epoch >= milestone for milestone in milestones)
+    passed = sum(epoch >= milestone for milestone in config.milestones)
     return float(config.lr * 0.1**passed)
 
 

@@ -9,7 +9,7 @@ from studies.drivers import Driver
 from studies.listing import list_studies
 from studies.record import StudyRecord
 from studies.storage import StorageError
-from tests.faults.drivers import described, ended, start, whole
+from tests.faults.drivers import Search, described, whole
 from tests.faults.servers import PASSWORD, Server
 from tests.studies.example import make_plan, make_report, run
 
@@ -32,14 +32,19 @@ def study(server: Server, tmp_path):
         record.close()
 
 
-def test_two_drivers_in_turn_run_every_trial_once(study):
-    records = [study("turns", trials=8), study("turns", trials=8)]
+@pytest.mark.parametrize("objective", ["anytime", "front"])
+def test_two_drivers_in_turn_run_every_trial_once(study, server: Server, tmp_path, objective):
+    fields = {"trials": 8, "objective": objective}
+    records = [study(f"turns-{objective}", **fields) for _ in range(2)]
     numbers = []
     while tickets := [(r, t) for r in records if (t := r.ask()) is not None]:
         for record, ticket in tickets:
             numbers.append(ticket.number)
             run(record, ticket)
     assert sorted(numbers) == list(range(8))
+    best = max(o.value or 0.0 for o in records[0].outcomes() if o.state == "COMPLETE")
+    listed = {found.name: found.best for found in list_studies(tmp_path, server.url)}
+    assert listed[f"turns-{objective}"] == pytest.approx(best)
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])
@@ -103,7 +108,7 @@ def test_two_searches_at_once_and_a_restart_of_the_server(server: Server, tmp_pa
     homes = [tmp_path / "one", tmp_path / "two"]
     for home in homes:
         home.mkdir()
-    drivers = [start(home, *words, storage=server.url) for home in homes]
+    drivers = [Search(home, *words, storage=server.url) for home in homes]
     url = server.url
     end = time.monotonic() + 120
     while time.monotonic() < end and all(driver.poll() is None for driver in drivers):
@@ -112,7 +117,7 @@ def test_two_searches_at_once_and_a_restart_of_the_server(server: Server, tmp_pa
         time.sleep(0.2)
     server.restart("fast", away=1.0)
     for driver in drivers:
-        code, out, err = ended(driver)
+        code, out, err = driver.ended()
         assert code == 0, err
         assert PASSWORD not in out + err
     whole(tmp_path, 10, 6, url)

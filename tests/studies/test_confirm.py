@@ -239,8 +239,8 @@ def test_the_test_split_is_read_once_after_the_race_for_finalists_alone(found, m
         assert {n % 5 for n in scored} == set(rows) and len(scored) == 9
         assert not any(record.checkpoint(n).exists() for n in range(record.plan.trials))
         assert confirm.read_test(record) == 0 and len(scored) == 9
-        assert set(record.tests()) == set(scored)
-        assert all(report.split == "test" for report in record.tests().values())
+        assert set(confirm.tests(record)) == set(scored)
+        assert all(report.split == "test" for report in confirm.tests(record).values())
         assert isinstance(confirm.confirmation_of(found), Confirmation)
 
 
@@ -262,7 +262,7 @@ def test_the_real_networks_of_the_digits_are_scored_on_test(tmp_path, lost):
             assert confirm.read_test(record) == 2
             config = record.outcome(0).config
             *_, wanted = train(config, load(config, "final-holdout"))
-            got = record.tests()[0]
+            got = confirm.tests(record)[0]
             assert got.exits == wanted.exits and got.budget == wanted.budget
             assert got.split == "test"
 
