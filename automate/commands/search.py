@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from studies.search import Estimate
 
 OVER = ("COMPLETE", "PRUNED", "FAIL")
+NO_CANDIDATE = "fewer than two trials have run their full length"
 
 
 def search(
@@ -85,7 +86,7 @@ def search(
     from studies.record import StudyRecord
     from studies.search import make_plan
     from studies.storage import place
-    from studies.verdict import states_text
+    from studies.verdict import ranked, states_text
     from trainers.data import check
 
     storage, runs, json, quiet = running.storage, running.runs, running.json, running.quiet
@@ -145,7 +146,10 @@ def search(
             drive_shown(record, running.ray_address, limits, quiet=quiet, json=json)
         if parts is not None and all(outcome.state in OVER for outcome in record.outcomes()):
             record.release()
-            confirm_found(record, parts, running, began)
+            if len(ranked(record.outcomes())) > 1:
+                confirm_found(record, parts, running, began)
+            else:
+                say(f"Nothing to confirm: {NO_CANDIDATE}.", stderr=True)
         return _ending(record, running)
 
 
@@ -246,7 +250,7 @@ def _ending(record: "StudyRecord", running: flags.Running) -> int:
     from studies.conclusions import as_json
     from studies.confirm import confirmation_of
     from studies.report import write_report
-    from studies.verdict import finished
+    from studies.verdict import finished, ranked
 
     runs, json, quiet = running.runs, running.json, running.quiet
     plan, outcomes, confirmed = record.plan, record.outcomes(), confirmation_of(record)
@@ -273,7 +277,7 @@ def _ending(record: "StudyRecord", running: flags.Running) -> int:
         say("Next:")
         for words in (
             ("dashboard", *tail),
-            *([("confirm", *tail)] if confirmed is None else []),
+            *([("confirm", *tail)] if confirmed is None and len(ranked(outcomes)) > 1 else []),
             ("export", *tail, "--top", "3"),
             ("train", page.parent / "best" / "1.yaml", "--seeds", "3"),
             ("report", *tail),

@@ -106,7 +106,6 @@ def test_a_search_ends_with_front_verdict_report_and_what_is_next(
     after = lines[lines.index("Next:") + 1 :]
     assert after == [
         "  automate dashboard mine",
-        "  automate confirm mine",
         "  automate export mine --top 3",
         "  automate train runs/mine/best/1.yaml --seeds 3",
         "  automate report mine",
