@@ -217,7 +217,9 @@ class StudyDriver(StudyReader):
             thread.join(timeout=10)
 
     def tidy(self) -> None:
-        """Removes what workers wrote for a trial that had gone on without them, and has ended."""
+        """Removes checkpoints of ended trials: of a driver that was killed as it told the end, of
+        a worker that wrote for a trial which had gone on without it.
+        """
         left = {path.parent.name for path in (self.folder / "trials").glob("*/*checkpoint.pt*")}
         for number in sorted(int(name) for name in left if name.isdecimal()):
             if self.outcome(number).state not in ("WAITING", "RUNNING"):

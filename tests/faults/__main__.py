@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.faults import cluster_rows, driver_rows
+from tests.faults import cluster_rows, driver_rows, input_rows, server_rows
 from tests.faults.counting import Row
 
 
@@ -47,6 +47,10 @@ FAULTS = {
     "worker on Ray: SIGKILL": Fault(30, cluster_rows.killed),
     "worker on Ray: frozen": Fault(10, cluster_rows.frozen),
     "node of a Ray cluster: lost": Fault(10, cluster_rows.nodes_lost),
+    "PostgreSQL, two searches on it: started again": Fault(10, server_rows.restarted),
+    "newest checkpoint: truncated": Fault(100, input_rows.truncated),
+    "name of a study, hostile": Fault(1000, input_rows.hostile_names, input=True),
+    "config file, bad": Fault(60, input_rows.bad_configs, input=True),
 }
 
 

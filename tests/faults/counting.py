@@ -131,6 +131,7 @@ def compared(
         if done != list(range(1, outcome.epochs + 1)):
             lost.add(outcome.number)
     lost |= {trial[0] for trial in (*found, *whole) if trial not in found or trial not in whole}
+    record.tidy()  # as the next search does, and `automate clean`
     left = sorted((record.folder / "trials").rglob("*.pt*"))
     assert not left, f"checkpoints of ended trials: {left}"
     twice = sum(count > 1 for count in Counter(told).values())
