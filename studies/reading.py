@@ -14,10 +14,11 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from studies import table
+from studies.database import Database, remembering, uncollected
 from studies.front import Box
 from studies.making import MADE, foreign, plan_in
 from studies.samplers import quietly
-from studies.states import Outcome, epochs_of, outcome_of, reports_of
+from studies.states import Outcome, epochs_of, outcome_of, reports_in, reports_of
 from studies.storage import Place, StorageError, one_line_errors, patiently
 from trainers.catalog import InputError
 from trainers.reports import EpochReport
@@ -63,7 +64,7 @@ class StudyReader:
         self._patience: float | None = None  # seconds; None: as `storage.PATIENCE` has it
         self._turn = threading.RLock()  # leases are renewed from a thread of their own
         self._direct = storage
-        self._storage = optuna.storages.get_storage(storage)  # remembers finished trials
+        self._storage = remembering(storage)
         self._study_id = storage.get_study_id_from_name(name)
         self._finished: dict[int, Outcome] = {}
         plan = plan_in(storage, self._study_id, name)
@@ -99,11 +100,12 @@ class StudyReader:
     @one_line
     def outcomes(self) -> list[Outcome]:
         """Every trial of the plan as it is now, by number."""
-        return [
-            self._outcome(trial)
-            for trial in self._all()
-            if trial.state != TrialState.WAITING or trial.number < self.plan.trials
-        ]
+        with uncollected():
+            return [
+                self._outcome(trial)
+                for trial in self._all()
+                if trial.state != TrialState.WAITING or trial.number < self.plan.trials
+            ]
 
     @one_line
     def spent(self) -> int:
@@ -128,7 +130,10 @@ class StudyReader:
     @one_line
     def reports(self, number: int) -> list[EpochReport]:
         """Every stored epoch of a trial. Raises InputError if there is none of that number."""
-        return reports_of(self._storage.get_trial(self._trial_id(number)))
+        trial_id = self._trial_id(number)
+        if isinstance(self._direct, Database):
+            return reports_in(number, self._direct.reports(trial_id))
+        return reports_of(self._storage.get_trial(trial_id))
 
     def values_at(self, epoch: int) -> list[float]:
         """The objective that each trial reported after an epoch; NaN of those that diverged."""

@@ -9,12 +9,14 @@ Nothing is read from the storage but numbers and names (Optuna's CMA-ES unpickle
 there, so it is not among these).
 """
 
+import heapq
+import math
 import threading
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -25,6 +27,9 @@ from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, T
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.plan import StudyPlan
+
+BEST = 25  # as many as TPE ever takes for good ones
+MOST = 1000
 
 _quiet = threading.RLock()
 
@@ -111,13 +116,61 @@ def _with_stopped_as_complete(study: Study, trial: FrozenTrial) -> Study:
     return copy
 
 
+class _Glance:
+    """A study of which no more than a part is seen: what TPE needs of a long one.
+
+    Its time grows with the trials that it looks at, and so does its memory of trials that say
+    little any more. It sees the best `BEST` of the ended trials, of which its model of good ones is
+    made, all that run, and of the others the newest, `MOST` ended ones in all.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._seen: set[int] | None = None  # numbers of ended trials
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = self._study._get_trials(deepcopy, states, use_cache)
+        if len(trials) <= MOST:
+            return trials
+        if self._seen is None:
+            self._seen = _worth_a_look(self._study._get_trials(deepcopy=False, use_cache=True))
+        seen = self._seen
+        return [t for t in trials if t.number in seen or not t.state.is_finished()]
+
+
+def _worth_a_look(trials: Sequence[FrozenTrial]) -> set[int]:
+    """Numbers of the ended trials that TPE sees: the best, then the newest."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    stopped = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    best = heapq.nlargest(BEST, complete, key=lambda trial: trial.values[0])
+    if len(best) < BEST:  # as TPE has it: those that came furthest, and of these the best
+        best += heapq.nlargest(BEST - len(best), stopped, key=_reached)
+    seen = {trial.number for trial in best}
+    ended = sorted(trial.number for trial in (*complete, *stopped) if trial.number not in seen)
+    return seen | set(ended[BEST - MOST :])
+
+
+def _reached(trial: FrozenTrial) -> tuple[int, float]:
+    step, value = max(trial.intermediate_values.items(), default=(-1, math.nan))
+    return step, -math.inf if math.isnan(value) else value
+
+
 class TrialSampler(BaseSampler):
     """The sampler of one trial.
 
     - tpe: Optuna's own, multivariate and in groups, so that the parameters of one teacher scheme
       are modelled together and apart from another's. Running trials count as bad ("constant liar"),
       which keeps several workers apart and changes nothing for one. The first ten finished trials,
-      stopped ones and starting points among them, are followed at random.
+      stopped ones and starting points among them, are followed at random. Of more than `MOST`
+      ended trials it looks at a part, see `_Glance`.
     - random, and grid: the grid's points are fixed parameters of the trials; only what a point
       leaves open is drawn.
     - qmc: one scrambled Sobol sequence for the study; parameters that the study's first finished
@@ -137,6 +190,7 @@ class TrialSampler(BaseSampler):
         self._number = number
         self._index = max(0, number - points)
         self._relative = self._make(number)
+        self._glance: Study | None = None
 
     def _make(self, *key: int) -> BaseSampler:
         entropy = np.random.SeedSequence([self._plan.seed, *key])
@@ -156,13 +210,13 @@ class TrialSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """What is drawn together."""
-        return self._relative.infer_relative_search_space(study, trial)
+        return self._relative.infer_relative_search_space(self._seen(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Those, from the trial's own generator."""
-        return self._relative.sample_relative(study, trial, search_space)
+        return self._relative.sample_relative(self._seen(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -176,7 +230,15 @@ class TrialSampler(BaseSampler):
         So a trial whose driver died between two parameters gets the second one all the same.
         """
         sampler = self._make(self._number, zlib.crc32(param_name.encode()))
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
+        return sampler.sample_independent(self._seen(study), trial, param_name, param_distribution)
+
+    def _seen(self, study: Study) -> Study:
+        """What the sampler sees of the study."""
+        if self._plan.sampler != "tpe":
+            return study
+        if self._glance is None:
+            self._glance = cast(Study, _Glance(study))
+        return self._glance
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Nothing is kept between trials."""
