@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from automate.printing import say, say_table
+from studies.front import deployable
 from studies.plan import StudyPlan
 from studies.states import Outcome
 from studies.stopping import stopping_cost, stopping_text
@@ -105,4 +106,5 @@ def front_json(outcomes: Sequence[Outcome], plan: StudyPlan) -> dict[str, Any]:
         "front": [asdict(row) for row in front_rows(outcomes)],
         "take": None if taken is None else taken.model_dump(mode="json"),
         "reference": None if base is None else base.model_dump(mode="json"),
+        "deployable": deployable(curves(outcomes)),
     }

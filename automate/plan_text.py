@@ -5,10 +5,10 @@ from typing import Any
 
 from automate.printing import duration, size
 from studies.limits import Limits
-from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan, objective_key
+from studies.plan import FRONT_FLOPS, OBJECTIVES, SAMPLERS, StudyPlan, is_front, objective_key
 from studies.rungs import rung_epochs
 from studies.search import Estimate
-from studies.verdict import gain_text
+from studies.verdict import objective_name, tolerance_text
 from trainers.config import TrialConfig
 from trainers.schemes import scheme_named
 
@@ -69,6 +69,10 @@ def _objective(plan: StudyPlan) -> str:
     known = objective_key(plan.objective)
     text = OBJECTIVES[known].removesuffix(" (default)")
     name = plan.objective if known == plan.objective else f"{plan.objective}: {known}"
+    if is_front(plan.objective):
+        also = ", and the FLOPs of the last one" if plan.objective == FRONT_FLOPS else ""
+        name, text = "front", f"the accuracy of each exit by itself{also}"
+        text += f"; an order, where one is needed, by {objective_name(plan.objective)}"
     if plan.budgets is not None:
         text += f", weighted {' '.join(f'{weight:g}' for weight in plan.budgets)}"
     return f"{name}: {text}"
@@ -79,7 +83,7 @@ def _data(plan: StudyPlan) -> str:
     text = f"{base.dataset}: {base.classes} classes, {base.image_size}x{base.image_size} pixels"
     if base.limit_train is not None:
         text += f", {base.limit_train:,} training images"
-    held = "a fixed part" if base.dataset == "digits" else f"{100 * base.validation:g} %"
+    held = "four fifths" if base.dataset == "digits" else f"{100 * base.validation:g} %"
     text += f"; scored on {held} of the training images, the test images stay unread"
     return text + (f"; in {plan.data_root}" if plan.data_root else "")
 
@@ -113,10 +117,12 @@ def _stopping(plan: StudyPlan) -> str:
     if not rungs:
         return "none: the grace period is the full length"
     listed = ", ".join(str(epoch) for epoch in rungs)
-    text = f"after epoch {listed}: the best 1 in {plan.eta} goes on (starting points always do)"
+    passes = f"the best 1 in {plan.eta} goes on"
+    if is_front(plan.objective):
+        passes = f"what no other beats as a whole and the best 1 in {plan.eta} at any exit go on"
+    text = f"after epoch {listed}: {passes} (starting points always do)"
     if plan.tolerance:
-        near = gain_text(plan.objective, plan.tolerance)
-        text += f", and what is less than {near} below these"
+        text += f", and what is less than {tolerance_text(plan)} below these"
     if plan.run_on:
         text += f"; {100 * plan.run_on:g} % of the stopped run on outside the search"
     return text

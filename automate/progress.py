@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from automate.printing import clean, console, duration, table
-from studies.plan import StudyPlan
+from studies.front import curve, deployable
+from studies.plan import StudyPlan, is_front
 from studies.states import Outcome
 from studies.trial import Event
 from studies.verdict import objective_name, setting, value_text
@@ -79,6 +80,7 @@ class Progress:
         self._clock = clock
         self._begin = clock()
         self._trained = 0  # epochs, since the beginning
+        self._front = (0, 0)  # full-length trials, and how many of these no other beats
         self._events = 0
         self.refresh()
 
@@ -137,6 +139,20 @@ class Progress:
         return max(complete, key=lambda item: (item[1].value or 0.0, -item[0]), default=None)
 
     @property
+    def front(self) -> int | None:
+        """Networks that no other beats as a whole; None where one number is maximised."""
+        if not is_front(self.plan.objective):
+            return None
+        curves = {
+            number: curve(number, row.report.exits)
+            for number, row in self.rows.items()
+            if row.state == "COMPLETE" and row.report is not None
+        }
+        if len(curves) != self._front[0]:  # full-length trials stay as they are
+            self._front = len(curves), len(deployable(curves))
+        return self._front[1]
+
+    @property
     def spent(self) -> int:
         """Epochs trained in this study."""
         return sum(row.epochs for row in self.rows.values())
@@ -168,11 +184,16 @@ class Progress:
         return epochs * self.seconds / self._trained
 
     def summary(self) -> str:
-        """`5 of 30 trials done; best 91.23 % (trial 2); about 40 s left`."""
+        """`5 of 30 trials done; best 91.23 % (trial 2); about 40 s left`.
+
+        Of a search for the front also `3 on the front`.
+        """
         parts = [f"{self.over} of {self.plan.trials} trials done"]
         if self.best is not None:
             number, row = self.best
             parts.append(f"best {self.value(row)} (trial {number})")
+        if self.front:
+            parts.append(f"{self.front} on the front")
         if self.left and self.over < self.plan.trials:
             parts.append(f"about {duration(self.left)} left")
         return "; ".join(parts)
@@ -257,6 +278,8 @@ class LiveTable:
                 name = objective_name(progress.plan.objective)
                 chosen = f" ({setting(row.params)})" if row.params else ""
                 lines.append(f"best {name} {progress.value(row)}, trial {number}{chosen}")
+            if progress.front:
+                lines.append(f"on the front: {progress.front} networks")
             epochs = f"epochs: {progress.spent:,} trained"
             if progress.plan.early_stopping:
                 epochs += f", {progress.saved:,} saved by early stopping"

@@ -12,13 +12,14 @@ reference are corrected together (Dunnett 1955, single step), with the correlati
 reference and the missing runs bring, by simulation.
 """
 
+import functools
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 Values = NDArray[np.float64]
 
@@ -143,12 +144,10 @@ def against(
             for c, d in zip(others, differences, strict=True)
         )  # fmt: skip
     correlation = (contrast @ fitted.covariance @ contrast.T) / np.outer(scale, scale)
-    generator = np.random.default_rng(rng)
-    normal = generator.multivariate_normal(
-        np.zeros(len(others)), correlation, size=DRAWS, check_valid="ignore"
-    )
-    spread = np.sqrt(generator.chisquare(fitted.freedom, size=DRAWS) / fitted.freedom)
-    largest = np.abs(normal / spread[:, None]).max(axis=1)
+    # The maximum does not know the order of the rows; one order for all lets it be remembered.
+    by_scale = np.argsort(scale.round(9), kind="stable")
+    ordered = correlation[np.ix_(by_scale, by_scale)].round(9)
+    largest = _maximum(ordered.tobytes(), len(others), fitted.freedom, rng)
     critical = float(np.quantile(largest, level))
     errors = fitted.sigma * scale
     made = []
@@ -166,6 +165,20 @@ def against(
             )
         )
     return tuple(made)
+
+
+@functools.lru_cache(maxsize=32)
+def _maximum(correlation: bytes, count: int, freedom: int, rng: int) -> Values:
+    """(DRAWS,): simulated largest |t| of comparisons with that (count, count) correlation."""
+    matrix = np.frombuffer(correlation).reshape(count, count)
+    generator = np.random.default_rng(rng)
+    normal = generator.multivariate_normal(
+        np.zeros(count), matrix, size=DRAWS, check_valid="ignore"
+    )
+    spread = np.sqrt(generator.chisquare(freedom, size=DRAWS) / freedom)
+    found: Values = np.abs(normal / spread[:, None]).max(axis=1)
+    found.flags.writeable = False
+    return found
 
 
 def seeds_needed(
@@ -188,7 +201,7 @@ def seeds_needed(
 
     def enough(seeds: int) -> bool:
         freedom = (seeds - 1) * max(1, comparisons)
-        needed = stats.t.ppf(1 - tail, freedom) + stats.t.ppf(power, freedom)
+        needed = stdtrit(freedom, 1 - tail) + stdtrit(freedom, power)
         return bool(abs(difference) >= needed * sigma * math.sqrt(2 / seeds))
 
     # Once enough, more are enough too.

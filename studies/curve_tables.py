@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studies.front import budget_of, objective
+from studies.plan import ranked_by
 from studies.storage import make_folder
 from trainers import catalog
 from trainers.catalog import InputError
@@ -122,14 +123,17 @@ class CurveTable:
     def values(self, name: str, budgets: Sequence[float] | None = None) -> Array:
         """(C, S), an objective after the last epoch; chance of a run that diverged.
 
+        Of a front, which is several objectives, the anytime accuracy that orders its trials.
+
         Raises:
             InputError: An objective that a table does not have the figures for.
         """
+        name = ranked_by(name)
         if budget_of(name) is not None or name == "hypervolume":
             raise InputError(
                 f"objective {name} cannot be replayed: a table holds the accuracy of each exit, "
-                "no budget curve and no networks of different cost; take anytime, mean, last or "
-                "exit:K"
+                "no budget curve and no networks of different cost; take anytime, mean, last, "
+                "exit:K or front"
             )
         found = np.full((self.configs, self.seeds), 1.0 / self.base.classes)
         for config, seed in np.ndindex(*found.shape):

@@ -66,7 +66,7 @@ def publish(record: StudyRecord) -> str:
     outcomes, study = record.outcomes(), record.study
     with _quietly():
         if not study.metric_names:
-            study.set_metric_names([record.plan.objective])
+            study.set_metric_names(record.metric_names)
         from optuna_dashboard import save_plotly_graph_object
 
         figure = front_figure(outcomes, record.plan, f"Front of {record.plan.study}")

@@ -6,7 +6,8 @@ each time it is asked: seconds for each ask of a long study. Here
 - the waiting trials of a new study are one statement, not one transaction each;
 - of a trial that has been read, only what has changed since is read again;
 - of its reports the last one is read, as JSON text; for the others `Database.reports` is asked. Of
-  a trial whose last report does not tell its end (it diverged, or ran on) all are there.
+  a trial whose last report does not tell its end (it diverged, or ran on), and of a study of
+  several objectives, all are there.
 
 The tables are those of Optuna's own models, of the version that it has just found them to be.
 """
@@ -32,7 +33,18 @@ from optuna.storages._cached_storage import _CachedStorage, _StudyInfo
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import ColumnElement, Connection, Select, String, and_, func, insert, or_, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    String,
+    and_,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy import cast as cast_to
 
 from studies.states import REPORT
@@ -73,13 +85,18 @@ class Database(RDBStorage):
             rows = _rows(connection, query.where(_FACTS.trial_id == trial_id, IS_REPORT))
             return [(key, text) for key, text in rows]
 
-    def trials(self, ids: Sequence[int]) -> list[FrozenTrial]:
-        """Some trials, by id; see the module on their reports."""
+    def trials(self, ids: Sequence[int], whole: bool = False) -> list[FrozenTrial]:
+        """Some trials, by id.
+
+        Args:
+            ids: They rise.
+            whole: With all their reports, as Optuna gives them; see the module.
+        """
         with self.engine.connect() as connection, uncollected():
             return [
                 trial
                 for first in range(0, len(ids), CHUNK)
-                for trial in _trials(connection, ids[first : first + CHUNK])
+                for trial in _trials(connection, ids[first : first + CHUNK], whole)
             ]
 
     def moving(self, study_id: int, newest: int) -> tuple[Sequence[Any], int]:
@@ -162,7 +179,9 @@ class Memory(_CachedStorage):
                     changed.add(trial_id)
             if untouched != len(known.untouched - changed):
                 changed |= known.untouched - self._database.untouched(study_id)
-            trials = self._database.trials(sorted(changed))
+            # A front's rungs and samplers look at reports: nothing else is stored of its epochs.
+            whole = len(self._database.get_study_directions(study_id)) > 1
+            trials = self._database.trials(sorted(changed), whole)
             self._add_trials_to_cache(study_id, trials)
             known.newest = max(known.newest, max(changed, default=-1))
             known.moving -= changed
@@ -211,7 +230,7 @@ def _among(column: Any, ids: Sequence[int]) -> ColumnElement[bool]:
     return cast(ColumnElement[bool], column.in_(ids))
 
 
-def _trials(connection: Connection, ids: Sequence[int]) -> Iterator[FrozenTrial]:
+def _trials(connection: Connection, ids: Sequence[int], whole: bool) -> Iterator[FrozenTrial]:
     """Trials of a few ids, by id. The state is read first: what it speaks of was written before."""
     rows = _rows(
         connection,
@@ -260,7 +279,7 @@ def _trials(connection: Connection, ids: Sequence[int]) -> Iterator[FrozenTrial]
         select(_NOTES.trial_id, _NOTES.key, _NOTES.value_json).where(_among(_NOTES.trial_id, ids)),
     ):
         user[trial_id][key] = json.loads(text)
-    system = _facts(connection, ids)
+    system = _facts(connection, ids, whole)
     for trial_id, number, state, began, ended in rows:
         yield FrozenTrial(
             number=number,
@@ -283,12 +302,17 @@ def _moment(stored: datetime | str | None) -> datetime | None:
     return datetime.fromisoformat(stored) if isinstance(stored, str) else stored
 
 
-def _facts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
+def _facts(connection: Connection, ids: Sequence[int], whole: bool) -> dict[int, dict[str, Any]]:
     """System attributes of some trials, with no more reports than are needed."""
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    mine, whole = _among(_FACTS.trial_id, ids), (_FACTS.trial_id, _FACTS.key, _FACTS.value_json)
-    for trial_id, key, text in _rows(connection, select(*whole).where(mine, ~IS_REPORT)):
+    mine = _among(_FACTS.trial_id, ids)
+    facts = select(_FACTS.trial_id, _FACTS.key, _FACTS.value_json)
+    for trial_id, key, text in _rows(
+        connection, facts.where(mine, true() if whole else ~IS_REPORT)
+    ):
         found[trial_id][key] = json.loads(text)
+    if whole:
+        return found
     # The last key: of two numbers the longer one is greater, and of the same length the later one.
     longest = func.max(cast_to(func.length(_FACTS.key) + 1000, String).concat(_FACTS.key))
     last = _rows(
@@ -300,13 +324,13 @@ def _facts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, An
     for trial_id, key in last:
         keys[key[4:]].append(trial_id)
     for key, trials in keys.items():
-        query = select(*whole).where(_among(_FACTS.trial_id, trials), _FACTS.key == key)
+        query = facts.where(_among(_FACTS.trial_id, trials), _FACTS.key == key)
         for trial_id, _, text in _rows(connection, query):
             found[trial_id][key] = text
             if NO_EXITS.search(text):
                 unclear.append(trial_id)
     if unclear:
-        query = select(*whole).where(_among(_FACTS.trial_id, sorted(set(unclear))), IS_REPORT)
+        query = facts.where(_among(_FACTS.trial_id, sorted(set(unclear))), IS_REPORT)
         for trial_id, key, text in _rows(connection, query):
             found[trial_id][key] = text
     return found

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from studies.plan import ranked_by
 from studies.record import StudyRecord
 from studies.verdict import finished, recommended_first
 from trainers.catalog import InputError
@@ -39,7 +40,8 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
     """Writes the best configs to `runs/<study>/best/1.yaml`, `2.yaml`, ...
 
     Whole networks whose curve no other trial's dominates come first, then the rest, each by the
-    study's objective. Only trials that ran their full length are exported.
+    study's objective (of a front by what orders it). Only trials that ran their full length are
+    exported.
 
     Args:
         record: The study.
@@ -72,6 +74,7 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
             "trial": outcome.number,
             "params": outcome.params,
             "objective": record.plan.objective,
+            "ranked_by": ranked_by(record.plan.objective),
             "value": outcome.value,
             "split": outcome.report.split,
             "accuracy": list(outcome.report.accuracies),

@@ -30,7 +30,7 @@ from studies.drawing import (
     styled,
 )
 from studies.front import deployable, envelope
-from studies.plan import StudyPlan
+from studies.plan import StudyPlan, ranked_by
 
 if TYPE_CHECKING:
     from studies.states import Outcome
@@ -154,7 +154,8 @@ def front_frame(outcomes: Sequence[Outcome]) -> tuple[float, float]:
 def progress_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
     """The objective of each full-length trial in the order of the search, and the best so far."""
     done = sorted(v.finished(outcomes), key=lambda outcome: outcome.number)
-    factor = 1 if plan.objective == "hypervolume" else 100
+    is_share = ranked_by(plan.objective) == "hypervolume"
+    factor = 1 if is_share else 100
     values = [factor * (outcome.value or 0.0) for outcome in done]
     figure = go.Figure()
     if not done:
@@ -183,11 +184,11 @@ def progress_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
             line={"color": INK, "dash": "dash", "width": 1.5},
             annotation={"text": v.reference_name(default), "font": {"size": 12}},
         )
-    unit = "" if plan.objective == "hypervolume" else " (%)"
+    unit = "" if is_share else " (%)"
     styled(figure, 340, showlegend=True)
     count_axis(figure, len(outcomes))
     low, high = frame([value / 100 for value in values], [values[0] / 100])
-    if plan.objective != "hypervolume":
+    if not is_share:
         figure.update_yaxes(range=[low, high])
     figure.update_yaxes(title_text=v.objective_name(plan.objective) + unit)
     return figure

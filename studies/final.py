@@ -49,7 +49,7 @@ class FinalSummary:
         folder: Holds a folder a seed, and `summary.json`.
         config: What was trained; the seeds differ in `seed` alone.
         trained_on: "train + validation", or "train" where the hold-out is kept for thresholds
-            (digits: always, its hold-out is fixed).
+            (digits: always).
         seeds: That ran to the end.
         diverged: Seeds whose loss was not finite.
         exits: Shallow first; empty if every seed diverged.

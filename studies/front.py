@@ -12,7 +12,7 @@ from math import log
 import numpy as np
 
 from search_spaces import Space
-from studies.plan import COST_BLIND, OBJECTIVES
+from studies.plan import COST_BLIND, FRONT, FRONT_FLOPS, OBJECTIVES, is_front
 from trainers.catalog import InputError, unknown
 from trainers.config import TrialConfig
 from trainers.dynamic import at, checked_cost, read_flops
@@ -181,6 +181,8 @@ def checked_objective(name: str, exits: int) -> str:
         return f"exit:{int(number)}"
     if name.startswith("budget:"):
         return f"budget:{_plain(read_flops(name.removeprefix('budget:')))}"
+    if name == FRONT_FLOPS:  # as a plan stores it
+        return name
     if name not in OBJECTIVES or ":" in name:
         raise unknown("objective", name, OBJECTIVES)
     return name
@@ -221,12 +223,42 @@ def objective_for(space: Space, asked: str | None, exits: int) -> str:
             in a space in which they differ.
     """
     name = checked_objective(asked or space.objective or "anytime", exits)
+    if is_front(name):
+        return FRONT if space.corners is None else FRONT_FLOPS
     if space.corners is not None and name.partition(":")[0] in COST_BLIND:
         raise InputError(
             f"space {space.name} has networks of different cost, which objective {name} does not "
-            "see: take --objective hypervolume"
+            "see: take --objective hypervolume or front"
         )
     return name
+
+
+def metrics(objective: str, exits: int) -> dict[str, bool]:
+    """What a search compares: name -> whether more of it is better, else less.
+
+    Args:
+        objective: As a plan stores it.
+        exits: Of the network; of the deepest, where a front's networks differ.
+    """
+    if not is_front(objective):
+        return {objective: True}
+    found = {f"accuracy of exit {number}": True for number in range(1, exits + 1)}
+    return found | ({"FLOPs of the last exit": False} if objective == FRONT_FLOPS else {})
+
+
+def vector(objective: str, exits: Sequence[ExitPoint], columns: int) -> tuple[float, ...]:
+    """What a front compares of one network at one epoch, in the order of `metrics`.
+
+    Args:
+        objective: `front` or `front+flops`.
+        exits: The network's exits, shallow first, at least one.
+        columns: How many accuracies. A network with fewer exits answers with its last one where
+            others go deeper.
+    """
+    accuracy = [point.accuracy for point in exits]
+    accuracy += accuracy[-1:] * (columns - len(exits))
+    cost = [float(exits[-1].flops)] if objective == FRONT_FLOPS else []
+    return (*accuracy, *cost)
 
 
 def checked_budgets(budgets: Sequence[float], exits: int) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 """Which studies there are, without reading their reports."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import text
 
-from studies.plan import StudyPlan
+from studies.plan import StudyPlan, is_front, ranked_by
 from studies.states import State, state_of
 from studies.storage import DATABASE, Place, connect, holds_studies, one_line_errors, place
 from trainers.catalog import InputError
@@ -122,8 +123,10 @@ def _studies_in(where: Place, storage: str | BaseStorage | None, runs: Path) -> 
                 note = str(error)
             if plan is None and note is None:
                 continue
-            trials = plan.trials if plan else 0
-            states, best = _counts(source, source.get_study_id_from_name(name), trials)
+            study_id = source.get_study_id_from_name(name)
+            states, best = _counts(source, study_id, plan.trials if plan else 0)
+            if plan is not None and is_front(plan.objective):
+                best = _best_of_front(source, study_id, ranked_by(plan.objective))
             driven = study.user_attrs.get(DRIVEN)
             since = float(driven) if isinstance(driven, int | float) else 0.0
             yield Summary(name, (runs / name).absolute(), plan, states, best, since, note)
@@ -144,7 +147,7 @@ def _counts(
             name = state_of(trial.state)
             states[name] += not (name == "WAITING" and trial.number >= trials)
         complete = optuna.trial.TrialState.COMPLETE
-        values = [t.value for t in all_trials if t.state == complete and t.value is not None]
+        values = [t.values[0] for t in all_trials if t.state == complete and t.values]
         return states, max(values, default=None)
     with source.engine.connect() as connection:
         counts = connection.execute(
@@ -165,3 +168,24 @@ def _counts(
             {"study": study_id},
         ).scalar()
     return states, best
+
+
+def _best_of_front(source: BaseStorage, study_id: int, name: str) -> float | None:
+    """The highest of the numbers that order a front's trials of full length."""
+    if not isinstance(source, RDBStorage):
+        complete = (optuna.trial.TrialState.COMPLETE,)
+        trials = source.get_all_trials(study_id, deepcopy=False, states=complete)
+        written = [trial.user_attrs.get(name) for trial in trials]
+    else:
+        with source.engine.connect() as connection:
+            rows = connection.execute(
+                text(
+                    "SELECT trial_user_attributes.value_json FROM trial_user_attributes JOIN "
+                    "trials ON trials.trial_id = trial_user_attributes.trial_id "
+                    "WHERE trials.study_id = :study AND trials.state = 'COMPLETE' "
+                    "AND trial_user_attributes.key = :name"
+                ),
+                {"study": study_id, "name": name},
+            )
+            written = [json.loads(row[0]) for row in rows]
+    return max((float(value) for value in written if isinstance(value, int | float)), default=None)

@@ -17,8 +17,9 @@ from optuna.trial import TrialState
 from search_spaces import Space
 from studies import resume
 from studies.drivers import Driver, is_dead
+from studies.front import metrics
 from studies.listing import PLAN, stored_plan
-from studies.plan import StudyPlan
+from studies.plan import FRONT_FLOPS, StudyPlan
 from studies.samplers import quietly
 from studies.states import Claim
 from studies.storage import Place, StorageError, connect, one_line_errors
@@ -41,20 +42,38 @@ def foreign(name: str) -> InputError:
     return InputError(f"study {name!r} was not made by automate: take another --study NAME")
 
 
-def plan_in(source: BaseStorage, study_id: int, name: str) -> StudyPlan | None:
+def plan_in(
+    source: BaseStorage, study_id: int, name: str, asked: StudyPlan | None = None
+) -> StudyPlan | None:
     """The stored plan; None of a study whose maker died before it wrote anything.
 
+    Args:
+        source, study_id, name: Of the study.
+        asked: What is to be searched, which tells a study without a plan from a foreign one.
+
     Raises:
-        InputError: Not made by automate, or for something that is not maximised.
+        InputError: Not made by automate, or with other directions than its objective's.
     """
     attributes = source.get_study_user_attrs(study_id)
     plan = stored_plan(name, attributes)
     # load_if_exists would go on with another direction without a word.
-    if source.get_study_directions(study_id) != [StudyDirection.MAXIMIZE]:
+    there, known = source.get_study_directions(study_id), plan or asked
+    if known is None or there != directions(known, columns_in(known, len(there))):
         raise foreign(name)
     if plan is None and (attributes or source.get_n_trials(study_id)):
         raise foreign(name)
     return plan
+
+
+def directions(plan: StudyPlan, columns: int) -> list[StudyDirection]:
+    """Optuna's, in the order of `front.metrics`."""
+    ways = {True: StudyDirection.MAXIMIZE, False: StudyDirection.MINIMIZE}
+    return [ways[more] for more in metrics(plan.objective, columns).values()]
+
+
+def columns_in(plan: StudyPlan, values: int) -> int:
+    """How many exits a study of so many values a trial compares."""
+    return max(1, values - (plan.objective == FRONT_FLOPS))
 
 
 def settle(
@@ -80,19 +99,25 @@ def settle(
                 f"{folder / 'trials'} holds checkpoints of a study that is gone: start over with "
                 "--fresh, or take another --study NAME"
             )
-        resume.first_points(space, plan)  # nothing is made for a space that is wrong in itself
+        # nothing is made for a space that is wrong in itself
+        points, _ = resume.first_points(space, plan)
+        ways = directions(plan, resume.columns_of(space, plan, points))
         with quietly(), contextlib.suppress(DuplicatedStudyError):  # another driver was faster
-            source.create_new_study([StudyDirection.MAXIMIZE], name)
+            source.create_new_study(ways, name)
     study_id = source.get_study_id_from_name(name)
-    stored = plan_in(source, study_id, name)
+    stored = plan_in(source, study_id, name, plan)
     if stored is None:
         plan = resume.with_runtime(plan, runtime)
         points, starts = resume.first_points(space, plan)
+        columns = resume.columns_of(space, plan, points)
+        if source.get_study_directions(study_id) != directions(plan, columns):
+            raise foreign(name)
         box = resume.box_of(space, plan, points)
         made: dict[str, Any] = {"points": points, "starts": starts, "box": box}
         source.set_study_system_attr(study_id, MADE, made)
+        names = list(metrics(plan.objective, columns))
         with quietly():
-            optuna.load_study(study_name=name, storage=source).set_metric_names([plan.objective])
+            optuna.load_study(study_name=name, storage=source).set_metric_names(names)
     else:
         plan = resume.going_on(stored, plan, runtime)
         made = dict(source.get_study_system_attrs(study_id).get(MADE) or {})
@@ -106,9 +131,9 @@ def settle(
 
 
 def erase(
-    where: Place, storage: str | BaseStorage | None, name: str, folder: Path, driver: Driver
+    where: Place, storage: str | BaseStorage | None, plan: StudyPlan, folder: Path, driver: Driver
 ) -> None:
-    """Deletes the study, its checkpoints and its exports, if there are any.
+    """Deletes the plan's study, its checkpoints and its exports, if there are any.
 
     Raises:
         InputError: Not made by automate, or another driver runs trials of it.
@@ -116,8 +141,8 @@ def erase(
     try:
         source = storage if isinstance(storage, BaseStorage) else connect(where)
         with one_line_errors(where):
-            if exists(source, name):
-                _erase_study(source, name, driver, shared=where.database is None)
+            if exists(source, plan.study):
+                _erase_study(source, plan, driver, shared=where.database is None)
         if isinstance(source, RDBStorage) and source is not storage:
             source.remove_session()
             source.engine.dispose()
@@ -134,10 +159,11 @@ def erase(
                 raise InputError(f"{folder / part} cannot be deleted: {error.strerror}") from None
 
 
-def _erase_study(source: BaseStorage, name: str, driver: Driver, shared: bool) -> None:
+def _erase_study(source: BaseStorage, plan: StudyPlan, driver: Driver, shared: bool) -> None:
+    name = plan.study
     study_id = source.get_study_id_from_name(name)
     if PLAN not in source.get_study_user_attrs(study_id):
-        plan_in(source, study_id, name)
+        plan_in(source, study_id, name, plan)
     running = source.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
     claims = [Claim.read(trial.user_attrs.get("claim")) for trial in running]
     alive = [c for c in claims if c.owner and c.until > driver.clock() and not is_dead(c.owner)]

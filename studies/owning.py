@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from studies import faults
 from studies.drivers import Driver, DriverLock, is_dead
 from studies.experiments import space_of
 from studies.listing import DRIVEN
+from studies.plan import is_front
 from studies.reading import StudyReader, one_line
 from studies.states import Claim, Ticket
 from studies.storage import Place, StorageError, make_folder
@@ -37,7 +38,7 @@ class Held:
         trial_id: Optuna's, unique in the storage.
         claim: As this driver wrote it last.
         done: Epochs whose reports are stored.
-        value: The objective after the last of these; NaN before the first.
+        values: What the last of these is worth, a front's one per exit; empty before the first.
         diverged: Whether the last of these diverged.
         passed: The last rung that let it pass, epochs.
         run_on: The rung that stopped it, epochs, where it runs on all the same; else None. Then
@@ -48,7 +49,7 @@ class Held:
     trial_id: int
     claim: Claim
     done: int
-    value: float
+    values: tuple[float, ...]
     diverged: bool
     passed: int
     run_on: int | None = None
@@ -262,7 +263,11 @@ class StudyDriver(StudyReader):
         return True
 
     def _end(
-        self, held: Held, state: TrialState, value: float | None, reason: str | None = None
+        self,
+        held: Held,
+        state: TrialState,
+        values: Sequence[float] | None,
+        reason: str | None = None,
     ) -> bool:
         """RUNNING to a final state; False if it has ended already.
 
@@ -270,19 +275,29 @@ class StudyDriver(StudyReader):
         came later.
         """
         if held.run_on is not None:
-            state, value, reason = TrialState.PRUNED, held.value, None
+            state, values, reason = TrialState.PRUNED, self._early(held), None
         try:
             if reason is not None:
                 self._storage.set_trial_user_attr(held.trial_id, "reason", one_line_of(reason))
             # Not study.tell: it looks and then writes, and this refuses by itself.
-            values = None if value is None else [value]
-            self._storage.set_trial_state_values(held.trial_id, state, values)
+            self._storage.set_trial_state_values(
+                held.trial_id, state, None if values is None else list(values)
+            )
         except UpdateFinishedTrialError:
             self._held.pop(held.ticket.number, None)
             return False
         self._held.pop(held.ticket.number, None)
         checkpoints.remove(self.checkpoint(held.ticket.number))  # an ended trial goes on nowhere
         return True
+
+    def _early(self, held: Held) -> tuple[float, ...] | None:
+        """The values that a trial which is stopped is told with: of a front none.
+
+        Optuna keeps none of a stopped trial either where the objectives are several, so nobody
+        takes an early vector for one of full length. What it reached lies in its reports, where the
+        sampler finds it (`samplers._Behind`).
+        """
+        return None if is_front(self.plan.objective) else held.values
 
 
 def lock_of(where: Place, folder: Path, name: str, held: HeldTrials) -> DriverLock | None:

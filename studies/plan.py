@@ -28,7 +28,10 @@ OBJECTIVES = {
     "exit:K": "accuracy of exit K, e.g. exit:2",
     "budget:F": "accuracy of dynamic inference at F FLOPs, e.g. budget:150M",
     "hypervolume": "area under the front over log FLOPs (where the backbone or width varies)",
+    "front": "each exit's accuracy by itself (and the FLOPs, where the backbone or width varies)",
 }
+# `front` as a plan stores it: of networks that cost the same, and of networks that do not.
+FRONT, FRONT_FLOPS = "front", "front+flops"
 # Objectives that see no difference in cost between networks: they only ever ask for the largest.
 COST_BLIND = ("anytime", "mean", "last", "exit")
 # A study's space is "reproduce:table2" where it runs an experiment of the paper.
@@ -48,8 +51,24 @@ def checked_study_name(name: str) -> str:
 
 def objective_key(objective: str) -> str:
     """Where `OBJECTIVES` tells of it: `exit:K` of `exit:2`, `budget:F` of `budget:150M`."""
+    if is_front(objective):
+        return FRONT
     kind, colon, _ = objective.partition(":")
     return {"exit": "exit:K", "budget": "budget:F"}[kind] if colon else objective
+
+
+def is_front(objective: str) -> bool:
+    """Whether it is several objectives, which put trials in no order."""
+    return objective in (FRONT, FRONT_FLOPS)
+
+
+def ranked_by(objective: str) -> str:
+    """The objective that orders trials where an order is needed: itself, if it is one number.
+
+    A front's trials are ordered by anytime accuracy, or by the hypervolume where networks differ in
+    cost: the anytime accuracy would always prefer the largest.
+    """
+    return {FRONT: "anytime", FRONT_FLOPS: "hypervolume"}.get(objective, objective)
 
 
 def default_study_name(base: TrialConfig, space: str) -> str:
@@ -81,7 +100,7 @@ class StudyPlan(Record):
     sampler: Literal["tpe", "random", "grid", "qmc", "gp"] = "tpe"
     objective: str = Field("anytime", description="what is maximised")
     budgets: tuple[float, ...] | None = Field(
-        None, description="weight of each exit in the anytime objective (none: equal)"
+        None, description="weight of each exit in the anytime accuracy (none: equal)"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of the sampler")
     early_stopping: bool = True

@@ -15,10 +15,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from studies import table
 from studies.database import Database, remembering, uncollected
-from studies.front import Box
-from studies.making import MADE, foreign, plan_in
+from studies.front import Box, metrics, objective, vector
+from studies.making import MADE, columns_in, foreign, plan_in
+from studies.plan import is_front, ranked_by
 from studies.samplers import quietly
-from studies.states import Outcome, epochs_of, outcome_of, reports_in, reports_of
+from studies.states import Outcome, epochs_of, exits_at, outcome_of, reports_in, reports_of
 from studies.storage import Place, StorageError, one_line_errors, patiently
 from trainers.catalog import InputError
 from trainers.reports import EpochReport
@@ -76,11 +77,17 @@ class StudyReader:
         self._starts = int(made.get("starts") or 0)
         box = made.get("box")
         self._box: Box | None = (float(box[0]), float(box[1]), float(box[2])) if box else None
+        self._columns = columns_in(plan, len(storage.get_study_directions(self._study_id)))
 
     @functools.cached_property
     def study(self) -> optuna.Study:
         """The Optuna study, for the dashboard and for importances."""
         return optuna.load_study(study_name=self.name, storage=self._storage)
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What each value of a trial is, in the order in which Optuna has them."""
+        return list(metrics(self.plan.objective, self._columns))
 
     def _trial_id(self, number: int) -> int:
         try:
@@ -122,10 +129,25 @@ class StudyReader:
     def _outcome(self, trial: FrozenTrial) -> Outcome:
         if trial.number in self._finished:
             return self._finished[trial.number]
-        outcome = outcome_of(trial, trial.number < self._starts)
+        worth = self._worth if is_front(self.plan.objective) else None
+        outcome = outcome_of(trial, trial.number < self._starts, worth)
         if trial.state.is_finished():
             self._finished[trial.number] = outcome
         return outcome
+
+    def _worth(self, report: EpochReport) -> float:
+        """The objective as one number (`ranked_by`); of a diverged network what guessing reaches.
+
+        Raises:
+            ValueError: The report has no exits to judge.
+        """
+        plan = self.plan
+        name = ranked_by(plan.objective)
+        if report.diverged:
+            return 0.0 if name == "hypervolume" else 1.0 / plan.base.classes
+        if not report.exits:
+            raise ValueError(f"the report of epoch {report.epoch} has no exits to judge")
+        return objective(name, report.exits, plan.budgets, self._box, report.budget)
 
     @one_line
     def reports(self, number: int) -> list[EpochReport]:
@@ -142,6 +164,20 @@ class StudyReader:
             for trial in self._all()
             if epoch in trial.intermediate_values
         ]
+
+    def vectors_at(self, epoch: int) -> list[tuple[float, ...]]:
+        """What each trial of a front had after an epoch, higher is better in each column.
+
+        A trial whose network diverged is none of them.
+        """
+        sound = [t for t in self._all() if not t.user_attrs.get("diverged")]
+        reached = [exits for trial in sound if (exits := exits_at(trial, epoch))]
+        return [self._raised(vector(self.plan.objective, e, self._columns)) for e in reached]
+
+    def _raised(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """A front's values with the sign of what is minimised turned."""
+        more = metrics(self.plan.objective, self._columns).values()
+        return tuple(x if up else -x for x, up in zip(values, more, strict=True))
 
     def checkpoint(self, number: int) -> Path:
         """Where a trial keeps its checkpoint, whether there is one or not."""
@@ -166,18 +202,22 @@ class StudyReader:
     def importances(self) -> dict[str, float]:
         """Share of each parameter in the variance of the objective, the largest first (fANOVA).
 
-        Over complete trials and the parameters that all of them have; {} with fewer than 8 trials,
+        Of a front, in the variance of the number that orders its trials (`ranked_by`). Over
+        complete trials and the parameters that all of them have; {} with fewer than 8 trials,
         fewer than 2 parameters, or values that are all the same.
         """
         done = self._all(TrialState.COMPLETE)
         names = set.intersection(*(set(trial.params) for trial in done)) if done else set()
         if len(done) < FINISHED_FOR_IMPORTANCE or len(names) < 2:
             return {}
-        if len({trial.value for trial in done}) < 2:
+        values = {trial.number: self._outcome(trial).value for trial in done}
+        if len(set(values.values())) < 2 or None in values.values():
             return {}
         with quietly():
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.plan.seed)
-            found = optuna.importance.get_param_importances(self.study, evaluator=evaluator)
+            found = optuna.importance.get_param_importances(
+                self.study, evaluator=evaluator, target=lambda trial: values[trial.number] or 0.0
+            )
         return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
     def to_csv(self, target: str | Path | TextIO) -> None:

@@ -21,7 +21,6 @@ A SQLite study has one driver at a time, by an OS lock, so nothing of this can h
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,14 +32,15 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search_spaces import Space
-from studies import making, rungs
+from studies import making
 from studies.database import Database
 from studies.drivers import Driver
 from studies.experiments import space_of
-from studies.front import checked_budgets, objective, planned_objective
+from studies.front import checked_budgets, planned_objective
+from studies.judging import StudyJudge
 from studies.listing import Summary, list_studies
-from studies.owning import Held, HeldTrials, StudyDriver, lock_of
-from studies.plan import StudyPlan, checked_study_name
+from studies.owning import Held, HeldTrials, lock_of
+from studies.plan import StudyPlan, checked_study_name, is_front
 from studies.reading import one_line
 from studies.resume import checked_config
 from studies.samplers import TrialSampler
@@ -55,12 +55,11 @@ from studies.storage import (
 )
 from trainers.catalog import InputError, unknown
 from trainers.config import TrialConfig
-from trainers.reports import EpochReport
 
 __all__ = ["Outcome", "State", "StudyRecord", "Summary", "Ticket", "list_studies"]
 
 
-class StudyRecord(StudyDriver):
+class StudyRecord(StudyJudge):
     """A study to be searched: made, or found, by `create_or_open` or `open`."""
 
     @classmethod
@@ -102,7 +101,7 @@ class StudyRecord(StudyDriver):
         lock = lock_of(where, folder, plan.study, held)
         try:
             if fresh:
-                making.erase(where, storage, plan.study, folder, driver or Driver())
+                making.erase(where, storage, plan, folder, driver or Driver())
             source = storage if isinstance(storage, BaseStorage) else connect(where)
             with one_line_errors(where):
                 plan = making.settle(source, plan, space, folder, runtime)
@@ -233,7 +232,7 @@ class StudyRecord(StudyDriver):
             trial_id=trial_id,
             claim=claim,
             done=done,
-            value=trial.intermediate_values.get(run_on or done, math.nan),
+            values=self._stored_values(trial, run_on or done),
             diverged=isinstance(last, dict) and last.get("loss") is None,
             passed=passed if isinstance(passed, int) else 0,
             run_on=run_on,
@@ -271,109 +270,13 @@ class StudyRecord(StudyDriver):
             pruner=optuna.pruners.NopPruner(),
         )
         config = checked_config(self._space.suggest(Trial(study, trial_id), self.plan.base))
+        if is_front(self.plan.objective) and config.exits > self._columns:
+            raise InputError(
+                f"the network has {config.exits} exits, and the study compares {self._columns}: "
+                "a space of networks that differ needs `corners`"
+            )
         self._storage.set_trial_user_attr(trial_id, "config", config.model_dump(mode="json"))
         return config
-
-    @one_line
-    def report(self, ticket: Ticket, report: EpochReport) -> bool:
-        """Stores an epoch and says whether to go on.
-
-        After the last epoch the trial is COMPLETE. A rung that it does not pass, or a loss that is
-        not finite, makes it PRUNED. An epoch that is stored already changes nothing, so a run that
-        goes on from its checkpoint may give all its reports again.
-
-        Args:
-            ticket: From `ask`.
-            report: Of the epoch after the last one reported, or an earlier one.
-
-        Returns:
-            False if the trial has ended, or is no longer this attempt's: then nothing was written.
-
-        Raises:
-            ValueError: An epoch was left out, or the report has no exits.
-        """
-        held = self._mine(ticket)
-        if held is None or report.epoch < held.done:
-            return held is not None
-        if report.epoch > held.done + 1:
-            raise ValueError(
-                f"trial {ticket.number} reported epoch {report.epoch} after {held.done}"
-            )
-        if report.epoch == held.done + 1:
-            value = self._value(report)
-            try:
-                # The report last: with it the epoch counts as stored.
-                if held.run_on is not None:
-                    if report.diverged or report.epoch == ticket.config.epochs:
-                        self._storage.set_trial_system_attr(held.trial_id, "ran_to", value)
-                    value = held.value
-                elif not math.isnan(value):
-                    self._storage.set_trial_intermediate_value(held.trial_id, report.epoch, value)
-                self._storage.set_trial_system_attr(
-                    held.trial_id, f"{REPORT}{report.epoch}", report.model_dump(mode="json")
-                )
-            except UpdateFinishedTrialError:
-                del self._held[ticket.number]
-                return False
-            held.done, held.value, held.diverged = report.epoch, value, report.diverged
-            self._extend(held, 10 * report.seconds)
-        elif math.isnan(held.value):
-            held.value = self._value(report)
-        return self._judge(held)
-
-    def _value(self, report: EpochReport) -> float:
-        """The objective; of a diverged network what guessing would reach.
-
-        NaN of an epoch before the last whose test images an experiment leaves unread.
-        """
-        if report.diverged:
-            return 0.0 if self.plan.objective == "hypervolume" else 1.0 / self.plan.base.classes
-        if not report.exits and self.plan.experiment and report.epoch < self.plan.base.epochs:
-            return math.nan
-        if not report.exits:
-            raise ValueError(f"the report of epoch {report.epoch} has no exits to judge")
-        plan = self.plan
-        return objective(plan.objective, report.exits, plan.budgets, self._box, report.budget)
-
-    def _judge(self, held: Held) -> bool:
-        """What the last stored epoch means for the trial. True: go on."""
-        if held.run_on is not None:
-            if held.diverged or held.done >= held.ticket.config.epochs:
-                self._end(held, TrialState.PRUNED, held.value)
-                return False
-            return True
-        if held.diverged:
-            reason = f"diverged: the loss of epoch {held.done} is not finite"
-            self._storage.set_trial_user_attr(held.trial_id, "diverged", True)
-            self._end(held, TrialState.PRUNED, held.value, reason)
-            return False
-        if held.done >= held.ticket.config.epochs:
-            self._end(held, TrialState.COMPLETE, held.value)
-            return False
-        plan = self.plan
-        at_rung = held.done in rungs.rung_epochs(plan.grace, plan.eta, plan.base.epochs)
-        if held.ticket.start or not plan.early_stopping or not at_rung or held.passed >= held.done:
-            return True
-        values = self.values_at(held.done)
-        if rungs.keeps(held.value, values, plan.eta, plan.tolerance):
-            # Remembered, so that after an interruption the same epoch is not judged by more rivals.
-            held.passed = held.done
-            self._storage.set_trial_system_attr(held.trial_id, "passed", held.done)
-            return True
-        count = sum(not math.isnan(value) for value in values)
-        reason = (
-            f"stopped after epoch {held.done}: {plan.objective} {held.value:.4f} is not among the "
-            f"best {rungs.places(count, plan.eta)} of {count} there"
-        )
-        if rungs.runs_on(plan.seed, held.ticket.number, plan.run_on):
-            # The reason first: what has a rung in `run_on` is never judged again.
-            reason += "; ran on outside the search"
-            self._storage.set_trial_user_attr(held.trial_id, "reason", reason)
-            self._storage.set_trial_system_attr(held.trial_id, "run_on", held.done)
-            held.run_on = held.done
-            return True
-        self._end(held, TrialState.PRUNED, held.value, reason)
-        return False
 
 
 def _failures(trial: FrozenTrial) -> tuple[str, ...]:

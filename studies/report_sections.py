@@ -18,6 +18,7 @@ from studies.front import deployable
 from studies.learning_figures import chosen_trials, exits_figure, learning_figure
 from studies.page import Html, definitions, figure, paragraph, table, tag
 from studies.parameter_figures import parameter_figure, parameter_names
+from studies.plan import is_front
 from studies.stopping import stopping_text
 from studies.teacher_sections import strength
 from studies.view import View
@@ -109,9 +110,9 @@ def best(view: View) -> list[Html]:
         table(head, rows, marked),
         paragraph(
             "In the order of the export: networks that no other beats as a whole (deployable) "
-            "come first, then the rest, each by objective. Accuracies in % on the validation "
-            "split; one run each, so the order of close ones means little. The marked row is the "
-            "network to take.",
+            f"come first, then the rest, each by {v.objective_name(objective)}. Accuracies in % on "
+            "the validation split; one run each, so the order of close ones means little. The "
+            "marked row is the network to take.",
             kind="note",
         ),
         paragraph("Export the best as complete configurations and train them at full length:"),
@@ -141,8 +142,9 @@ def progress(view: View) -> list[Html]:
     parts = [
         figure(
             progress_figure(view.outcomes, view.plan),
-            "The objective of each full-length trial in the order of the search. A best line that "
-            "still climbs at the end asks for more trials.",
+            f"The {v.objective_name(view.plan.objective)} of each full-length trial in the order "
+            "of the search. A best line that still climbs at the end asks for more trials."
+            f"{_apart(view)}",
         )
     ]
     spent = sum(outcome.epochs for outcome in view.outcomes)
@@ -158,10 +160,10 @@ def progress(view: View) -> list[Html]:
     if view.rungs:
         near = ""
         if view.plan.tolerance:
-            near = f", or less than {v.gain_text(view.plan.objective, view.plan.tolerance)} below"
+            near = f", or less than {v.tolerance_text(view.plan)} below"
         caption += (
-            " Dotted: the rungs, where a trial is stopped unless it is among the best 1 in "
-            f"{view.plan.eta} seen there{near}. The starting points are never stopped."
+            f" Dotted: the rungs, where a trial is stopped unless {_passes(view)}{near}. The "
+            "starting points are never stopped."
         )
     cost = stopping_text(view.outcomes)
     parts += [
@@ -182,6 +184,20 @@ def progress(view: View) -> list[Html]:
             table(["rung", "trials that reached it", "stopped there", "epochs saved"], rows)
         )
     return parts + _ended(view)
+
+
+def _apart(view: View) -> str:
+    """That a search for the front looked at more than this one number."""
+    if not is_front(view.plan.objective):
+        return ""
+    return " The search itself compared each exit by itself; this number only orders its trials."
+
+
+def _passes(view: View) -> str:
+    best = f"it is among the best 1 in {view.plan.eta} seen there"
+    if not is_front(view.plan.objective):
+        return best
+    return f"no other trial beats it as a whole there, or {best} at some exit"
 
 
 def _ended(view: View) -> list[Html]:
@@ -249,7 +265,8 @@ def parameters(view: View) -> list[Html]:
     if view.importances:
         shares = figure(
             importance_figure(view.importances),
-            f"Importance for the objective over {count} full-length trials (fANOVA). With few "
+            f"Importance for the {v.objective_name(view.plan.objective)} over {count} full-length "
+            "trials (fANOVA). With few "
             "trials, or where only good regions were visited, it says little.",
         )
     return [*parts, tag("h3", "Which parameters matter"), shares, *strength(view)]

@@ -11,7 +11,7 @@ from optuna.samplers import RandomSampler
 
 from search_spaces import Space
 from studies.front import Box
-from studies.plan import StudyPlan
+from studies.plan import FRONT_FLOPS, StudyPlan, ranked_by
 from studies.samplers import quietly
 from trainers.catalog import InputError, is_path
 from trainers.config import TrialConfig
@@ -92,19 +92,30 @@ def total(plan: StudyPlan, points: int) -> int:
 
 
 def box_of(space: Space, plan: StudyPlan, points: list[dict[str, Any]]) -> Box | None:
-    """The hypervolume's box, fixed when the study is made; None for other objectives.
+    """The hypervolume's box, fixed when the study is made; None where nothing is ranked by it.
 
     A factor `MARGIN` around the FLOPs of the base config's exits, those of the first points and
     those of the space's corners; accuracy from chance up.
     """
-    if plan.objective != "hypervolume":
+    if ranked_by(plan.objective) != "hypervolume":
         return None
     from trainers.costs import costs  # torch
 
-    configs = [plan.base, *(config_at(space, plan.base, point) for point in points)]
-    configs += corner_configs(space, plan.base)
-    flops = [cost.flops for config in configs for cost in costs(config)]
+    flops = [cost.flops for config in _known(space, plan, points) for cost in costs(config)]
     return min(flops) / MARGIN, max(flops) * MARGIN, 1.0 / plan.base.classes
+
+
+def _known(space: Space, plan: StudyPlan, points: list[dict[str, Any]]) -> list[TrialConfig]:
+    """The base config, those of the first points and those of the space's corners."""
+    first = [config_at(space, plan.base, point) for point in points]
+    return [plan.base, *first, *corner_configs(space, plan.base)]
+
+
+def columns_of(space: Space, plan: StudyPlan, points: list[dict[str, Any]]) -> int:
+    """How many exits a front compares: those of the deepest network, fixed with the study."""
+    if plan.objective != FRONT_FLOPS:
+        return plan.base.exits
+    return max(config.exits for config in _known(space, plan, points))
 
 
 def with_runtime(plan: StudyPlan, runtime: Mapping[str, Any]) -> StudyPlan:

@@ -9,6 +9,7 @@ Nothing is read from the storage but numbers and names (Optuna's CMA-ES unpickle
 there, so it is not among these).
 """
 
+import copy
 import heapq
 import math
 import threading
@@ -24,9 +25,12 @@ from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from studies.plan import StudyPlan
+from studies.front import vector
+from studies.plan import FRONT_FLOPS, StudyPlan, is_front
+from studies.states import exits_at, searched
 
 BEST = 25  # as many as TPE ever takes for good ones
 MOST = 1000
@@ -81,10 +85,14 @@ class _Process(GPSampler):
 
     _copy: Study | None = None
 
+    def __init__(self, plan: StudyPlan, seed: int) -> None:
+        super().__init__(seed=seed, warn_independent_sampling=False)
+        self._plan = plan
+
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        self._copy = _with_stopped_as_complete(study, trial)
+        self._copy = _with_stopped_as_complete(study, trial, self._plan)
         return super().infer_relative_search_space(self._copy, trial)
 
     def sample_relative(
@@ -97,23 +105,101 @@ class _Process(GPSampler):
         return super().sample_relative(self._copy, frozen, search_space)
 
 
-def _with_stopped_as_complete(study: Study, trial: FrozenTrial) -> Study:
+def _with_stopped_as_complete(study: Study, trial: FrozenTrial, plan: StudyPlan) -> Study:
     """A copy in memory of the trials that have parameters, this one left out."""
     with quietly():
-        copy = optuna.create_study(direction=study.direction)
-    for other in study.get_trials(deepcopy=False):
-        ended = other.state in (TrialState.COMPLETE, TrialState.PRUNED) and other.values is not None
+        copied = optuna.create_study(directions=study.directions)
+    trials = study.get_trials(deepcopy=False)
+    early = _early_vectors(trials, plan) if is_front(plan.objective) else {}
+    for other in trials:
+        values = early.get(other.number, other.values)
+        ended = other.state in (TrialState.COMPLETE, TrialState.PRUNED) and values is not None
         if other.number == trial.number or not (ended or other.state == TrialState.RUNNING):
             continue
-        copy.add_trial(
+        copied.add_trial(
             create_trial(
                 state=TrialState.COMPLETE if ended else TrialState.RUNNING,
-                values=other.values if ended else None,
+                values=values if ended else None,
                 params=other.params,
                 distributions=other.distributions,
             )
         )
-    return copy
+    return copied
+
+
+def _early_vectors(trials: Sequence[FrozenTrial], plan: StudyPlan) -> dict[int, list[float]]:
+    """Number -> what a front's stopped trial had then; the study holds no values of it.
+
+    Of a diverged one: chance at every exit, at the highest cost of any.
+    """
+    stopped = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    exits = {t.number: exits_at(t, searched(t)) for t in stopped if not _diverged(t)}
+    told = [t.values for t in trials if t.state == TrialState.COMPLETE and t.values is not None]
+    priced = plan.objective == FRONT_FLOPS
+    lengths = [len(values) - priced for values in told] or [len(e) for e in exits.values()]
+    columns = max(lengths, default=plan.base.exits)
+    found = {n: list(vector(plan.objective, e, columns)) for n, e in exits.items() if e}
+    dearest = max((values[-1] for values in [*told, *found.values()]), default=0.0)
+    chance = [1.0 / plan.base.classes] * columns + [dearest] * priced
+    return {trial.number: found.get(trial.number, chance) for trial in stopped}
+
+
+def _diverged(trial: FrozenTrial) -> bool:
+    return bool(trial.user_attrs.get("diverged"))
+
+
+class _Behind:
+    """A front's study in which stopped trials are complete ones, behind all that came further.
+
+    TPE takes a tenth of the trials for good ones. Where fewer ran to their end it fills up with
+    stopped ones, those first that were reported furthest and best; but of several objectives
+    nothing is reported to Optuna, so it would take the earliest ones. Here each stopped trial has
+    its last vector, lowered by more than any accuracy for each epoch that it lacks to the furthest:
+    so it is dominated by all that came further, and compares with those of the same epoch.
+    """
+
+    def __init__(self, study: Study, plan: StudyPlan) -> None:
+        self._study = study
+        self._plan = plan
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = self._study._get_trials(deepcopy=False, use_cache=use_cache)
+        early = _early_vectors(trials, self._plan)
+        reached = {t.number: 0 if _diverged(t) else searched(t) for t in trials}
+        furthest = max((reached[number] for number in early), default=0)
+        signs = [1 if way == StudyDirection.MAXIMIZE else -1 for way in self._study.directions]
+        complete = [t.values for t in trials if t.state == TrialState.COMPLETE and t.values]
+        every = np.array([*early.values(), *complete], dtype=np.float64)
+        seen = []
+        for trial in trials:
+            if trial.number in early:
+                lacks = 2 * (1 + furthest - reached[trial.number]) * np.abs(every).max(axis=0) + 1
+                trial = copy.copy(trial)
+                trial.state = TrialState.COMPLETE
+                trial.values = (early[trial.number] - signs * lacks).tolist()
+            seen.append(trial)
+        return [trial for trial in seen if states is None or trial.state in states]
+
+
+class _Parzen(TPESampler):
+    """TPE for a front: see `_Behind`."""
+
+    def __init__(self, plan: StudyPlan, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._plan = plan
+
+    def _sample(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return super()._sample(cast(Study, _Behind(study, self._plan)), trial, search_space)
 
 
 class _Glance:
@@ -177,6 +263,10 @@ class TrialSampler(BaseSampler):
       trial did not have are drawn at random.
     - gp: a Gaussian process over complete and stopped trials; the first ten are followed at random.
 
+    Of a front, several objectives, tpe models what is on it and what is not (by ranks of domination
+    and hypervolume), and gp each objective by itself, seconds a trial. Stopped trials stand behind
+    all that came further (`_Behind`), or with the vector that they had (gp).
+
     Args:
         plan: Of the study: sampler and seed.
         number: Of the trial.
@@ -197,11 +287,13 @@ class TrialSampler(BaseSampler):
         seed = int(entropy.generate_state(1)[0])
         with quietly():
             if self._plan.sampler == "tpe":
-                return TPESampler(
-                    seed=seed, multivariate=True, group=True, constant_liar=not self._alone
-                )
+                settings: dict[str, Any] = {"multivariate": True, "group": True, "seed": seed}
+                settings["constant_liar"] = not self._alone
+                if is_front(self._plan.objective):
+                    return _Parzen(self._plan, **settings)
+                return TPESampler(**settings)
             if self._plan.sampler == "gp":
-                return _Process(seed=seed, warn_independent_sampling=False)
+                return _Process(self._plan, seed)
             if self._plan.sampler == "qmc" and len(key) == 1:
                 return _Sequence(self._plan.seed, self._index)
             return RandomSampler(seed=seed)
@@ -234,7 +326,7 @@ class TrialSampler(BaseSampler):
 
     def _seen(self, study: Study) -> Study:
         """What the sampler sees of the study."""
-        if self._plan.sampler != "tpe":
+        if self._plan.sampler != "tpe" or is_front(self._plan.objective):
             return study
         if self._glance is None:
             self._glance = cast(Study, _Glance(study))

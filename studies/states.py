@@ -9,16 +9,17 @@
     COMPLETE  full length, finite                       nothing more
     PRUNED    stopped by a rung; or diverged, then      nothing more
               with chance accuracy as its value
+    FAIL      broke; the reason is stored               nothing more
 
 A trial that a rung stopped may run on (`run_on`): RUNNING until its full length, then PRUNED with
 the value that it was stopped with, whatever it reached or met. Its later epochs lie in the reports
 alone: no value at their steps, so that neither a sampler nor a rung ever sees them.
 
-    FAIL      broke; the reason is stored               nothing more
-
 Where it lies in Optuna's storage, of each trial:
 
-    value at step e        the objective after e epochs
+    value at step e        the objective after e epochs; of a front, which is several, none
+    values                 the objective at the end; of a front one per exit, of full length only:
+                           what else it compares lies in the reports
     system attribute       report:<e>   the whole `EpochReport`, one each, so that tables and
                                         columns of the dashboard stay readable
                            passed       the last rung that let the trial pass
@@ -29,10 +30,12 @@ Where it lies in Optuna's storage, of each trial:
                            claim        the `Claim`
                            start        true for the points tried first
                            reason       why it was stopped or failed
+                           anytime      of a front's trial of full length: what orders it
+                           (or hypervolume)
                            diverged     true if the loss was not finite
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
@@ -41,7 +44,7 @@ from pydantic import Field, ValidationError
 
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.reports import EpochReport, Record
+from trainers.reports import EpochReport, ExitPoint, Record
 
 State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 
@@ -112,7 +115,10 @@ class Outcome(Record):
     state: State
     config: TrialConfig | None = Field(description="None before it was asked for the first time")
     params: dict[str, Any] = Field(description="what the sampler chose")
-    value: float | None = Field(description="the objective after the last epoch")
+    value: float | None = Field(
+        description="the objective after the last epoch; of a front the anytime accuracy (or the "
+        "hypervolume, where networks differ in cost), which orders its trials"
+    )
     epochs: int = Field(description="completed")
     report: EpochReport | None = Field(
         description="the last one with exits; where it ran on, the last one before it was stopped"
@@ -171,9 +177,40 @@ def _read(stored: Any) -> EpochReport:
     return EpochReport(**stored)
 
 
-def outcome_of(trial: FrozenTrial, start: bool) -> Outcome:
-    """The trial without Optuna. What a foreign hand made unreadable is left out, never raised."""
-    config, last = None, None
+def searched(trial: FrozenTrial) -> int:
+    """Epochs that the search may see: those before it was stopped, where it ran on."""
+    return run_on_of(trial) or epochs_of(trial)
+
+
+def exits_at(trial: FrozenTrial, epoch: int) -> tuple[ExitPoint, ...]:
+    """The exits of a stored report that the search may see.
+
+    None if there is no such report, one that is none of ours, or of a trial that ran on only. It is
+    quicker than the whole report: a rung asks this of every trial.
+    """
+    run_on = run_on_of(trial)
+    if run_on is not None and epoch > run_on:
+        return ()
+    try:
+        return tuple(
+            ExitPoint(**fields) for fields in trial.system_attrs[f"{REPORT}{epoch}"]["exits"]
+        )
+    except (KeyError, TypeError, ValidationError):
+        return ()
+
+
+Worth = Callable[[EpochReport], float]
+
+
+def outcome_of(trial: FrozenTrial, start: bool, worth: Worth | None = None) -> Outcome:
+    """The trial without Optuna. What a foreign hand made unreadable is left out, never raised.
+
+    Args:
+        trial: As stored.
+        start: One of the points tried first.
+        worth: The value of a report, where the storage has no single one: of a front.
+    """
+    config, last, newest = None, None, None
     try:
         if "config" in trial.user_attrs:
             config = TrialConfig.read(trial.user_attrs["config"])
@@ -188,12 +225,15 @@ def outcome_of(trial: FrozenTrial, start: bool) -> Outcome:
             report = _read(stored[epoch])
         except (ValidationError, TypeError):
             continue
+        newest = newest or report
         if report.exits:
             last = report
             break
     values = trial.values if trial.state.is_finished() else None
     if not values and trial.intermediate_values:
         values = [trial.intermediate_values[max(trial.intermediate_values)]]
+    if worth is not None:
+        values = None if newest is None else [worth(newest)]
     # One that is left from a driver that died before it told the state says nothing yet.
     ended_early = trial.state in (TrialState.PRUNED, TrialState.FAIL)
     reason = trial.user_attrs.get("reason") if ended_early else None

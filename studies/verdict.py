@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studies.front import FrontPoint, budget_of, curve, deployable
-from studies.plan import StudyPlan
+from studies.plan import FRONT_FLOPS, StudyPlan, is_front, ranked_by
 from trainers.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ def setting(params: Mapping[str, Any]) -> str:
 
 
 def objective_name(objective: str) -> str:
-    """What is maximised, as a noun."""
+    """What is maximised, as a noun; of a front what its trials are ordered by."""
+    objective = ranked_by(objective)
     if objective.startswith("exit:"):
         return f"accuracy of exit {objective.removeprefix('exit:')}"
     if (flops := budget_of(objective)) is not None:
@@ -147,12 +148,19 @@ def objective_name(objective: str) -> str:
 
 def value_text(objective: str, value: float) -> str:
     """The objective's value: a percentage, but a plain number for the hypervolume."""
-    return f"{value:.4f}" if objective == "hypervolume" else percent(value)
+    return f"{value:.4f}" if ranked_by(objective) == "hypervolume" else percent(value)
 
 
 def gain_text(objective: str, gain: float) -> str:
     """A difference of two values, without its sign."""
-    return f"{abs(gain):.4f}" if objective == "hypervolume" else points(gain)
+    return f"{abs(gain):.4f}" if ranked_by(objective) == "hypervolume" else points(gain)
+
+
+def tolerance_text(plan: StudyPlan) -> str:
+    """The tolerance of a plan's rungs: of the objective, of a front of each exit's accuracy."""
+    if is_front(plan.objective):
+        return points(plan.tolerance)
+    return gain_text(plan.objective, plan.tolerance)
 
 
 def states_text(outcomes: Sequence[Outcome]) -> str:
@@ -169,8 +177,28 @@ def states_text(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(some) or "no trial"
 
 
+def whole_front(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
+    """Which networks a search for the front has left, and that its order is of another number.
+
+    Empty of a search that maximised one number, or with nothing to compare.
+    """
+    every = curves(outcomes)
+    if not is_front(plan.objective) or len(every) < 2:
+        return ""
+    whole = deployable(every)
+    listed = ", ".join(map(str, whole[:10])) + (" and more" if len(whole) > 10 else "")
+    trials = f"trial {listed}" if len(whole) == 1 else f"trials {listed}"
+    also = " and the FLOPs" if plan.objective == FRONT_FLOPS else ""
+    name = objective_name(plan.objective)
+    verb = "is" if len(whole) == 1 else "are"
+    return (
+        f" The search compared each exit{also} by itself: {len(whole)} of {len(every)} full-length "
+        f"networks ({trials}) {verb} beaten as a whole by no other; {name} only puts them in order."
+    )
+
+
 def verdict(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
-    """The study in one sentence, with what it does not prove."""
+    """The study in a sentence or two, with what it does not prove."""
     order = ranked(outcomes)
     if not order:
         return (
@@ -184,7 +212,8 @@ def verdict(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
     value = value_text(plan.objective, best.value or 0.0)
 
     def sentence(text: str) -> str:
-        return lead + text if lead else text[0].upper() + text[1:]
+        text = lead + text if lead else text[0].upper() + text[1:]
+        return text + whole_front(outcomes, plan)
 
     if base is not None and best.number == base.number:
         name = reference_name(base)

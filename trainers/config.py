@@ -39,7 +39,10 @@ class TrialConfig(Record):
         json_schema_extra={"metavar": "N"},
     )
     validation: float = Field(
-        0.1, gt=0, lt=1, description="share of the training images held out (digits: fixed)"
+        0.1,
+        gt=0,
+        lt=1,
+        description="share of the training images held out (digits: always four fifths)",
     )
     split_seed: int = Field(0, ge=0, description="seed of the hold-out and of --limit-train")
 

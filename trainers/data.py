@@ -123,7 +123,7 @@ def load(
         purpose: "search": trained on the training images without the hold-out, scored on the
             hold-out; the test split is not opened, neither its files nor its cache.
             "final": trained on both, scored on the test split. (The digits are always trained on
-            the same 180: with more, every config sits at the ceiling.)
+            180 alone: with more, every config sits at the ceiling.)
             "final-holdout": as "final", but the hold-out stays unseen and is `calibrate`.
             "reproduce": trained on all training images, or on `limit_train` of them, without any
             hold-out; scored on the test split.

@@ -40,8 +40,9 @@ def training(
 
     From each class the share `validation` is held out, at least one image and never all. Of what
     is left `limit_train` keeps N, as equal per class as possible. With the same seed a larger
-    share, or a larger N of the same share, keeps what the smaller one had. The digits come in
-    their fixed order (`digits_parts`): there only `limit_train` chooses.
+    share, or a larger N of the same share, keeps what the smaller one had. Of the digits the
+    first 180 of `digits_parts` are trained on, whatever the share, and with another `split_seed`
+    than 0 as many drawn anew from all that are no test images.
 
     Args:
         config: dataset, validation, limit_train and split_seed are read.
@@ -56,8 +57,11 @@ def training(
     """
     rng = _rng(config.split_seed)
     ranks = _ranks(labels, rng)
-    if config.dataset == "digits":
+    if config.dataset == "digits" and not config.split_seed:
         kept, held = np.arange(DIGITS_FIT), np.arange(DIGITS_FIT, len(labels))
+    elif config.dataset == "digits":
+        is_kept = ranks < DIGITS_FIT // config.classes
+        kept, held = np.flatnonzero(is_kept), np.flatnonzero(~is_kept)
     else:
         counts = np.bincount(labels, minlength=config.classes)
         if counts.min() < 2:
@@ -115,7 +119,8 @@ def _limited(config: TrialConfig, labels: Labels, kept: Index, rng: np.random.Ra
 def digits_parts(labels: Labels) -> tuple[Index, Index]:
     """The fixed parts of the digits: 897 to train with, their 180 to train on first, 900 to test.
 
-    The same whatever the config says, so that figures of different studies are of the same images.
+    The same whatever the config says, so that test figures of different studies are of the same
+    images.
     """
     ranks = _ranks(labels, _rng(DIGITS_SEED))
     fit, test = DIGITS_FIT // 10, DIGITS_TEST // 10

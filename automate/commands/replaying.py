@@ -58,7 +58,7 @@ def replay(
         grace: Epochs before the first rung [default: as in a search].
         tolerance: A trial that is less than this below a rung's threshold is not stopped, a
             fraction, e.g. 0.005 for half a point.
-        objective: anytime, mean, last or exit:K.
+        objective: anytime, mean, last, exit:K or front (each exit by itself; judged by anytime).
         budgets: Weight of each exit in the anytime objective [default: equal].
         repetitions: Searches of each row, each with another seed of the sampler and the next seed
             of the table.

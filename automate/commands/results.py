@@ -129,7 +129,7 @@ def export(
     """Write the best configs as YAML, or all trials as CSV.
 
     They go to runs/<study>/best/1.yaml, 2.yaml, ... for `automate train`. Whole networks that no
-    other trial's beats come first, then by objective.
+    other trial's beats come first, then by objective (of --objective front by anytime accuracy).
     """
     from studies.export import export as write
     from studies.record import StudyRecord
@@ -160,6 +160,7 @@ def studies(
 
     The latest first: commands that are given no study take that one.
     """
+    from studies.plan import is_front, ranked_by
     from studies.record import list_studies
     from studies.verdict import value_text
 
@@ -189,7 +190,9 @@ def studies(
         done = sum(states.get(state, 0) for state in ("COMPLETE", "PRUNED", "FAIL"))
         best = ""
         if plan is not None and summary.best is not None:
-            best = f"{value_text(plan.objective, summary.best)} ({plan.objective})"
+            name = plan.objective
+            name = f"front, by {ranked_by(name)}" if is_front(name) else name
+            best = f"{value_text(plan.objective, summary.best)} ({name})"
         when = datetime.fromtimestamp(summary.driven) if summary.driven else None
         rows.append(
             (

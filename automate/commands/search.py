@@ -34,8 +34,8 @@ def search(
     objective: Annotated[
         str | None,
         Parameter(
-            help=f"What is maximised: {', '.join(OBJECTIVES)} [default: the space's own, else "
-            "anytime]."
+            help=f"What is maximised: {', '.join(OBJECTIVES)} (each exit by itself) [default: the "
+            "space's own, else anytime]."
         ),
     ] = None,
     budgets: flags.Numbers = None,
@@ -71,7 +71,7 @@ def search(
             data set's].
         timeout: Begin no epoch after this time, e.g. 2h or 1h30m; what is cut waits.
         max_epochs_total: Epochs of the whole study, never exceeded; what is cut waits.
-        budgets: Weight of each exit in the anytime objective [default: equal].
+        budgets: Weight of each exit in the anytime accuracy [default: equal].
         search_seed: Seed of the sampler.
         early_stopping: Stop trials at rungs.
         eta: A rung keeps 1 in eta.

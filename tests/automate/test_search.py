@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from search_spaces import load_space
+from studies.export import read_exported
+from studies.front import deployable
 from studies.record import StudyRecord
 from studies.report import write_report
 from studies.search import Speed
 from studies.storage import StorageError
 from studies.trial import Event
+from studies.verdict import curves
 from tests.automate.conftest import Cli
 from tests.studies import made_up
 from trainers.config import TrialConfig
@@ -437,6 +440,39 @@ def test_a_real_search_ended_by_sigterm_gives_its_trial_back(tmp_path):
     assert "ended by signal 15\nGo on with:\n" in err
     with closing(StudyRecord.open(runs=tmp_path / "runs")) as record:
         assert [outcome.state for outcome in record.outcomes()] == ["WAITING"] * 3
+
+
+def test_a_search_for_the_whole_front_of_digits(cli: Cli, tmp_path):
+    """Planned, interrupted, gone on with, listed, reported and exported, with real training."""
+    line = f"search --space diverse_alpha --objective front --study mine --epochs 3 {QUICK}"
+    said = cli(f"{line} --trials 6 --grace 1 --dry-run")
+    assert "front: the accuracy of each exit by itself; an order, where one is needed" in said.out
+    assert "what no other beats as a whole and the best 1 in 2 at any exit go on" in said.out
+    said = cli(f"{line} --trials 6 --grace 1 --max-epochs-total 7")
+    assert said.code == 0 and "on the front" in said.out
+    said = cli(f"{line} --trials 6 --grace 1")
+    assert (said.code, said.err) == (0, "")
+    assert "goes on from" in said.out
+    assert "The search compared each exit by itself: " in said.out
+    with closing(StudyRecord.open("mine")) as record:
+        outcomes = record.outcomes()
+        best = [trial.number for trial in record.study.best_trials]
+    assert {o.state for o in outcomes} <= {"COMPLETE", "PRUNED"} and len(outcomes) == 6
+    found = json.loads(cli("report mine --json").out)["studies"][0]
+    assert found["deployable"] == best == deployable(curves(outcomes))
+    assert "(front, by anytime)" in cli("studies").out
+    page = (tmp_path / "runs" / "mine" / "report.html").read_text(encoding="utf-8")
+    assert "this number only orders its trials" in page
+    assert "unless no other trial beats it as a whole there" in page
+    assert cli("export mine --top 9").code == 0
+    files = sorted((tmp_path / "runs" / "mine" / "best").glob("*.yaml"))
+    sources = [read_exported(path)[1] for path in files]
+    assert {source["trial"] for source in sources[: len(best)]} == set(best)
+    values = [source["value"] for source in sources[: len(best)]]
+    assert values == sorted(values, reverse=True)
+    assert {(s["objective"], s["ranked_by"]) for s in sources} == {("front", "anytime")}
+    refused = cli(f"{line} --trials 6 --grace 1 --objective last")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
 
 
 @pytest.mark.slow

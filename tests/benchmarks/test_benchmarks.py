@@ -5,7 +5,7 @@ import json
 import pytest
 
 from studies.overhead import start_table, trial_table
-from tests.benchmarks import against, loss, pipeline, processes, step
+from tests.benchmarks import against, loss, pipeline, processes, racing, step
 from trainers.teams import Team, team_table
 
 TINY = ["--rounds", "1", "--seconds", "0.01"]
@@ -70,3 +70,9 @@ def test_against_others():
     assert 3 <= found["epochs", "ours,"] <= 6
     assert against.right("PRUNED", 1, 2)
     assert not against.right("COMPLETE", 1, 2)
+
+
+def test_racing(tmp_path, capsys):
+    rows = racing.main(["--studies", "4", "--json", str(tmp_path / "racing.json")])
+    assert len(json.loads((tmp_path / "racing.json").read_text())) == len(rows)
+    assert "a false claim" in capsys.readouterr().out

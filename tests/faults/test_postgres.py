@@ -32,14 +32,19 @@ def study(server: Server, tmp_path):
         record.close()
 
 
-def test_two_drivers_in_turn_run_every_trial_once(study):
-    records = [study("turns", trials=8), study("turns", trials=8)]
+@pytest.mark.parametrize("objective", ["anytime", "front"])
+def test_two_drivers_in_turn_run_every_trial_once(study, server: Server, tmp_path, objective):
+    fields = {"trials": 8, "objective": objective}
+    records = [study(f"turns-{objective}", **fields) for _ in range(2)]
     numbers = []
     while tickets := [(r, t) for r in records if (t := r.ask()) is not None]:
         for record, ticket in tickets:
             numbers.append(ticket.number)
             run(record, ticket)
     assert sorted(numbers) == list(range(8))
+    best = max(o.value or 0.0 for o in records[0].outcomes() if o.state == "COMPLETE")
+    listed = {found.name: found.best for found in list_studies(tmp_path, server.url)}
+    assert listed[f"turns-{objective}"] == pytest.approx(best)
 
 
 @pytest.mark.parametrize("how", ["fast", "immediate"])

@@ -95,6 +95,8 @@ def test_the_objective_is_the_spaces_own_unless_another_is_asked_for():
     assert make_plan("backbone", objective="hypervolume", **RUNTIME).objective == "hypervolume"
     assert make_plan("single_alpha", **RUNTIME).objective == "anytime"
     assert make_plan("single_alpha", objective="last", **RUNTIME).objective == "last"
+    assert make_plan("single_alpha", objective="front", **RUNTIME).objective == "front"
+    assert make_plan("backbone", objective="front", **RUNTIME).objective == "front+flops"
 
 
 @pytest.mark.parametrize("objective", ["anytime", "mean", "last", "exit:2"])
@@ -145,8 +147,9 @@ def test_a_search_through_widths_of_digits(tmp_path: Path):
     again.close()
 
 
-def test_a_study_of_four_and_five_exits_is_reported(tmp_path: Path):
-    plan = made_up.plan("backbone", 12, objective="hypervolume", base={"epochs": 3}, grace=1)
+@pytest.mark.parametrize("objective", ["hypervolume", "front+flops"])
+def test_a_study_of_four_and_five_exits_is_reported(tmp_path: Path, objective: str):
+    plan = made_up.plan("backbone", 12, objective=objective, base={"epochs": 3}, grace=1)
     record = made_up.search(StudyRecord.create_or_open(plan, runs=tmp_path))
     exits = {len(o.report.exits) for o in record.outcomes() if o.state == "COMPLETE"}
     assert exits == {4, 5}

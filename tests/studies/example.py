@@ -1,10 +1,11 @@
 """A small search that needs no training: a space file, a plan, and reports by formula."""
 
+from collections.abc import Sequence
 from math import log10
 from pathlib import Path
 from typing import Any
 
-from studies.plan import StudyPlan
+from studies.plan import StudyPlan, is_front
 from studies.record import StudyRecord, Ticket
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport, ExitPoint
@@ -37,12 +38,12 @@ def make_plan(folder: Path, base: dict[str, Any] | None = None, **fields: Any) -
     return StudyPlan(base=TrialConfig(**{"epochs": 4, **(base or {})}), **fields)
 
 
-def make_report(epoch: int, accuracy: float | None) -> EpochReport:
-    """Every exit as accurate as that; None is a loss that is not finite."""
+def make_report(epoch: int, accuracy: float | Sequence[float] | None) -> EpochReport:
+    """Every exit as accurate as that, or one each; None is a loss that is not finite."""
+    accuracies = [accuracy] * len(FLOPS) if isinstance(accuracy, float | int) else accuracy or []
     exits = [
-        ExitPoint(exit=i, flops=f, flops_cascade=f, accuracy=accuracy, top5=1.0)
-        for i, f in enumerate(FLOPS, 1)
-        if accuracy is not None
+        ExitPoint(exit=i, flops=f, flops_cascade=f, accuracy=a, top5=1.0)
+        for i, (f, a) in enumerate(zip(FLOPS, accuracies, strict=False), 1)
     ]
     loss = None if accuracy is None else 1.0
     return EpochReport(epoch=epoch, loss=loss, seconds=0.1, split="validation", exits=tuple(exits))
@@ -54,11 +55,18 @@ def accuracy_of(config: TrialConfig, epoch: int) -> float:
     return (1 - distance / 5) * epoch / (epoch + 1)
 
 
+def accuracies_of(config: TrialConfig, epoch: int) -> list[float]:
+    """Each exit best at another alpha: deep ones at a larger, as one gains another loses."""
+    middle, lean = accuracy_of(config, epoch), 0.3 * (log10(config.alpha[0]) - 1)
+    return [min(1.0, max(0.0, middle + lean * side)) for side in (-1.0, -0.3, 0.3, 1.0)]
+
+
 def run(record: StudyRecord, ticket: Ticket, until: int = 10**6) -> bool:
     """Reports the trial from its first epoch on, as a checkpoint does; whether it goes on."""
-    going_on = True
+    going_on, several = True, is_front(record.plan.objective)
     for epoch in range(1, min(until, ticket.config.epochs) + 1):
-        going_on = record.report(ticket, make_report(epoch, accuracy_of(ticket.config, epoch)))
+        reached = (accuracies_of if several else accuracy_of)(ticket.config, epoch)
+        going_on = record.report(ticket, make_report(epoch, reached))
         if not going_on:
             break
     return going_on

@@ -60,10 +60,14 @@ def described(record: StudyRecord) -> list[tuple]:
     ]
 
 
-def test_one_worker_on_ray_gives_what_one_process_gives(cluster, tmp_path):
-    here = StudyRecord.create_or_open(plan("here"), runs=tmp_path)
+FRONT = {"objective": "front", "grace": 3, "eta": 4, "base": TINY.with_(limit_train=180)}
+
+
+@pytest.mark.parametrize("changes", [{}, FRONT], ids=["anytime", "front"])
+def test_one_worker_on_ray_gives_what_one_process_gives(cluster, tmp_path, changes):
+    here = StudyRecord.create_or_open(plan("here", **changes), runs=tmp_path)
     local.search(here)
-    there = StudyRecord.create_or_open(plan("there"), runs=tmp_path)
+    there = StudyRecord.create_or_open(plan("there", **changes), runs=tmp_path)
     cluster.search(there)
     assert described(there) == described(here)
     states = {outcome.state for outcome in here.outcomes()}

@@ -12,6 +12,7 @@ from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
 from studies import dashboard
 from studies import verdict as v
+from studies.front import deployable
 from studies.record import StudyRecord, list_studies
 from tests.studies import made_up
 from trainers.catalog import InputError
@@ -77,6 +78,19 @@ def test_the_front_is_refreshed_while_a_search_runs(tmp_path: Path) -> None:
     assert sizes == [4, 8, 12]
     assert [o.state for o in driver.outcomes()] == ["COMPLETE"] * 3
     assert [o.epochs for o in driver.outcomes()] == [2, 2, 2]
+
+
+def test_a_study_of_several_objectives_keeps_their_names_and_its_own_front(tmp_path: Path) -> None:
+    plan = made_up.plan(trials=8, base={"epochs": 3}, grace=1, objective="front")
+    record = made_up.search(StudyRecord.create_or_open(plan, runs=tmp_path))
+    dashboard.publish(record)
+    outcomes = record.outcomes()
+    assert any(outcome.state == "PRUNED" for outcome in outcomes)
+    assert record.study.metric_names == record.metric_names
+    assert [t.number for t in record.study.best_trials] == deployable(v.curves(outcomes))
+    assert len(front_of(record).trials) == 4 * len(v.finished(outcomes))
+    taken = v.recommended(outcomes)
+    assert taken is not None and "anytime accuracy" in notes_of(record)[taken.number]
 
 
 def test_a_study_that_was_started_over_gets_its_own_front(record: StudyRecord) -> None:

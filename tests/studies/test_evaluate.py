@@ -144,7 +144,7 @@ def test_an_older_file_opens_and_says_what_it_does_not_hold(run, tmp_path):
         del content[name]
     torch.save(content, old / "weights.pt")
     network = trained.load(old)
-    assert network.teachers is None and network.held_out, "the digits' hold-out is fixed"
+    assert network.teachers is None and network.held_out, "the digits keep their hold-out"
     found = evaluate(old)
     assert found.teachers() is None and found.budget(found.budgets) is not None
     assert "does not hold their weights" in texts.teachers_text(found)

@@ -187,7 +187,7 @@ def test_exit_numbers_are_normalised() -> None:
     ("name", "exits", "message"),
     [
         ("anytim", 4, "did you mean 'anytime'"),
-        ("accuracy", 4, "known are anytime, budget:F, exit:K, hypervolume, last, mean"),
+        ("accuracy", 4, "known are anytime, budget:F, exit:K, front, hypervolume, last, mean"),
         ("exit:0", 4, "from 1 to 4 here, got '0'"),
         ("exit:5", 4, "from 1 to 4 here, got '5'"),
         ("exit:2", 1, "from 1 here"),

@@ -71,6 +71,14 @@ def test_one_worker_is_a_plain_search(monkeypatch, tmp_path):
     assert 0 < run.stopped < 12
 
 
+def test_a_search_for_the_front_is_replayed_and_judged_by_what_orders_it(monkeypatch, tmp_path):
+    plan = Policy("random", grace=3, objective="front").plan(TABLE, 12, 5)
+    run, _, outcomes = searched(monkeypatch, tmp_path, plan)
+    best = max((o for o in outcomes if o.state == "COMPLETE"), key=lambda o: o.value)
+    assert run.said == best.value == pytest.approx(TABLE.values("anytime")[run.chosen, 1])
+    assert (TABLE.values("front") == TABLE.values("anytime")).all()
+
+
 def test_workers_share_virtual_time(monkeypatch, tmp_path):
     run, said, _ = searched(monkeypatch, tmp_path, PLAN, workers=4)
     assert [number for number, _ in said[:4]] != [0] * 4

@@ -6,11 +6,13 @@ from statistics import mean
 
 import pytest
 from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
 
 from studies.drivers import Driver
 from studies.plan import SAMPLERS
 from studies.record import StudyRecord
-from tests.studies.example import SPACE, make_plan, run, run_all, space_file
+from studies.samplers import _Behind
+from tests.studies.example import SPACE, make_plan, make_report, run, run_all, space_file
 from trainers.catalog import InputError
 
 TRIALS = 15  # TPE and GP follow their models from the eleventh on
@@ -23,9 +25,12 @@ def told(record: StudyRecord) -> list[tuple[object, ...]]:
 SLOW_GP = [pytest.param(name, marks=[pytest.mark.slow] * (name == "gp")) for name in SAMPLERS]
 
 
+@pytest.mark.parametrize("objective", ["anytime", "front"])
 @pytest.mark.parametrize("sampler", SLOW_GP)
-def test_an_interrupted_search_suggests_what_an_uninterrupted_one_does(sampler, tmp_path):
-    plan = make_plan(tmp_path, trials=TRIALS, sampler=sampler, seed=3)
+def test_an_interrupted_search_suggests_what_an_uninterrupted_one_does(
+    sampler, objective, tmp_path
+):
+    plan = make_plan(tmp_path, trials=TRIALS, sampler=sampler, seed=3, objective=objective)
     whole = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
     run_all(whole)
 
@@ -48,9 +53,14 @@ def test_an_interrupted_search_suggests_what_an_uninterrupted_one_does(sampler, 
     assert {o.attempt for o in record.outcomes()} > {1}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
-def test_a_search_interrupted_between_two_parameters_draws_the_same_second_one(sampler, tmp_path):
-    plan = make_plan(tmp_path, trials=13, sampler=sampler)
+@pytest.mark.parametrize(
+    ("sampler", "objective"),
+    [("tpe", "anytime"), ("tpe", "front"), ("random", "anytime"), ("qmc", "anytime")],
+)
+def test_a_search_interrupted_between_two_parameters_draws_the_same_second_one(
+    sampler, objective, tmp_path
+):
+    plan = make_plan(tmp_path, trials=13, sampler=sampler, objective=objective)
     whole = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
     run_all(whole)
 
@@ -74,9 +84,10 @@ def test_a_search_interrupted_between_two_parameters_draws_the_same_second_one(s
     assert told(record) == told(whole)
 
 
-def test_a_database_and_the_memory_give_the_same_trials(tmp_path):
+@pytest.mark.parametrize("objective", ["anytime", "front"])
+def test_a_database_and_the_memory_give_the_same_trials(tmp_path, objective):
     """In a SQLite study no other trial runs, and TPE is told so: that must change nothing."""
-    plan = make_plan(tmp_path, trials=TRIALS)
+    plan = make_plan(tmp_path, trials=TRIALS, objective=objective)
     stored = StudyRecord.create_or_open(plan, runs=tmp_path / "runs")
     run_all(stored)
     kept = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
@@ -177,3 +188,52 @@ def test_gp_learns_from_stopped_trials(tmp_path):
     assert any(o.state == "PRUNED" for o in late)
     assert len({(o.params["alpha"], o.params["kd_weight"]) for o in late}) == len(late)
     assert mean(o.value for o in late) > mean(o.value for o in early)
+
+
+def stopped_first(folder, complete: int, stopped: list[tuple[int, float]]) -> StudyRecord:
+    """A front's study: some trials of full length, then stopped ones at (epoch, accuracy)."""
+    plan = make_plan(
+        folder, trials=200, objective="front", sampler="random", base={"epochs": 8}, grace=1
+    )
+    record = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=folder)
+    for number in range(complete + len(stopped)):
+        ticket = record.ask()
+        assert ticket is not None
+        last, accuracy = (8, 0.9) if number < complete else stopped[number - complete]
+        held = record._held[ticket.number]
+        held.passed = 8 if number < complete else last - 1  # no rung before
+        for epoch in range(1, last + 1):
+            record.report(ticket, make_report(epoch, accuracy if epoch == last else 0.95))
+    return record
+
+
+def below(record: StudyRecord, n_below: int) -> list[int]:
+    """The trials that TPE takes for good ones."""
+    from optuna.samplers._tpe.sampler import _split_trials
+
+    seen = _Behind(record.study, record.plan)
+    trials = seen._get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return [trial.number for trial in _split_trials(seen, trials, n_below)[0]]
+
+
+def test_stopped_trials_of_a_front_count_as_good_by_how_far_and_how_well_they_came(tmp_path):
+    stopped = [(1, 0.1), (1, 0.3), (2, 0.1), (4, 0.2), (4, 0.3), (1, 0.2)]
+    record = stopped_first(tmp_path, complete=2, stopped=stopped)
+    assert [o.state for o in record.outcomes()[:8]] == ["COMPLETE"] * 2 + ["PRUNED"] * 6
+    order = [6, 5, 4, 3, 7, 2]  # at epoch 4 the better first, then epoch 2, then epoch 1
+    for n_below in range(3, 8):
+        assert below(record, n_below) == sorted([0, 1, *order[: n_below - 2]])
+    assert set(below(record, 1)) < {0, 1}
+    told = record.study.get_trials(deepcopy=False)
+    assert [trial.values for trial in told[2:8]] == [None] * 6, "a view, and nothing is written"
+
+
+def test_a_diverged_network_of_a_front_is_the_last_to_count_as_good(tmp_path):
+    record = stopped_first(tmp_path, complete=1, stopped=[(1, 0.1)])
+    ticket = record.ask()
+    for epoch in range(1, 7):
+        record._held[ticket.number].passed = epoch
+        record.report(ticket, make_report(epoch, 0.9))
+    record.report(ticket, make_report(7, None))
+    assert record.outcome(2).diverged
+    assert below(record, 2) == [0, 1]

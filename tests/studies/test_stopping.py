@@ -27,9 +27,10 @@ def seen(record: StudyRecord) -> list[tuple]:
     ]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_search_decides_the_same_whoever_runs_on(tmp_path, seed):
-    none, all_ = (searched(tmp_path, seed=seed, run_on=share) for share in (0.0, 1.0))
+@pytest.mark.parametrize(("seed", "objective"), [(0, "anytime"), (1, "front")])
+def test_a_search_decides_the_same_whoever_runs_on(tmp_path, seed, objective):
+    fields = {"seed": seed, "objective": objective}
+    none, all_ = (searched(tmp_path, **fields, run_on=share) for share in (0.0, 1.0))
     assert seen(none) == seen(all_)
     stopped = [o for o in none.outcomes() if o.state == "PRUNED"]
     assert len(stopped) > 5

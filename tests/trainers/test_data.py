@@ -212,8 +212,11 @@ def test_digits():
     assert every(found["final"].fit) == every(found["final-holdout"].fit) == fit
     assert not fit & validation and not fit & test and not validation & test
     assert torch.bincount(found["search"].fit.labels).tolist() == [18] * 10
-    other = load(config.with_(split_seed=9, validation=0.5))
+    other = load(config.with_(validation=0.5))
     assert every(other.fit) == fit and every(other.score) == validation
+    fresh = load(config.with_(split_seed=9))
+    assert every(fresh.fit) != fit and not every(fresh.fit) & every(fresh.score)
+    assert every(fresh.fit) | every(fresh.score) == fit | validation
     assert found["search"].fit.mean == (0.3053,)
     assert len(load(config.with_(limit_train=40), "final").fit) == 40
     x, _ = next(batches(found["search"].fit, 180))

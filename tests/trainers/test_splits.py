@@ -100,17 +100,23 @@ def test_a_class_of_one_image():
         training(TREE, labels, "abcd")
 
 
-def test_digits_are_split_the_same_whatever_the_config():
+def test_digits_are_split_the_same_unless_another_split_is_asked_for():
     labels = np.arange(1797) % 10
     train, test = digits_parts(labels)
     assert (len(train), len(test)) == (897, 900)
     assert sorted([*train, *test]) == list(range(1797))
     assert counts(labels, train[:180]) == [18] * 10
     assert counts(labels, test) == [90] * 10
-    for changes in ({}, {"split_seed": 3}, {"validation": 0.5}):
+    for changes in ({}, {"seed": 3}, {"validation": 0.5}):
         kept, held = training(TrialConfig(dataset="digits", **changes), labels[train])
         assert kept.tolist() == list(range(180))
         assert held.tolist() == list(range(180, 897))
+    one, two = (training(TrialConfig(split_seed=seed), labels[train]) for seed in (1, 2))
+    for kept, held in (one, two):
+        assert sorted([*kept, *held]) == list(range(897))
+        assert counts(labels[train], kept) == [18] * 10
+    # a fifth of the images is trained on: two splits share a fifth of these by chance
+    assert len({*one[0].tolist()} & {*two[0].tolist()}) < 90
 
 
 def test_digits_can_be_limited():

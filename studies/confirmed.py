@@ -1,0 +1,316 @@
+"""What a confirmation comes to, as numbers: pure functions over (candidate, seed, exit).
+
+Row 0 is the reference (the paper's default), the others are what the search thought best, in its
+order. NaN stands for a run that the race spared. Seeds and hold-outs are fresh and the same for
+all, so comparisons are paired (`studies.comparison`), and a seed's own hold-out makes the draw of
+images a part of the scatter between seeds. Units are the caller's: points of accuracy as a rule.
+
+Of several noisy means the best is too high on average, confirmed or not. What is to be *expected*
+of a config is therefore its mean drawn toward the mean of all, by the share of their scatter that
+noise explains (empirical Bayes, Efron and Morris 1975; the variance between configs by DerSimonian
+and Laird 1986). Where the configs differ by much more than the noise, that changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from studies.comparison import LEVEL, Difference, Fit, against, fit
+
+Values = NDArray[np.float64]
+
+DRAWS = 4_000  # of means, for the front; a probability is then known to 0.016
+SEED = 0  # of every draw here: the same runs give the same figures
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over fresh seeds and hold-outs.
+
+    Attributes:
+        mean: As if every candidate had run on all seeds.
+        low, high: 95 % interval; infinite from one seed.
+        n: Runs it comes from.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def half(self) -> float:
+        """Half the interval's width: `mean ± half`."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Optimism:
+    """What the search said minus what was confirmed.
+
+    Attributes:
+        row: Of the candidate; None of the average over all but the reference.
+        said: By the search, from one run each.
+        confirmed: On fresh seeds and hold-outs.
+    """
+
+    row: int | None
+    said: float
+    confirmed: Estimate
+
+    @property
+    def gap(self) -> float:
+        """Positive where the search said too much."""
+        return self.said - self.confirmed.mean
+
+    @property
+    def low(self) -> float:
+        """Lower end of the gap's 95 % interval."""
+        return self.said - self.confirmed.high
+
+    @property
+    def high(self) -> float:
+        """Upper end of the gap's 95 % interval."""
+        return self.said - self.confirmed.low
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict's numbers. C candidates, M exits.
+
+    Attributes:
+        means: (C,) of the objective.
+        exits: (C, M) of each exit's accuracy.
+        expected: (C,) of the objective, for new runs.
+        differences: Of the other finalists to the reference, corrected for all candidates. What
+            left the race gets none: it left because it looked bad, so that it looks bad is no news
+            (on equal configs such a claim is wrong in 6 to 9 of 100 studies).
+        sigma: Scatter of a run about config and seed; NaN from one seed.
+        finalists: Rows that ran every round, the reference first.
+        best: The finalist with the highest mean.
+        chosen: The simplest finalist within one standard error of the best.
+        within: The finalists that are within it, simplest first.
+        naive: What the search's best value came to; None where the search said nothing.
+        average: The same, averaged over all candidates but the reference.
+        detectable: The difference that these seeds find 4 times in 5; None from one seed.
+    """
+
+    means: tuple[Estimate, ...]
+    exits: tuple[tuple[Estimate, ...], ...]
+    expected: tuple[float, ...]
+    differences: tuple[Difference, ...]
+    sigma: float
+    finalists: tuple[int, ...]
+    best: int
+    chosen: int
+    within: tuple[int, ...]
+    naive: Optimism | None
+    average: Optimism | None
+    detectable: float | None
+
+    def difference(self, row: int) -> Difference | None:
+        """A row's difference to the reference; None of the reference itself."""
+        return next((one for one in self.differences if one.config == row), None)
+
+    @property
+    def separated(self) -> tuple[Difference, ...]:
+        """Those whose interval leaves out zero, the largest first."""
+        some = [one for one in self.differences if one.separated]
+        return tuple(sorted(some, key=lambda one: -one.difference))
+
+
+def judge(
+    values: Values,
+    exits: Values,
+    said: Sequence[float] | None = None,
+    simplicity: Sequence[int] | None = None,
+) -> Judgement:
+    """The numbers of a verdict, after a race or after a whole grid.
+
+    Args:
+        values: (C, S) objective of each run, NaN where there is none; row 0 the reference.
+        exits: (C, S, M) accuracy of each exit, same unit.
+        said: (C,) the objective as the search saw it, NaN where it did not.
+        simplicity: (C,) rank of each config, 0 the simplest; by row if not given.
+
+    Raises:
+        ValueError: A row without any run.
+    """
+    fitted = fit(values)
+    ran = ~np.isnan(values)
+    seeds = int(ran.any(axis=0).sum())
+    finalists = [row for row in range(len(values)) if ran[row].sum() == seeds]
+    ranks = list(range(len(values))) if simplicity is None else list(simplicity)
+    best = max(finalists, key=lambda row: (fitted.means[row], -ranks[row]))
+    behind = {row: float(fitted.means[best] - fitted.means[row]) for row in finalists}
+    near = (row for row in finalists if behind[row] <= standard_error(fitted, best, row))
+    within = sorted(near, key=lambda row: ranks[row])
+    naive = average = None
+    if said is not None and not np.isnan(said).all():
+        row = int(np.nanargmax(said))
+        naive = Optimism(row, float(said[row]), estimate(values, _only(row, len(values))))
+        known = ~np.isnan(said)
+        known[0] = False
+        if known.any():
+            weights = known / known.sum()
+            shown = float(np.asarray(said)[known].mean())
+            average = Optimism(None, shown, estimate(values, weights))
+    return Judgement(
+        means=estimates(values),
+        exits=tuple(zip(*(estimates(exits[:, :, k]) for k in range(exits.shape[2])), strict=True)),
+        expected=tuple(expected(fitted).tolist()),
+        differences=tuple(one for one in against(values, 0) if one.config in finalists),
+        sigma=fitted.sigma,
+        finalists=tuple(finalists),
+        best=best,
+        chosen=within[0],
+        within=tuple(within),
+        naive=naive,
+        average=average,
+        detectable=detectable(fitted.sigma, seeds, len(values) - 1),
+    )
+
+
+def _only(row: int, count: int) -> Values:
+    weights = np.zeros(count)
+    weights[row] = 1.0
+    return weights
+
+
+def standard_error(fitted: Fit, one: int, other: int) -> float:
+    """Of the difference of two rows' means; 0 of a row with itself, infinite from one seed."""
+    if one == other:
+        return 0.0
+    c = fitted.covariance
+    variance = max(0.0, float(c[one, one] + c[other, other] - 2 * c[one, other]))
+    return math.inf if math.isnan(fitted.sigma) else fitted.sigma * math.sqrt(variance)
+
+
+def estimate(values: Values, weights: Values, level: float = LEVEL) -> Estimate:
+    """A weighted mean of the rows over fresh seeds, with its interval.
+
+    What a seed and its hold-out do to all rows together is seen in the rows that ran every round,
+    what they do to each row by itself in the residuals; their variances are added, the degrees of
+    freedom are Satterthwaite's.
+
+    Args:
+        values: (C, S), NaN where there is no run.
+        weights: (C,), of sum 1.
+        level: Of the interval.
+    """
+    fitted = fit(values)
+    mean = float(weights @ fitted.means)
+    there = ~np.isnan(values)
+    count = int(there[weights > 0].sum())
+    seeds = there.any(axis=0)
+    rows = there[:, seeds].all(axis=1)
+    number, whole = int(seeds.sum()), int(rows.sum())
+    if number < 2 or not whole or not (fitted.sigma >= 0 or len(values) == 1):
+        return Estimate(mean, -math.inf, math.inf, count)
+    columns = values[rows][:, seeds].mean(axis=0)
+    common = float(columns.var(ddof=1)) / number
+    own = 0.0
+    if len(values) > 1:
+        factor = float(weights @ fitted.covariance @ weights) - 1 / (whole * number)
+        own = fitted.sigma**2 * max(0.0, factor)
+    total = common + own
+    if not total:
+        return Estimate(mean, mean, mean, count)
+    spent = common**2 / (number - 1) + (own**2 / fitted.freedom if own else 0.0)
+    half = float(stdtrit(total**2 / spent, (1 + level) / 2)) * math.sqrt(total)
+    return Estimate(mean, mean - half, mean + half, count)
+
+
+def estimates(values: Values) -> tuple[Estimate, ...]:
+    """Each row by itself."""
+    return tuple(estimate(values, _only(row, len(values))) for row in range(len(values)))
+
+
+def expected(fitted: Fit) -> Values:
+    """(C,) means drawn together by what noise explains of their scatter."""
+    means = fitted.means
+    noise = np.diag(fitted.covariance) * fitted.sigma**2
+    if len(means) < 3 or not (noise > 0).all():
+        return means
+    weights = 1 / noise
+    centre = float(weights @ means / weights.sum())
+    scatter = float(weights @ (means - centre) ** 2)
+    scale = float(weights.sum() - (weights**2).sum() / weights.sum())
+    between = max(0.0, (scatter - (len(means) - 1)) / scale)
+    drawn: Values = centre + (means - centre) * between / (between + noise)
+    return drawn
+
+
+def detectable(
+    sigma: float, seeds: int, comparisons: int, level: float = LEVEL, power: float = 0.8
+) -> float | None:
+    """The difference that would be found with a probability of `power`; None if nothing would.
+
+    The inverse of `comparison.seeds_needed`, with the same correction.
+    """
+    if seeds < 2 or comparisons < 1 or not sigma > 0:
+        return None
+    freedom = (seeds - 1) * comparisons
+    tail = (1 - level) / 2 / comparisons
+    needed = stdtrit(freedom, 1 - tail) + stdtrit(freedom, power)
+    return float(needed * sigma * math.sqrt(2 / seeds))
+
+
+def on_front(exits: Values, flops: Values, draws: int = DRAWS) -> Values:
+    """(C, M): the probability that a point is on the front of all of them.
+
+    The means are drawn from what the runs leave open: normal about the fitted ones, with the
+    covariance of the exits pooled over the candidates, and a common χ² for its being estimated.
+    That a seed has its own hold-out makes the draw of images a part of it. NaN from one seed.
+
+    Args:
+        exits: (C, S, M) accuracies, NaN where there is no run.
+        flops: (C, M).
+        draws: How many.
+    """
+    count, _, m = exits.shape
+    fits = [fit(exits[:, :, k]) for k in range(m)]
+    freedom = fits[0].freedom
+    if freedom < 1:
+        return np.full((count, m), np.nan)
+    residuals = np.stack([_residuals(exits[:, :, k], fits[k]) for k in range(m)])
+    between_exits = residuals @ residuals.T / freedom
+    rng = np.random.default_rng(SEED)
+    normal = rng.standard_normal((draws, count, m))
+    spread = np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1, 1)))
+    left, right = _root(fits[0].covariance), _root(between_exits)
+    means = np.stack([one.means for one in fits], axis=1)
+    drawn = (means + spread * (left @ normal @ right.T)).reshape(draws, -1)
+    cost = flops.reshape(-1)
+    cheaper = cost[:, None] <= cost[None, :]  # [i, j]: i costs no more than j
+    np.fill_diagonal(cheaper, False)
+    hidden = np.zeros((draws, count * m), dtype=bool)
+    for point in range(count * m):
+        others = drawn[:, cheaper[:, point]]
+        if others.shape[1]:
+            hidden[:, point] = others.max(axis=1) >= drawn[:, point]
+    share: Values = 1 - hidden.mean(axis=0)
+    return share.reshape(count, m)
+
+
+def _root(matrix: Values) -> Values:
+    """A matrix whose product with its transpose is the given covariance."""
+    sizes, axes = np.linalg.eigh(matrix)
+    root: Values = axes * np.sqrt(np.maximum(sizes, 0.0))
+    return root
+
+
+def _residuals(values: Values, fitted: Fit) -> Values:
+    """(runs,): what config and seed do not explain."""
+    there = ~np.isnan(values)
+    left = np.where(there, values - fitted.means[:, None], 0.0)
+    counts = there.sum(axis=0)
+    seeds = np.divide(left.sum(axis=0), counts, out=np.zeros(values.shape[1]), where=counts > 0)
+    found: Values = (left - seeds)[there]
+    return found
