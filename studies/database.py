@@ -15,16 +15,17 @@ The tables are those of Optuna's own models, of the version that it has just fou
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import gc
 import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
@@ -34,22 +35,24 @@ from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import (
-    ColumnElement,
+    ColumnClause,
     Connection,
+    Dialect,
     Select,
     String,
     and_,
+    cast,
     func,
     insert,
+    literal_column,
     or_,
     select,
-    true,
 )
-from sqlalchemy import cast as cast_to
 
 from studies.states import REPORT
 
 CHUNK = 2000  # ids in one query
+MANY = 1000  # trials that make a study long
 NO_EXITS = re.compile(r'"exits":\s*\[\s*\]')
 SPECIAL = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 
@@ -59,6 +62,8 @@ _NOTES, _FACTS = (
     models.TrialUserAttributeModel.__table__.c,
     models.TrialSystemAttributeModel.__table__.c,
 )
+AMONG: ColumnClause[bool] = literal_column("among_these_trials")
+KEY = "this_key"
 IS_REPORT = func.substr(_FACTS.key, 1, len(REPORT)) == REPORT
 
 
@@ -80,10 +85,8 @@ class Database(RDBStorage):
 
     def reports(self, trial_id: int) -> list[tuple[str, str]]:
         """(key, JSON) of each report of a trial, in no order."""
-        query = select(_FACTS.key, _FACTS.value_json)
         with self.engine.connect() as connection:
-            rows = _rows(connection, query.where(_FACTS.trial_id == trial_id, IS_REPORT))
-            return [(key, text) for key, text in rows]
+            return [(key, text) for _, key, text in _rows(connection, REPORTS_OF, [trial_id])]
 
     def trials(self, ids: Sequence[int], whole: bool = False) -> list[FrozenTrial]:
         """Some trials, by id.
@@ -92,7 +95,7 @@ class Database(RDBStorage):
             ids: They rise.
             whole: With all their reports, as Optuna gives them; see the module.
         """
-        with self.engine.connect() as connection, uncollected():
+        with self.engine.connect() as connection, uncollected(len(ids)):
             return [
                 trial
                 for first in range(0, len(ids), CHUNK)
@@ -160,6 +163,19 @@ class Memory(_CachedStorage):
         self._database = backend
         self._known: dict[int, _Known] = defaultdict(_Known)
 
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        """As Optuna's, by number; the trials lie in that order already."""
+        self._read_trials_from_remote_storage(study_id)
+        with self._lock:
+            trials = self._studies[study_id].trials.values()
+            found = [trial for trial in trials if states is None or trial.state in states]
+        return copy.deepcopy(found) if deepcopy else found
+
     def _read_trials_from_remote_storage(self, study_id: int) -> None:
         """Reads what may be new.
 
@@ -182,7 +198,10 @@ class Memory(_CachedStorage):
             # A front's rungs and samplers look at reports: nothing else is stored of its epochs.
             whole = len(self._database.get_study_directions(study_id)) > 1
             trials = self._database.trials(sorted(changed), whole)
+            before = len(study.trials)
             self._add_trials_to_cache(study_id, trials)
+            if len(study.trials) > before:
+                study.trials = dict(sorted(study.trials.items()))
             known.newest = max(known.newest, max(changed, default=-1))
             known.moving -= changed
             known.untouched -= changed
@@ -200,14 +219,20 @@ def remembering(storage: BaseStorage) -> BaseStorage:
 
 
 @contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Without the garbage collector: on many new objects that all stay it takes longer than they do
-    to make."""
+def uncollected(count: int) -> Iterator[None]:
+    """Without the garbage collector, which takes longer to look at many new objects than they took
+    to make; what is there after `MANY` is kept out of its later looks too.
+
+    Args:
+        count: Of the objects that are made and stay.
+    """
     was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if count > MANY:
+            gc.freeze()
         if was:
             gc.enable()
 
@@ -217,67 +242,87 @@ def _distribution(text: str) -> BaseDistribution:
     return json_to_distribution(text)
 
 
-def _rows(connection: Connection, query: Select[Any]) -> Sequence[Any]:
-    """Rows as the driver gives them: to make them Optuna's types takes longer than to read them."""
-    made = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
-    return connection.exec_driver_sql(str(made)).all()
+def _rows(
+    connection: Connection, query: Select[Any], ids: Sequence[int], key: str = ""
+) -> Sequence[Any]:
+    """Rows of some trials, as the driver gives them: to make them Optuna's types takes longer than
+    to read them.
+
+    Args:
+        connection: To the database.
+        query: Of a table with trial ids, whose `AMONG` becomes the condition that it is of these.
+        ids: Rising.
+        key: What becomes of `KEY` in the query; letters, digits and colons alone.
+    """
+    if ids and ids[-1] - ids[0] == len(ids) - 1:  # a range is read faster than a list
+        among = f"trial_id BETWEEN {ids[0]} AND {ids[-1]}"
+    else:
+        among = f"trial_id IN ({', '.join(map(str, ids)) or 'NULL'})"
+    text = _compiled(query, connection.dialect)
+    text = text.replace(str(AMONG), among).replace(KEY, key)
+    return connection.exec_driver_sql(text).all()
 
 
-def _among(column: Any, ids: Sequence[int]) -> ColumnElement[bool]:
-    """That a column has one of the ids, which rise; a range is read faster than a list."""
-    if ids and ids[-1] - ids[0] == len(ids) - 1:
-        return cast(ColumnElement[bool], column.between(ids[0], ids[-1]))
-    return cast(ColumnElement[bool], column.in_(ids))
+@functools.lru_cache(maxsize=1000)
+def _compiled(query: Select[Any], dialect: Dialect) -> str:
+    return str(query.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+
+
+TRIALS_OF = (
+    select(
+        _TRIALS.trial_id,
+        _TRIALS.number,
+        _TRIALS.state,
+        _TRIALS.datetime_start,
+        _TRIALS.datetime_complete,
+    )
+    .where(AMONG)
+    .order_by(_TRIALS.trial_id)
+)
+PARAMS_OF = (
+    select(_PARAMS.trial_id, _PARAMS.param_name, _PARAMS.param_value, _PARAMS.distribution_json)
+    .where(AMONG)
+    .order_by(_PARAMS.param_id)
+)
+VALUES_OF = (
+    select(_VALUES.trial_id, _VALUES.value, _VALUES.value_type)
+    .where(AMONG)
+    .order_by(_VALUES.trial_id, _VALUES.objective)
+)
+STEPS_OF = select(
+    _STEPS.trial_id, _STEPS.step, _STEPS.intermediate_value, _STEPS.intermediate_value_type
+).where(AMONG)
+NOTES_OF = select(_NOTES.trial_id, _NOTES.key, _NOTES.value_json).where(AMONG)
+FACTS_OF = select(_FACTS.trial_id, _FACTS.key, _FACTS.value_json).where(AMONG)
+ONE_OF = FACTS_OF.where(_FACTS.key == KEY)
+REPORTS_OF, OTHERS_OF = FACTS_OF.where(IS_REPORT), FACTS_OF.where(~IS_REPORT)
+# The last key: of two numbers the longer one is greater, and of the same length the later one.
+LAST_OF = (
+    select(
+        _FACTS.trial_id,
+        func.max(cast(func.length(_FACTS.key) + 1000, String).concat(_FACTS.key)),
+    )
+    .where(AMONG, IS_REPORT)
+    .group_by(_FACTS.trial_id)
+)
 
 
 def _trials(connection: Connection, ids: Sequence[int], whole: bool) -> Iterator[FrozenTrial]:
     """Trials of a few ids, by id. The state is read first: what it speaks of was written before."""
-    rows = _rows(
-        connection,
-        select(
-            _TRIALS.trial_id,
-            _TRIALS.number,
-            _TRIALS.state,
-            _TRIALS.datetime_start,
-            _TRIALS.datetime_complete,
-        )
-        .where(_among(_TRIALS.trial_id, ids))
-        .order_by(_TRIALS.trial_id),
-    )
+    rows = _rows(connection, TRIALS_OF, ids)
     params: dict[int, dict[str, Any]] = defaultdict(dict)
     kinds: dict[int, dict[str, BaseDistribution]] = defaultdict(dict)
-    for trial_id, name, number, text in _rows(
-        connection,
-        select(_PARAMS.trial_id, _PARAMS.param_name, _PARAMS.param_value, _PARAMS.distribution_json)
-        .where(_among(_PARAMS.trial_id, ids))
-        .order_by(_PARAMS.param_id),
-    ):
+    for trial_id, name, number, text in _rows(connection, PARAMS_OF, ids):
         kind = _distribution(text)
         params[trial_id][name], kinds[trial_id][name] = kind.to_external_repr(number), kind
     values: dict[int, list[float]] = defaultdict(list)
-    for trial_id, number, finite in _rows(
-        connection,
-        select(_VALUES.trial_id, _VALUES.value, _VALUES.value_type)
-        .where(_among(_VALUES.trial_id, ids))
-        .order_by(_VALUES.trial_id, _VALUES.objective),
-    ):
+    for trial_id, number, finite in _rows(connection, VALUES_OF, ids):
         values[trial_id].append(SPECIAL.get(finite, number))
     steps: dict[int, dict[int, float]] = defaultdict(dict)
-    for trial_id, epoch, number, finite in _rows(
-        connection,
-        select(
-            _STEPS.trial_id,
-            _STEPS.step,
-            _STEPS.intermediate_value,
-            _STEPS.intermediate_value_type,
-        ).where(_among(_STEPS.trial_id, ids)),
-    ):
+    for trial_id, epoch, number, finite in _rows(connection, STEPS_OF, ids):
         steps[trial_id][epoch] = SPECIAL.get(finite, number)
     user: dict[int, dict[str, Any]] = defaultdict(dict)
-    for trial_id, key, text in _rows(
-        connection,
-        select(_NOTES.trial_id, _NOTES.key, _NOTES.value_json).where(_among(_NOTES.trial_id, ids)),
-    ):
+    for trial_id, key, text in _rows(connection, NOTES_OF, ids):
         user[trial_id][key] = json.loads(text)
     system = _facts(connection, ids, whole)
     for trial_id, number, state, began, ended in rows:
@@ -305,32 +350,23 @@ def _moment(stored: datetime | str | None) -> datetime | None:
 def _facts(connection: Connection, ids: Sequence[int], whole: bool) -> dict[int, dict[str, Any]]:
     """System attributes of some trials, with no more reports than are needed."""
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    mine = _among(_FACTS.trial_id, ids)
-    facts = select(_FACTS.trial_id, _FACTS.key, _FACTS.value_json)
-    for trial_id, key, text in _rows(
-        connection, facts.where(mine, true() if whole else ~IS_REPORT)
-    ):
+    for trial_id, key, text in _rows(connection, FACTS_OF if whole else OTHERS_OF, ids):
         found[trial_id][key] = json.loads(text)
     if whole:
         return found
-    # The last key: of two numbers the longer one is greater, and of the same length the later one.
-    longest = func.max(cast_to(func.length(_FACTS.key) + 1000, String).concat(_FACTS.key))
-    last = _rows(
-        connection,
-        select(_FACTS.trial_id, longest).where(mine, IS_REPORT).group_by(_FACTS.trial_id),
-    )
-    unclear = [trial_id for trial_id, _ in last if "run_on" in found[trial_id]]
     keys: dict[str, list[int]] = defaultdict(list)  # few: most trials end at a rung, or the end
-    for trial_id, key in last:
+    for trial_id, key in _rows(connection, LAST_OF, ids):
         keys[key[4:]].append(trial_id)
-    for key, trials in keys.items():
-        query = facts.where(_among(_FACTS.trial_id, trials), _FACTS.key == key)
-        for trial_id, _, text in _rows(connection, query):
+    unclear = [trial_id for trial_id in found if "run_on" in found[trial_id]]
+    for last, trials in keys.items():
+        if not last.removeprefix(REPORT).isdecimal():  # a foreign hand's
+            unclear += trials
+            continue
+        for trial_id, key, text in _rows(connection, ONE_OF, trials, last):
             found[trial_id][key] = text
             if NO_EXITS.search(text):
                 unclear.append(trial_id)
     if unclear:
-        query = facts.where(_among(_FACTS.trial_id, sorted(set(unclear))), IS_REPORT)
-        for trial_id, key, text in _rows(connection, query):
+        for trial_id, key, text in _rows(connection, REPORTS_OF, sorted(set(unclear))):
             found[trial_id][key] = text
     return found

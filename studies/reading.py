@@ -24,7 +24,7 @@ from studies.storage import Place, StorageError, one_line_errors, patiently
 from trainers.catalog import InputError
 from trainers.reports import EpochReport
 
-FINISHED_FOR_IMPORTANCE = 8
+FINISHED_FOR_IMPORTANCE, MOST_FOR_IMPORTANCE = 8, 120
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,10 +107,11 @@ class StudyReader:
     @one_line
     def outcomes(self) -> list[Outcome]:
         """Every trial of the plan as it is now, by number."""
-        with uncollected():
+        trials = self._all()
+        with uncollected(len(trials) - len(self._finished)):
             return [
                 self._outcome(trial)
-                for trial in self._all()
+                for trial in trials
                 if trial.state != TrialState.WAITING or trial.number < self.plan.trials
             ]
 
@@ -204,19 +205,24 @@ class StudyReader:
 
         Of a front, in the variance of the number that orders its trials (`ranked_by`). Over
         complete trials and the parameters that all of them have; {} with fewer than 8 trials,
-        fewer than 2 parameters, or values that are all the same.
+        fewer than 2 parameters, or values that are all the same. Of more than
+        `MOST_FOR_IMPORTANCE` trials an even choice is taken: its time grows faster than they do.
         """
         done = self._all(TrialState.COMPLETE)
+        done = done[:: -(-len(done) // MOST_FOR_IMPORTANCE) or 1]
         names = set.intersection(*(set(trial.params) for trial in done)) if done else set()
         if len(done) < FINISHED_FOR_IMPORTANCE or len(names) < 2:
             return {}
-        values = {trial.number: self._outcome(trial).value for trial in done}
-        if len(set(values.values())) < 2 or None in values.values():
+        values = [self._outcome(trial).value for trial in done]
+        worth = dict(enumerate(value for value in values if value is not None))
+        if len(set(worth.values())) < 2 or len(worth) < len(done):
             return {}
         with quietly():
+            study = optuna.create_study(directions=self.study.directions)
+            study.add_trials(done)
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.plan.seed)
             found = optuna.importance.get_param_importances(
-                self.study, evaluator=evaluator, target=lambda trial: values[trial.number] or 0.0
+                study, evaluator=evaluator, target=lambda trial: worth[trial.number]
             )
         return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 

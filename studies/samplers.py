@@ -33,7 +33,8 @@ from studies.plan import FRONT_FLOPS, StudyPlan, is_front
 from studies.states import exits_at, searched
 
 BEST = 25  # as many as TPE ever takes for good ones
-MOST = 1000
+MOST = 500
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 _quiet = threading.RLock()
 
@@ -212,7 +213,7 @@ class _Glance:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._seen: set[int] | None = None  # numbers of ended trials
+        self._ended: list[FrozenTrial] | None = None  # those that are seen
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -223,25 +224,29 @@ class _Glance:
         states: Container[TrialState] | None = None,
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
-        trials = self._study._get_trials(deepcopy, states, use_cache)
-        if len(trials) <= MOST:
-            return trials
-        if self._seen is None:
-            self._seen = _worth_a_look(self._study._get_trials(deepcopy=False, use_cache=True))
-        seen = self._seen
-        return [t for t in trials if t.number in seen or not t.state.is_finished()]
+        if self._ended is None:
+            every = self._study._get_trials(deepcopy=False, use_cache=True)
+            self._ended = _worth_a_look(every)
+        if len(self._ended) < MOST:
+            return self._study._get_trials(deepcopy, states, use_cache)
+        moving = [s for s in (TrialState.RUNNING, TrialState.WAITING) if not states or s in states]
+        found = [trial for trial in self._ended if not states or trial.state in states]
+        if moving:
+            found += self._study._get_trials(deepcopy, moving, use_cache)
+            found.sort(key=lambda trial: trial.number)
+        return found
 
 
-def _worth_a_look(trials: Sequence[FrozenTrial]) -> set[int]:
-    """Numbers of the ended trials that TPE sees: the best, then the newest."""
+def _worth_a_look(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The ended trials that TPE sees, by number: the best, and the newest of the others."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     stopped = [trial for trial in trials if trial.state == TrialState.PRUNED]
     best = heapq.nlargest(BEST, complete, key=lambda trial: trial.values[0])
     if len(best) < BEST:  # as TPE has it: those that came furthest, and of these the best
         best += heapq.nlargest(BEST - len(best), stopped, key=_reached)
-    seen = {trial.number for trial in best}
-    ended = sorted(trial.number for trial in (*complete, *stopped) if trial.number not in seen)
-    return seen | set(ended[BEST - MOST :])
+    chosen = {trial.number for trial in best}
+    others = [trial for trial in trials if trial.state in ENDED and trial.number not in chosen]
+    return sorted([*best, *others[BEST - MOST :]], key=lambda trial: trial.number)
 
 
 def _reached(trial: FrozenTrial) -> tuple[int, float]:
