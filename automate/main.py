@@ -46,6 +46,10 @@ COMMANDS = {
     "train": ("training:train", "Train an exported config in full, with several seeds."),
     "evaluate": ("measuring:evaluate", "Evaluate a trained run: exits, budgets, calibration."),
     "reproduce": ("reproduction:reproduce", "Run an experiment of the paper; ours beside it."),
+    "calibrate": (
+        "calibrating:calibrate",
+        "Find out when stopping trials is right, and set it.",
+    ),
     "replay": ("replaying:replay", "Compare policies of searching on recorded curves."),
     "bench": ("benching:bench", "Time this machine, and say which path a search takes."),
     "studies": ("results:studies", "List the studies."),
@@ -58,7 +62,7 @@ COMMANDS = {
     "backbones": ("listings:backbones", "List the backbones and what each exit costs."),
     "profile": ("measuring:profile", "Measure latency and memory of each exit."),
 }
-GO_ON = ("search", "train", "reproduce")  # given again, they go on where they stopped
+GO_ON = ("search", "train", "reproduce", "calibrate")  # given again, they go on where they stopped
 
 
 def version() -> str:

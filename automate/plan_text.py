@@ -123,6 +123,8 @@ def _stopping(plan: StudyPlan) -> str:
     text = f"after epoch {listed}: {passes} (starting points always do)"
     if plan.tolerance:
         text += f", and what is less than {tolerance_text(plan)} below these"
+    if plan.calibrated:
+        text += f" (set by {plan.calibrated})"
     if plan.run_on:
         text += f"; {100 * plan.run_on:g} % of the stopped run on outside the search"
     return text

@@ -45,6 +45,7 @@ class Row:
         params: What the sampler chose.
         reason: Why it was stopped or failed.
         diverged: Its loss was not finite.
+        run_on: The rung that stopped it, where it ran on all the same.
         touched: Order in which the trials were last heard of.
     """
 
@@ -56,6 +57,7 @@ class Row:
     params: Mapping[str, Any] = field(default_factory=dict)
     reason: str | None = None
     diverged: bool = False
+    run_on: int | None = None
     touched: int = 0
 
 
@@ -109,6 +111,7 @@ class Progress:
             row = self.rows.setdefault(outcome.number, Row("WAITING", self.plan.base.epochs))
             row.state, row.value, row.params = outcome.state, outcome.value, outcome.params
             row.reason, row.diverged = outcome.reason, outcome.diverged
+            row.run_on = outcome.run_on
             row.epochs = max(row.epochs, outcome.epochs)
             row.report = outcome.report or row.report
             if outcome.config is not None:
@@ -241,7 +244,8 @@ class Lines:
             text += f": {row.reason or 'no reason given'}"
         else:
             chosen = f", {setting(row.params)}" if row.params else ""
-            text += f" after epoch {row.epochs}: {self._progress.value(row)}"
+            where = f"{row.epochs}" if row.run_on is None else f"{row.run_on}, and ran on"
+            text += f" after epoch {where}: {self._progress.value(row)}"
             text += f" (exits {accuracies(row)}{chosen})" if row.report else chosen
         return f"{text}; {self._progress.summary()}"
 

@@ -95,6 +95,7 @@ def search(
             record.release()
         if driver.failure is not None:
             raise driver.failure
+    record.tidy()
     return driver.over
 
 
@@ -108,6 +109,8 @@ class _Driver:
         self.over: str | None = None  # why no more is asked for
         self.seconds: list[float] = []  # of the epochs that were trained
         self.heard: dict[str, float] = {}  # when a trial that runs was heard of, by Ray's trial id
+        self.silent: set[str] = set()  # of these the ones that have not reported yet
+        self.starts: list[float] = []  # seconds from a trial's beginning to its first report
         self.ask_at = 0.0
         self.clock = time.monotonic
         self.tickets: dict[str, Ticket] = {}  # by Ray's trial id
@@ -150,6 +153,9 @@ class _Driver:
             return False
 
     def _told(self, ray_id: str, ticket: Ticket, result: dict[str, Any]) -> bool:
+        if ray_id in self.silent:
+            self.starts.append(self.clock() - self.heard[ray_id])
+            self.silent.remove(ray_id)
         self.heard[ray_id] = self.clock()
         if "unwritable" in result:
             raise StorageError(str(result["unwritable"]))
@@ -195,10 +201,14 @@ class _Driver:
                 self.controller.request_stop_trial(ray_trial)
             if ray_trial.status != "RUNNING":
                 self.heard.pop(ray_id, None)
+                self.silent.discard(ray_id)
                 continue
-            silent = self.clock() - self.heard.setdefault(ray_id, self.clock())
-            limit = faults.hung_after(self.seconds)
-            if limit is not None and silent > limit:
+            if ray_id not in self.heard:
+                self.heard[ray_id] = self.clock()
+                self.silent.add(ray_id)
+            since = self.clock() - self.heard[ray_id]
+            limit = faults.hung_after(self.seconds, self.starts if ray_id in self.silent else ())
+            if limit is not None and since > limit:
                 self.broke(ray_id, f"no report for {limit:.0f} s: its worker hung", died=True)
                 # Not stopped in order: Tune would give the worker the next trial.
                 self.controller._process_trial_failure(ray_trial, ray.tune.TuneError("hung"))
@@ -322,6 +332,7 @@ class _Worker(tune.Trainable):
         settings = self._settings
         try:
             if self._reports is None:
+                nodes.check_shared(Path(settings["checkpoint"]).parent)
                 self._reports = trial.run(
                     TrialConfig.model_validate_json(settings["config"]),
                     data_root=settings["data_root"],
@@ -429,17 +440,28 @@ def _look_at_nodes(record: StudyRecord) -> None:
         asked = {
             look.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(*words): node["NodeManagerAddress"]
+            ).remote(*words): node
             for node in others
         }
-        for answer, name in asked.items():
+        for answer, node in asked.items():
+            name = node["NodeManagerAddress"]
             try:
                 lacks = ray.get(answer, timeout=NODE_ANSWERS)
             except Exception as error:  # gone, or automate is not installed there
+                if _is_gone(node["NodeID"], error):
+                    continue
                 text = " ".join(str(error).split())
                 lacks = f"cannot run a trial: {type(error).__name__}: {text[-200:]}"
             if lacks is not None:
                 raise InputError(f"node {name} of the Ray cluster {lacks}")
+
+
+def _is_gone(node_id: str, error: Exception) -> bool:
+    """Whether a node that did not answer is no part of the cluster any more."""
+    if isinstance(error, ray.exceptions.TaskUnschedulableError):  # Ray's list still has it
+        return True
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return node_id not in [node["NodeID"] for node in nodes if node["Alive"]]
 
 
 def _knock(address: str) -> None:

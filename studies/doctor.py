@@ -17,7 +17,7 @@ from typing import Literal
 from studies.listing import list_studies
 from studies.record import StudyRecord
 from studies.states import Outcome
-from studies.storage import DATABASE, Place, place
+from studies.storage import DATABASE, Place, looked_at, place
 from trainers import cache, checkpoints, sources
 from trainers.catalog import DATASETS, InputError
 from trainers.config import TrialConfig
@@ -185,9 +185,7 @@ def study(
 def _integrity(where: Place) -> Finding:
     assert where.database is not None
     try:
-        with contextlib.closing(
-            sqlite3.connect(f"{where.database.as_uri()}?mode=ro", uri=True, timeout=60)
-        ) as file:
+        with looked_at(where.database) as file:
             said = [str(row[0]) for row in file.execute("PRAGMA integrity_check(5)")]
     except sqlite3.Error as error:
         said = [str(error)]

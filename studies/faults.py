@@ -32,17 +32,18 @@ def last_words(failures: Sequence[str], reason: str) -> str:
     return f"{reason} (attempt {len(failures) + 1})" if failures else reason
 
 
-def hung_after(
-    seconds: Sequence[float], times: float = HUNG_AFTER, at_least: float = HUNG_AT_LEAST
-) -> float | None:
+def hung_after(seconds: Sequence[float], starts: Sequence[float] = ()) -> float | None:
     """Seconds without a report after which a trial counts as hung; None if no epoch is known yet.
 
     Args:
         seconds: Of epochs that were trained.
-        times: How many median epochs.
-        at_least: Seconds.
+        starts: Of workers from their beginning to their first report, for a trial that has not
+            reported yet: its worker may load libraries and data first.
     """
-    return max(times * statistics.median(seconds), at_least) if seconds else None
+    if not seconds:
+        return None
+    long = [statistics.median(seconds), *starts]
+    return max(HUNG_AFTER * max(long), HUNG_AT_LEAST)
 
 
 def hopeless(outcomes: Sequence[Outcome]) -> str | None:

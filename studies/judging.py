@@ -12,7 +12,7 @@ from studies.front import vector
 from studies.owning import Held, StudyDriver
 from studies.plan import is_front, ranked_by
 from studies.reading import one_line
-from studies.states import REPORT, Ticket, exits_at
+from studies.states import REPORT, Ticket
 from trainers.reports import EpochReport
 
 
@@ -151,6 +151,5 @@ class StudyJudge(StudyDriver):
     def _stored_values(self, trial: FrozenTrial, done: int) -> tuple[float, ...]:
         """What a stored epoch is worth; empty before the first."""
         if is_front(self.plan.objective):
-            exits = exits_at(trial, done)
-            return vector(self.plan.objective, exits, self._columns) if exits else ()
+            return self._vector(trial, done)
         return tuple([trial.intermediate_values[done]] if done in trial.intermediate_values else [])

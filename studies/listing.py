@@ -62,6 +62,25 @@ def stored_plan(name: str, attributes: dict[str, Any]) -> StudyPlan | None:
         ) from None
 
 
+def is_begun(name: str, runs: Path, storage: str | BaseStorage | None = None) -> bool:
+    """Whether a study of that name is there, whoever made it; looks without making anything.
+
+    One whose maker was killed before its plan was written is not: the next search makes it.
+
+    Raises:
+        InputError: The storage cannot be opened.
+    """
+    where = place(storage, runs, name)
+    if where.database is not None and not holds_studies(where):
+        return False
+    with opened(where, storage) as source, one_line_errors(where):
+        try:
+            study_id = source.get_study_id_from_name(name)
+        except KeyError:
+            return False
+        return bool(source.get_study_user_attrs(study_id) or source.get_n_trials(study_id))
+
+
 def list_studies(
     runs: Path = Path("runs"), storage: str | BaseStorage | None = None
 ) -> list[Summary]:

@@ -43,15 +43,16 @@ def search(
     seconds: list[float] = []  # of the epochs that this process trained
     try:
         with record.renewing():
-            while (late := grants.out_of_time()) is None:
+            while (why := grants.out_of_time()) is None:
                 ticket = record.ask()
                 if ticket is None:
-                    return None
-                refused = _one(record, ticket, on_event, grants, seconds)
-                refused = refused or faults.hopeless(record.outcomes())
-                if refused is not None:
-                    return refused
-            return late
+                    break
+                why = _one(record, ticket, on_event, grants, seconds)
+                why = why or faults.hopeless(record.outcomes())
+                if why is not None:
+                    break
+        record.tidy()
+        return why
     finally:
         record.release()
 

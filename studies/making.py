@@ -49,18 +49,18 @@ def plan_in(
 
     Args:
         source, study_id, name: Of the study.
-        asked: What is to be searched, which tells a study without a plan from a foreign one.
+        asked: What is to be searched, which tells an empty study from a foreign one.
 
     Raises:
         InputError: Not made by automate, or with other directions than its objective's.
     """
     attributes = source.get_study_user_attrs(study_id)
     plan = stored_plan(name, attributes)
+    if plan is None and (attributes or source.get_n_trials(study_id)):
+        raise foreign(name)
     # load_if_exists would go on with another direction without a word.
     there, known = source.get_study_directions(study_id), plan or asked
-    if known is None or there != directions(known, columns_in(known, len(there))):
-        raise foreign(name)
-    if plan is None and (attributes or source.get_n_trials(study_id)):
+    if known is not None and there != directions(known, columns_in(known, len(there))):
         raise foreign(name)
     return plan
 
@@ -121,7 +121,8 @@ def settle(
     else:
         plan = resume.going_on(stored, plan, runtime)
         made = dict(source.get_study_system_attrs(study_id).get(MADE) or {})
-        if plan.experiment and plan.trials > len(made.get("points") or []):  # more seeds
+        grows = plan.experiment or plan.calibrates
+        if grows and plan.trials > len(made.get("points") or []):  # more seeds
             made["points"], _ = resume.first_points(space, plan)
             source.set_study_system_attr(study_id, MADE, made)
     plan = plan.with_(trials=resume.total(plan, len(made.get("points") or [])))

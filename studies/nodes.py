@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,21 @@ def marked(folder: Path) -> Iterator[Path]:
             mark.unlink()
 
 
+def check_shared(folder: Path) -> None:
+    """That this node sees the folder that the driver made for a trial.
+
+    The nodes are looked at before the first trial; one that joins later shows it here.
+
+    Raises:
+        InputError: It does not: its checkpoints would be lost with it.
+    """
+    if not folder.is_dir():
+        raise InputError(
+            f"node {socket.gethostname()} does not see the checkpoint folder {folder}: "
+            "take a --runs-dir that all nodes share"
+        )
+
+
 def missing(mark: str, config: str, data_root: str | None) -> str | None:
     """What this node lacks for a trial; None if it has all. One line.
 
@@ -44,7 +61,11 @@ def missing(mark: str, config: str, data_root: str | None) -> str | None:
     if not os.access(folder, os.W_OK | os.X_OK):
         return f"cannot write the checkpoint folder {folder}"
     try:
-        sources.check(TrialConfig.model_validate_json(config), data_root)
+        read = TrialConfig.read(json.loads(config))
+    except InputError as error:  # a backbone's file that only the driver has
+        return f"cannot read the config: {error}"
+    try:
+        sources.check(read, data_root)
     except InputError as error:
         return f"lacks the data: {error}"
     return None

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage
@@ -94,6 +95,11 @@ class StudyDriver(StudyReader):
         self._direct.set_study_user_attr(self._study_id, DRIVEN, self.driver.clock())
         self._driving = True
         self.reclaim()
+
+    @one_line
+    def note(self, name: str, value: dict[str, Any]) -> None:
+        """Keeps something that was found about the study beside its plan; see `noted`."""
+        self._storage.set_study_user_attr(self._study_id, name, value)
 
     @one_line
     def give_back(self, ticket: Ticket, reason: str | None = None) -> bool:
@@ -209,6 +215,15 @@ class StudyDriver(StudyReader):
         finally:
             over.set()
             thread.join(timeout=10)
+
+    def tidy(self) -> None:
+        """Removes checkpoints of ended trials: of a driver that was killed as it told the end, of
+        a worker that wrote for a trial which had gone on without it.
+        """
+        left = {path.parent.name for path in (self.folder / "trials").glob("*/*checkpoint.pt*")}
+        for number in sorted(int(name) for name in left if name.isdecimal()):
+            if self.outcome(number).state not in ("WAITING", "RUNNING"):
+                checkpoints.remove(self.checkpoint(number))
 
     def release(self) -> None:
         """Ends this process's driving: trials still out go back, and another driver may come.

@@ -36,6 +36,8 @@ FRONT, FRONT_FLOPS = "front", "front+flops"
 COST_BLIND = ("anytime", "mean", "last", "exit")
 # A study's space is "reproduce:table2" where it runs an experiment of the paper.
 EXPERIMENT = "reproduce:"
+# And "calibrate:diverse_alpha" where it measures when stopping is right in that space.
+CALIBRATION = "calibrate:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
@@ -139,6 +141,12 @@ class StudyPlan(Record):
         "last",
         description="an experiment's epoch: the last, or of the best last-exit test accuracy",
     )
+    configs: int | None = Field(
+        None, ge=1, description="a calibration's configs, each with as many seeds as trials allow"
+    )
+    calibrated: str | None = Field(
+        None, description="the study by whose calibration the rungs were set (none: by none)"
+    )
     only: tuple[str, ...] | None = Field(None, description="an experiment's arms (none: all)")
 
     def __init__(self, /, **fields: Any) -> None:
@@ -151,6 +159,17 @@ class StudyPlan(Record):
     def experiment(self) -> str | None:
         """Name of the paper's experiment that this study runs; None of a search."""
         return self.space.removeprefix(EXPERIMENT) if self.space.startswith(EXPERIMENT) else None
+
+    @property
+    def calibrates(self) -> str | None:
+        """The space that this study calibrates early stopping for; None of any other study."""
+        return self.space.removeprefix(CALIBRATION) if self.space.startswith(CALIBRATION) else None
+
+    @model_validator(mode="after")
+    def _a_calibration_runs_in_full(self) -> Self:
+        if self.calibrates is not None and self.early_stopping:
+            raise InputError("a calibration stops no trial early")
+        return self
 
     @model_validator(mode="after")
     def _only_an_experiment_reads_the_test_split(self) -> Self:

@@ -17,7 +17,7 @@ from studies import table
 from studies.database import Database, remembering, uncollected
 from studies.front import Box, metrics, objective, vector
 from studies.making import MADE, columns_in, foreign, plan_in
-from studies.plan import is_front, ranked_by
+from studies.plan import FRONT_FLOPS, is_front, ranked_by
 from studies.samplers import quietly
 from studies.states import Outcome, epochs_of, exits_at, outcome_of, reports_in, reports_of
 from studies.storage import Place, StorageError, one_line_errors, patiently
@@ -68,9 +68,15 @@ class StudyReader:
         self._storage = remembering(storage)
         self._study_id = storage.get_study_id_from_name(name)
         self._finished: dict[int, Outcome] = {}
+        self._vectors: dict[tuple[int, int], tuple[float, ...]] = {}  # by trial and epoch
         plan = plan_in(storage, self._study_id, name)
         made = storage.get_study_system_attrs(self._study_id).get(MADE)
-        if plan is None or not isinstance(made, dict):
+        if plan is None:
+            raise InputError(
+                f"study {name!r} is not begun, its search was ended while it was made: "
+                "the same `automate search` begins it"
+            )
+        if not isinstance(made, dict):
             raise foreign(name)
         self.plan = plan
         self._points: list[dict[str, Any]] = list(made.get("points") or [])
@@ -103,6 +109,12 @@ class StudyReader:
             raise StorageError(f"study {self.name!r} has been deleted") from None
         # Not by its own `states`: Optuna's storage in memory then misses what waits once more.
         return [trial for trial in trials if not states or trial.state in states]
+
+    @one_line
+    def noted(self, name: str) -> dict[str, Any] | None:
+        """What was kept beside the plan under a name; None if nothing was."""
+        found = self._storage.get_study_user_attrs(self._study_id).get(name)
+        return found if isinstance(found, dict) else None
 
     @one_line
     def outcomes(self) -> list[Outcome]:
@@ -172,8 +184,40 @@ class StudyReader:
         A trial whose network diverged is none of them.
         """
         sound = [t for t in self._all() if not t.user_attrs.get("diverged")]
-        reached = [exits for trial in sound if (exits := exits_at(trial, epoch))]
-        return [self._raised(vector(self.plan.objective, e, self._columns)) for e in reached]
+        return [self._raised(values) for t in sound if (values := self._vector(t, epoch))]
+
+    def _vector(self, trial: FrozenTrial, epoch: int) -> tuple[float, ...]:
+        """What a front compares of a trial at an epoch that the search may see; empty if there is
+        none. Read once: a stored report never changes."""
+        key = (trial.number, epoch)
+        if key not in self._vectors:
+            exits = exits_at(trial, epoch)
+            if not exits:
+                return ()
+            self._vectors[key] = vector(self.plan.objective, exits, self._columns)
+        return self._vectors[key]
+
+    def early(self) -> dict[int, tuple[int, tuple[float, ...]]]:
+        """What a front's stopped trials had when they were stopped: Optuna keeps no values of them.
+
+        Number -> epochs, and values in the order of `metric_names`. Of a diverged one 0 epochs, and
+        chance at every exit at the highest cost of any.
+        """
+        if not is_front(self.plan.objective):
+            return {}
+        ended = self._all(TrialState.COMPLETE, TrialState.PRUNED)
+        found, told = {}, [trial.values for trial in ended if trial.values]
+        for trial in ended:
+            outcome = self._outcome(trial)
+            if outcome.state == "PRUNED":
+                epochs = 0 if outcome.diverged else outcome.run_on or outcome.epochs
+                found[trial.number] = epochs, self._vector(trial, epochs) if epochs else ()
+        dearest = max(
+            (values[-1] for values in (*told, *(x for _, x in found.values() if x))), default=0.0
+        )
+        priced = self.plan.objective == FRONT_FLOPS
+        chance = (1.0 / self.plan.base.classes,) * self._columns + (dearest,) * priced
+        return {number: (epochs, values or chance) for number, (epochs, values) in found.items()}
 
     def _raised(self, values: tuple[float, ...]) -> tuple[float, ...]:
         """A front's values with the sign of what is minimised turned."""

@@ -266,7 +266,7 @@ class StudyRecord(StudyJudge):
         study = optuna.load_study(
             study_name=self.name,
             storage=self._storage,
-            sampler=TrialSampler(self.plan, trial.number, len(self._points), alone),
+            sampler=TrialSampler(self.plan, trial.number, len(self._points), alone, self.early),
             pruner=optuna.pruners.NopPruner(),
         )
         config = checked_config(self._space.suggest(Trial(study, trial_id), self.plan.base))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from studies import report_sections as sections
 from studies import teacher_sections
 from studies import verdict as v
+from studies.calibration_sections import calibration
 from studies.experiment_report import experiment_header, experiment_sections
 from studies.joint_figures import joint_deployable, joint_envelope, joint_figure
 from studies.page import Html, figure, footer, page, paragraph, section, table, tag, write
@@ -27,6 +28,7 @@ PARTS = (
     ("best", "The best", sections.best),
     ("search", "The search", sections.progress),
     ("learning", "Learning curves", sections.learning),
+    ("calibration", "When stopping is right", calibration),
     ("parameters", "Parameters", sections.parameters),
     ("mix", "Who composes the teachers", teacher_sections.mix),
     ("facts", "Study facts", sections.facts),

@@ -150,7 +150,7 @@ def going_on(stored: StudyPlan, asked: StudyPlan, runtime: Mapping[str, Any]) ->
 
 def differences(stored: StudyPlan, asked: StudyPlan) -> list[str]:
     """The fields that make two plans different searches: "base.lr is 0.1, now 0.2"."""
-    free = {"study", "base", "trials", "data_root", "speeds", *RUNTIME}
+    free = {"study", "base", "trials", "data_root", "speeds", "calibrated", *RUNTIME}
     before, now = stored.model_dump(exclude=free), asked.model_dump(exclude=free)
     for name, plan in ((before, stored), (now, asked)):
         name |= {

@@ -15,7 +15,7 @@ import math
 import threading
 import warnings
 import zlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -28,9 +28,10 @@ from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, T
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from studies.front import vector
-from studies.plan import FRONT_FLOPS, StudyPlan, is_front
-from studies.states import exits_at, searched
+from studies.plan import StudyPlan, is_front
+
+# Number of a front's stopped trial -> epochs and values when it was stopped (`StudyReader.early`).
+Early = Mapping[int, tuple[int, tuple[float, ...]]]
 
 BEST = 25  # as many as TPE ever takes for good ones
 MOST = 500
@@ -86,14 +87,14 @@ class _Process(GPSampler):
 
     _copy: Study | None = None
 
-    def __init__(self, plan: StudyPlan, seed: int) -> None:
+    def __init__(self, early: Callable[[], Early], seed: int) -> None:
         super().__init__(seed=seed, warn_independent_sampling=False)
-        self._plan = plan
+        self._early = early
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        self._copy = _with_stopped_as_complete(study, trial, self._plan)
+        self._copy = _with_stopped_as_complete(study, trial, self._early())
         return super().infer_relative_search_space(self._copy, trial)
 
     def sample_relative(
@@ -106,14 +107,12 @@ class _Process(GPSampler):
         return super().sample_relative(self._copy, frozen, search_space)
 
 
-def _with_stopped_as_complete(study: Study, trial: FrozenTrial, plan: StudyPlan) -> Study:
+def _with_stopped_as_complete(study: Study, trial: FrozenTrial, early: Early) -> Study:
     """A copy in memory of the trials that have parameters, this one left out."""
     with quietly():
         copied = optuna.create_study(directions=study.directions)
-    trials = study.get_trials(deepcopy=False)
-    early = _early_vectors(trials, plan) if is_front(plan.objective) else {}
-    for other in trials:
-        values = early.get(other.number, other.values)
+    for other in study.get_trials(deepcopy=False):
+        values = early[other.number][1] if other.number in early else other.values
         ended = other.state in (TrialState.COMPLETE, TrialState.PRUNED) and values is not None
         if other.number == trial.number or not (ended or other.state == TrialState.RUNNING):
             continue
@@ -128,27 +127,6 @@ def _with_stopped_as_complete(study: Study, trial: FrozenTrial, plan: StudyPlan)
     return copied
 
 
-def _early_vectors(trials: Sequence[FrozenTrial], plan: StudyPlan) -> dict[int, list[float]]:
-    """Number -> what a front's stopped trial had then; the study holds no values of it.
-
-    Of a diverged one: chance at every exit, at the highest cost of any.
-    """
-    stopped = [trial for trial in trials if trial.state == TrialState.PRUNED]
-    exits = {t.number: exits_at(t, searched(t)) for t in stopped if not _diverged(t)}
-    told = [t.values for t in trials if t.state == TrialState.COMPLETE and t.values is not None]
-    priced = plan.objective == FRONT_FLOPS
-    lengths = [len(values) - priced for values in told] or [len(e) for e in exits.values()]
-    columns = max(lengths, default=plan.base.exits)
-    found = {n: list(vector(plan.objective, e, columns)) for n, e in exits.items() if e}
-    dearest = max((values[-1] for values in [*told, *found.values()]), default=0.0)
-    chance = [1.0 / plan.base.classes] * columns + [dearest] * priced
-    return {trial.number: found.get(trial.number, chance) for trial in stopped}
-
-
-def _diverged(trial: FrozenTrial) -> bool:
-    return bool(trial.user_attrs.get("diverged"))
-
-
 class _Behind:
     """A front's study in which stopped trials are complete ones, behind all that came further.
 
@@ -159,9 +137,9 @@ class _Behind:
     so it is dominated by all that came further, and compares with those of the same epoch.
     """
 
-    def __init__(self, study: Study, plan: StudyPlan) -> None:
+    def __init__(self, study: Study, early: Early) -> None:
         self._study = study
-        self._plan = plan
+        self._early = early
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
@@ -173,19 +151,18 @@ class _Behind:
         use_cache: bool = False,
     ) -> list[FrozenTrial]:
         trials = self._study._get_trials(deepcopy=False, use_cache=use_cache)
-        early = _early_vectors(trials, self._plan)
-        reached = {t.number: 0 if _diverged(t) else searched(t) for t in trials}
-        furthest = max((reached[number] for number in early), default=0)
+        furthest = max((epochs for epochs, _ in self._early.values()), default=0)
         signs = [1 if way == StudyDirection.MAXIMIZE else -1 for way in self._study.directions]
-        complete = [t.values for t in trials if t.state == TrialState.COMPLETE and t.values]
-        every = np.array([*early.values(), *complete], dtype=np.float64)
+        told = [t.values for t in trials if t.state == TrialState.COMPLETE and t.values]
+        every = np.array([*(values for _, values in self._early.values()), *told])
+        span = signs * (2 * np.abs(every).max(axis=0, initial=0.0) + 1)
         seen = []
         for trial in trials:
-            if trial.number in early:
-                lacks = 2 * (1 + furthest - reached[trial.number]) * np.abs(every).max(axis=0) + 1
+            if trial.number in self._early:
+                epochs, values = self._early[trial.number]
                 trial = copy.copy(trial)
                 trial.state = TrialState.COMPLETE
-                trial.values = (early[trial.number] - signs * lacks).tolist()
+                trial.values = (values - (1 + furthest - epochs) * span).tolist()
             seen.append(trial)
         return [trial for trial in seen if states is None or trial.state in states]
 
@@ -193,14 +170,14 @@ class _Behind:
 class _Parzen(TPESampler):
     """TPE for a front: see `_Behind`."""
 
-    def __init__(self, plan: StudyPlan, **settings: Any) -> None:
+    def __init__(self, early: Callable[[], Early], **settings: Any) -> None:
         super().__init__(**settings)
-        self._plan = plan
+        self._early = early
 
     def _sample(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super()._sample(cast(Study, _Behind(study, self._plan)), trial, search_space)
+        return super()._sample(cast(Study, _Behind(study, self._early())), trial, search_space)
 
 
 class _Glance:
@@ -277,11 +254,19 @@ class TrialSampler(BaseSampler):
         number: Of the trial.
         points: How many of the study's first trials have fixed parameters.
         alone: No other trial runs, so TPE need not look for any (a third of its time).
+        early: What a front's stopped trials had; the study has no values of these.
     """
 
-    def __init__(self, plan: StudyPlan, number: int, points: int, alone: bool = False) -> None:
+    def __init__(
+        self,
+        plan: StudyPlan,
+        number: int,
+        points: int,
+        alone: bool = False,
+        early: Callable[[], Early] = dict,
+    ) -> None:
         self._plan = plan
-        self._alone = alone
+        self._alone, self._early = alone, early
         self._number = number
         self._index = max(0, number - points)
         self._relative = self._make(number)
@@ -295,10 +280,10 @@ class TrialSampler(BaseSampler):
                 settings: dict[str, Any] = {"multivariate": True, "group": True, "seed": seed}
                 settings["constant_liar"] = not self._alone
                 if is_front(self._plan.objective):
-                    return _Parzen(self._plan, **settings)
+                    return _Parzen(self._early, **settings)
                 return TPESampler(**settings)
             if self._plan.sampler == "gp":
-                return _Process(self._plan, seed)
+                return _Process(self._early, seed)
             if self._plan.sampler == "qmc" and len(key) == 1:
                 return _Sequence(self._plan.seed, self._index)
             return RandomSampler(seed=seed)

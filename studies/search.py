@@ -12,6 +12,7 @@ from typing import Any
 
 from search_spaces import load_space
 from studies import trial
+from studies.calibrating import kept_rule
 from studies.experiments import space_of
 from studies.front import checked_budgets, objective_for, planned_objective
 from studies.limits import Limits
@@ -24,6 +25,8 @@ from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.folders import describe_folder
 from trainers.sources import check, training_images
+
+KeptCalibration = Callable[[str], tuple[StudyPlan, dict[str, Any]] | None]
 
 # Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
 RAY_PAYS_FROM = 120.0
@@ -95,7 +98,7 @@ def make_plan(
     budgets: tuple[float, ...] | None = None,
     search_seed: int = 0,
     early_stopping: bool = True,
-    eta: int = 2,
+    eta: int | None = None,
     grace: int | None = None,
     tolerance: float | None = None,
     run_on: float | None = None,
@@ -104,6 +107,7 @@ def make_plan(
     gpus_per_trial: float | None = None,
     device: str | None = None,
     stored: Callable[[str], StudyPlan | None] = lambda study: None,
+    calibration: KeptCalibration = lambda study: None,
     **fields: Any,
 ) -> StudyPlan:
     """A search with everything settled: what is not given is chosen for this machine.
@@ -114,11 +118,12 @@ def make_plan(
         study: Name; `<dataset>-<backbone>-<space>` if not given.
         data_root: Where the data set lies.
         trials: Total number; the data set's default if not given.
-        sampler, budgets, early_stopping, eta: See `StudyPlan`.
+        sampler, budgets, early_stopping: See `StudyPlan`.
         objective: See `StudyPlan`; the space's own, else anytime, if not given.
         search_seed: Of the sampler.
-        grace: Epochs before the first rung; a third of the epochs if not given.
-        tolerance, run_on: See `StudyPlan`; 0 if not given.
+        eta, grace, tolerance: See `StudyPlan`. If none is given those of a calibration, where
+            there is one; else 2, a third of the epochs and 0.
+        run_on: See `StudyPlan`; 0 if not given.
         workers: Trials at a time; if not given the machine's GPUs, or its cores where the search is
             long enough for Ray's start to pay, else 1.
         threads: CPU threads of a trial; if not given 1 beside other trials, else the faster of one
@@ -127,6 +132,8 @@ def make_plan(
         device: "cpu" or "cuda"; CUDA where there is one if not given.
         stored: The plan of the study of a name, if it is there already: what runs it is taken from
             there where it is not given, and nothing is measured again.
+        calibration: The plan of a study of a name and what was kept of its calibration, if there
+            is any.
         **fields: Fields of `TrialConfig` that every trial has in common. Without `precision` the
             faster one is taken on a CPU, measured, if it computes the same there.
 
@@ -151,9 +158,16 @@ def make_plan(
     study = study or default_study_name(base, space)
     known = stored(study)
     if known is not None and known.base.epochs == base.epochs:  # whatever defaults are today
+        eta = known.eta if eta is None else eta
         grace = known.grace if grace is None else grace
         tolerance = known.tolerance if tolerance is None else tolerance
         run_on = known.run_on if run_on is None else run_on
+    calibrated = None if known is None else known.calibrated
+    if known is None and early_stopping and (eta, grace, tolerance) == (None, None, None):
+        found = kept_rule(study, base, objective, calibration)
+        if found is not None:
+            calibrated, rule = found
+            eta, grace, tolerance = rule.eta, rule.grace, rule.tolerance
     grace = grace if grace is not None else default_grace(base.epochs)
     if grace > base.epochs:
         raise InputError(f"grace needs to be at most the {base.epochs} epochs, got {grace}")
@@ -181,10 +195,11 @@ def make_plan(
         budgets=budgets,
         seed=search_seed,
         early_stopping=early_stopping,
-        eta=eta,
+        eta=eta or 2,
         grace=grace,
         tolerance=tolerance or 0.0,
         run_on=run_on or 0.0,
+        calibrated=calibrated,
         speeds=speeds,
         **machine,
     )

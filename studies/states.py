@@ -177,11 +177,6 @@ def _read(stored: Any) -> EpochReport:
     return EpochReport(**stored)
 
 
-def searched(trial: FrozenTrial) -> int:
-    """Epochs that the search may see: those before it was stopped, where it ran on."""
-    return run_on_of(trial) or epochs_of(trial)
-
-
 def exits_at(trial: FrozenTrial, epoch: int) -> tuple[ExitPoint, ...]:
     """The exits of a stored report that the search may see.
 

@@ -214,11 +214,32 @@ def holds_studies(where: Place) -> bool:
     _check_file(where, where.database)
     if not where.database.exists():
         return False
-    with one_line_errors(where):
-        file = sqlite3.connect(f"{where.database.as_uri()}?mode=ro", uri=True, timeout=BUSY)
+    with one_line_errors(where), looked_at(where.database) as file:
+        query = "SELECT COUNT(*) FROM sqlite_master WHERE name IN ('studies', 'trials')"
+        return bool(file.execute(query).fetchone()[0] == 2)
+
+
+@contextmanager
+def looked_at(database: Path) -> Iterator[sqlite3.Connection]:
+    """A SQLite file opened to read.
+
+    Where a process was killed while it made the file, or wrote without WAL, somebody who may write
+    has to roll that back before anybody can read: then that is done here.
+
+    Raises:
+        sqlite3.Error: It cannot be read.
+    """
+    for mode in ("ro", "rw"):
+        file = sqlite3.connect(f"{database.as_uri()}?mode={mode}", uri=True, timeout=BUSY)
         try:
-            query = "SELECT COUNT(*) FROM sqlite_master WHERE name IN ('studies', 'trials')"
-            return bool(file.execute(query).fetchone()[0] == 2)
+            try:
+                file.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+            except sqlite3.OperationalError as error:
+                if mode == "ro" and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_READONLY:
+                    continue
+                raise
+            yield file
+            return
         finally:
             file.close()
 

@@ -5,6 +5,7 @@ unreadable costs an epoch and not the run.
 """
 
 import contextlib
+import glob
 import io
 import os
 import tempfile
@@ -73,8 +74,9 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def remove(path: Path) -> None:
-    """Both checkpoints, if they are there and can be removed."""
-    for file in (path, before(path)):
+    """Both checkpoints, and what a killed process left half written, if they can be removed."""
+    halves = path.parent.glob(f".{glob.escape(path.name)}.*")
+    for file in (path, before(path), *halves):
         with contextlib.suppress(OSError):
             file.unlink()
 

@@ -141,6 +141,13 @@ class TrialConfig(Record):
         entry = catalog.DATASETS.get(self.dataset)
         return entry.channels if entry else 3
 
+    @property
+    def milestones(self) -> tuple[int, ...]:
+        """Completed epochs after which the learning rate drops to a tenth; () without steps."""
+        if self.schedule != "step":
+            return ()
+        return max(1, self.epochs // 2), max(1, self.epochs * 3 // 4)
+
     def alpha_per_exit(self) -> tuple[float, ...]:
         """α_i, M values, whether one or M were given."""
         return self.alpha * self.exits if len(self.alpha) == 1 else self.alpha

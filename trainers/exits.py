@@ -1,5 +1,6 @@
 """The multi-exit network: a head and a classifier at the end of each stage."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -64,17 +65,22 @@ class MultiExitNet(nn.Module):
         Returns:
             features F (M, B, C) and logits z (M, B, K), shallow first.
         """
-        features, logits = [], []
+        features = []
         x: Any = images  # what stages pass on is theirs: a tensor, or a list of scales
         exit_index = 0
         for k, stage in enumerate(self.stages):
             x = stage(x)
             if k in self.taps:
-                feature = self.heads[exit_index](x)
-                features.append(feature)
-                logits.append(self.classifiers[exit_index](feature))
+                features.append(self.heads[exit_index](x))
                 exit_index += 1
-        return torch.stack(features), torch.stack(logits)
+        return self._read(features)
+
+    def _read(self, features: Sequence[Tensor] | Tensor) -> tuple[Tensor, Tensor]:
+        """Features of all exits (M, B, C), and what their classifiers say of them (M, B, K)."""
+        pairs = zip(self.classifiers, features, strict=True)
+        logits = torch.stack([classifier(feature) for classifier, feature in pairs])
+        stacked = features if isinstance(features, Tensor) else torch.stack(list(features))
+        return stacked, logits
 
     def path(self, index: int) -> nn.Sequential:
         """One exit alone: the stages up to it, its head and its classifier; the weights are shared.
@@ -100,7 +106,7 @@ def _sepconv_head(channels: tuple[int, ...]) -> nn.Module:
 
 def _initialise(module: nn.Module) -> None:
     """Convolutions Kaiming normal (fan-out, ReLU); batch norm 1/0; Linear as PyTorch has it."""
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv2d) and not module.weight.is_meta:  # only counted, not run
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)

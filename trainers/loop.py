@@ -21,6 +21,7 @@ from trainers.losses import loss
 from trainers.paths import use_fast_paths
 from trainers.reports import EpochReport
 from trainers.scoring import Tally
+from trainers.sgd import SGD
 from trainers.teachers import Teachers
 
 
@@ -35,8 +36,7 @@ def learning_rate(config: TrialConfig, epoch: int) -> float:
         return config.lr * 0.5 * (1 + math.cos(math.pi * epoch / config.epochs))
     if config.schedule == "constant":
         return config.lr
-    milestones = (max(1, config.epochs // 2), max(1, config.epochs * 3 // 4))
-    passed = sum(epoch >= milestone for milestone in milestones)
+    passed = sum(epoch >= milestone for milestone in config.milestones)
     return float(config.lr * 0.1**passed)
 
 
@@ -74,12 +74,11 @@ class Run:
         groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
         if learned := list(self.teachers.parameters()):
             groups.append({"params": learned})
-        self.optimizer = torch.optim.SGD(
-            groups,
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            fused=True,
+        settings = {name: getattr(config, name) for name in ("lr", "momentum", "weight_decay")}
+        self.optimizer: SGD | torch.optim.SGD = (
+            SGD(groups, **settings)
+            if self.device.type == "cpu"
+            else torch.optim.SGD(groups, **settings, fused=True)
         )
 
     def forward(self, images: Tensor, network: MultiExitNet | None = None) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainers.heads import use_fast_heads
+
 SMALL = 2  # pixels a side made, up to which a matrix product beats oneDNN's bf16 convolution
 SMALL_WIDE = 4  # and up to which it does with many channels
 WIDE = 256  # channels given
@@ -117,7 +119,8 @@ def _col2im(columns: Tensor, shape: torch.Size, stride: int) -> Tensor:
 
 
 def use_fast_paths(network: nn.Module) -> None:
-    """Makes every convolution of a network a `FastConv2d`, in place; the state dict stays."""
+    """These paths, and that of `trainers.heads`, for a network, in place; the state dict stays."""
+    use_fast_heads(network)
     for module in network.modules():
         if type(module) is nn.Conv2d:
             module.__class__ = FastConv2d

@@ -41,7 +41,7 @@ def search(
     budgets: flags.Numbers = None,
     search_seed: flags.Whole = 0,
     early_stopping: bool = True,
-    eta: flags.Whole = 2,
+    eta: flags.WholeOrNone = None,
     grace: flags.WholeOrNone = None,
     tolerance: float | None = None,
     run_on: float | None = None,
@@ -74,10 +74,12 @@ def search(
         budgets: Weight of each exit in the anytime accuracy [default: equal].
         search_seed: Seed of the sampler.
         early_stopping: Stop trials at rungs.
-        eta: A rung keeps 1 in eta.
-        grace: Epochs before the first rung [default: a third of the epochs].
+        eta: A rung keeps 1 in eta [default: by `automate calibrate`, else 2].
+        grace: Epochs before the first rung [default: by `automate calibrate`, else a third of the
+            epochs].
         tolerance: A trial that is less than this below a rung's threshold is not stopped: what is
-            noise, in the unit of the objective, e.g. 0.005 for half a point [default: 0].
+            noise, in the unit of the objective, e.g. 0.005 for half a point [default: by `automate
+            calibrate`, else 0].
         run_on: Share of the stopped trials, e.g. 0.05, that run on to the end outside the search,
             so that the report can say how often stopping cost the winner [default: 0].
         workers: Trials at a time [default: GPUs, or cores where the search is long, else 1].
@@ -121,6 +123,7 @@ def search(
         tolerance=tolerance,
         run_on=run_on,
         stored=lambda name: None if fresh else stored_plan(name, storage, runs),
+        calibration=lambda name: stored_calibration(name, storage, runs),
         **runtime,
         **settings,
     )
@@ -172,9 +175,10 @@ def as_stored(
     Looks only: nothing is made. Raises InputError if the study is another search.
     """
     from studies import resume
+    from studies.listing import is_begun
     from studies.record import StudyRecord
 
-    if not _is_there(plan.study, storage, runs):
+    if not is_begun(plan.study, runs, storage):
         return plan, None
     with closing(StudyRecord.open(plan.study, storage, runs)) as record:
         if keep_trials:
@@ -183,25 +187,30 @@ def as_stored(
         return plan, [o for o in record.outcomes() if o.number < plan.trials]
 
 
-def _is_there(study: str, storage: str | None, runs: Path) -> bool:
-    from studies.record import list_studies
-    from studies.storage import holds_studies, place
-
-    where = place(storage, runs, study)
-    there = where.database is None or holds_studies(where)
-    if there and not where.own:
-        there = any(summary.name == study for summary in list_studies(runs, storage))
-    return there
-
-
 def stored_plan(study: str, storage: str | None, runs: Path) -> StudyPlan | None:
     """A study's plan; None if there is no such study. Raises InputError of a foreign one."""
+    from studies.listing import is_begun
     from studies.record import StudyRecord
 
-    if not _is_there(study, storage, runs):
+    if not is_begun(study, runs, storage):
         return None
     with closing(StudyRecord.open(study, storage, runs)) as record:
         return record.plan
+
+
+def stored_calibration(
+    study: str, storage: str | None, runs: Path
+) -> tuple[StudyPlan, dict[str, Any]] | None:
+    """A calibration's plan and what was kept of it; None if there is none."""
+    from studies.calibrating import KEPT
+    from studies.listing import is_begun
+    from studies.record import StudyRecord
+
+    if not is_begun(study, runs, storage):
+        return None
+    with closing(StudyRecord.open(study, storage, runs)) as record:
+        kept = record.noted(KEPT)
+        return None if kept is None else (record.plan, kept)
 
 
 def left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":

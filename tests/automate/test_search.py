@@ -11,14 +11,16 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from optuna.study import StudyDirection
 
 from search_spaces import load_space
 from studies.export import read_exported
 from studies.front import deployable
+from studies.making import MADE
 from studies.record import StudyRecord
 from studies.report import write_report
 from studies.search import Speed
-from studies.storage import StorageError
+from studies.storage import StorageError, connect, place
 from studies.trial import Event
 from studies.verdict import curves
 from tests.automate.conftest import Cli
@@ -127,6 +129,28 @@ def test_the_same_command_again_says_that_all_is_done(cli: Cli, untrained, monke
     assert "network to take" in said.out
     # the number of trials that was once said is kept
     assert "All 3 trials" in cli(TINY.replace("--trials 3", "")).out
+
+
+@pytest.mark.parametrize("died_after", ["the tables", "the study", "its points"])
+def test_a_study_whose_maker_was_killed_is_made_by_the_next_search(
+    cli: Cli, untrained, tmp_path, died_after
+):
+    where = place(None, tmp_path / "runs", "s")
+    assert where.database is not None
+    where.database.parent.mkdir(parents=True)
+    made = connect(where)
+    if died_after != "the tables":
+        study_id = made.create_new_study([StudyDirection.MAXIMIZE], "s")
+        if died_after == "its points":
+            made.set_study_system_attr(study_id, MADE, {"points": [], "starts": 0})
+        said = cli("status s")
+        assert said.code == 2 and "is not begun" in said.err
+    made.engine.dispose()
+    assert cli(f"{TINY} --study s --dry-run").code == 0
+    said = cli(f"{TINY} --study s")
+    assert (said.code, said.err) == (0, "")
+    with closing(StudyRecord.open("s", runs=tmp_path / "runs")) as record:
+        assert record.outcome(0).start and len(record.outcomes()) == 3
 
 
 def test_a_grid_has_no_more_trials_than_points(cli: Cli, untrained):

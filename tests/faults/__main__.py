@@ -1,144 +1,122 @@
-"""The table of the README: `python -m tests.faults --times 50`, some ten minutes a row on one core.
+"""The tables of the README: `python -m tests.faults`, an hour or more on one core.
 
-A search on the digits is ended again and again at random moments and begun again until its trials
-have ended; then another one, until the fault was tried so often. The study is compared with that of
-a search that nobody ended. A trigger in the database counts how often a trial was told, and a
-backbone of the search's own how many epochs were trained.
+    python -m tests.faults                               every fault as often as README says
+    python -m tests.faults --only SIGKILL --times 5      those with SIGKILL in the name, five times
+    python -m tests.faults --kept faults.json            goes on from there, and keeps there
+
+Searches on the digits are ended, starved and fed with rubbish, and each goes on to its end. Its
+study is compared with that of a search that nobody touched.
 """
 
 import argparse
-import contextlib
+import json
 import random
-import signal
-import sqlite3
-import tempfile
 import time
-from collections import Counter
-from dataclasses import dataclass
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tests.faults.drivers import described, ended, start
-
-TRIALS, EPOCHS = 6, 10
-BACKBONE = """
-import os, pathlib
-from torch import nn
-from trainers.backbones import Backbone
-EXITS = 2
-class Counted(nn.Conv2d):
-    def train(self, mode=True):
-        if mode:  # once an epoch, and once when the speed of the machine is measured
-            with open(pathlib.Path(__file__).parent / f"{os.getpid()}.epochs", "a") as file:
-                file.write("x")
-        return super().train(mode)
-def build(width, image_size, image_channels):
-    stages = (Counted(image_channels, 8, 3, padding=1), nn.Conv2d(8, 12, 3, 2, padding=1))
-    return Backbone(stages, (8, 12), nn.Linear)
-"""
-TOLD = """
-CREATE TABLE IF NOT EXISTS told (number INTEGER);
-CREATE TRIGGER IF NOT EXISTS tells AFTER UPDATE OF state ON trials
-WHEN NEW.state IN ('COMPLETE', 'PRUNED', 'FAIL')
-BEGIN INSERT INTO told VALUES (NEW.number); END;
-"""
+from tests.faults import cluster_rows, driver_rows, input_rows, server_rows
+from tests.faults.counting import Row
 
 
-@dataclass
-class Row:
-    """What became of a fault.
+@dataclass(frozen=True)
+class Fault:
+    """One row.
 
     Attributes:
-        tried: How often.
-        lost: Trials that differ from those of the search that nobody ended.
-        twice: Trials told more than once.
-        repeated: Epochs trained more than once.
+        times: How often in the long form.
+        make: Yields what became of each study, given how often and the randomness.
+        input: It is about what is read, not about what is ended.
     """
 
-    tried: int = 0
-    lost: int = 0
-    twice: int = 0
-    repeated: int = 0
+    times: int
+    make: Callable[[int, random.Random], Iterator[Row]]
+    input: bool = False
 
 
-def words(home: Path) -> tuple[str, ...]:
-    backbone = home / "counted.py"
-    if not backbone.exists():
-        backbone.write_text(BACKBONE)
-    return ("--trials", str(TRIALS), "--epochs", str(EPOCHS), "--backbone", str(backbone))
+FAULTS = {
+    "driver: SIGKILL": Fault(50, driver_rows.signals("SIGKILL")),
+    "driver: SIGTERM": Fault(50, driver_rows.signals("SIGTERM")),
+    "driver: SIGINT": Fault(20, driver_rows.signals("SIGINT")),
+    "driver: SIGINT twice": Fault(20, driver_rows.signals("SIGINT", again=True)),
+    "driver: SIGKILL while a checkpoint is written": Fault(20, driver_rows.checkpoints),
+    "driver: SIGKILL while the storage is written": Fault(20, driver_rows.storages),
+    "driver of two Ray workers: SIGKILL": Fault(10, driver_rows.two_workers),
+    "worker on Ray: SIGKILL": Fault(30, cluster_rows.killed),
+    "worker on Ray: frozen": Fault(10, cluster_rows.frozen),
+    "node of a Ray cluster: lost": Fault(10, cluster_rows.nodes_lost),
+    "PostgreSQL, two searches on it: started again": Fault(10, server_rows.restarted),
+    "newest checkpoint: truncated": Fault(100, input_rows.truncated),
+    "name of a study, hostile": Fault(1000, input_rows.hostile_names, input=True),
+    "config file, bad": Fault(60, input_rows.bad_configs, input=True),
+}
 
 
-def begin(home: Path, fault: str, rng: random.Random) -> bool:
-    """The search, ended by the fault at a random moment; whether it came to its end before."""
-    lock, database = home / "runs" / "s" / "driver.lock", home / "runs" / "s" / "study.db"
-    before = lock.stat().st_mtime_ns if lock.exists() else 0
-    process = start(home, *words(home))
-    while process.poll() is None and not (lock.exists() and lock.stat().st_mtime_ns > before):
-        time.sleep(0.01)
-    time.sleep(rng.uniform(0, 4))
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(database)) as file:
-        file.executescript(TOLD)
-    process.send_signal(getattr(signal, fault if fault.startswith("SIG") else "SIGKILL"))
-    code, out, err = ended(process)
-    # While Python itself ends, after the search has, signals act as they do in any program.
-    assert code in (0, -9, 130, 143) or "Report: " in out, err
-    if fault == "truncated" and code:
-        for path in (home / "runs" / "s" / "trials").rglob("checkpoint.pt"):
-            path.write_bytes(path.read_bytes()[: rng.randrange(path.stat().st_size)])
-    return code == 0
+def run(name: str, times: int, seed: int, row: Row, keep: Callable[[], None]) -> None:
+    """Tries a fault until it was tried so often; adds to the row as studies end."""
+    rng = random.Random(f"{seed} {name} {row.tried}")
+    for part in FAULTS[name].make(times - row.tried, rng):
+        row += part
+        keep()
 
 
-def trained(home: Path) -> int:
-    """Epochs, in all processes; each measured the machine first."""
-    return sum(max(path.stat().st_size - 1, 0) for path in home.glob("*.epochs"))
-
-
-def compared(home: Path, whole: list[tuple[object, ...]], row: Row) -> None:
-    """Adds what became of a search that has ended."""
-    found = described(home)
-    row.lost += abs(len(found) - len(whole))
-    row.lost += sum(a != b for a, b in zip(found, whole, strict=False))
-    with contextlib.closing(sqlite3.connect(home / "runs" / "s" / "study.db")) as file:
-        told = Counter(number for (number,) in file.execute("SELECT number FROM told"))
-    row.twice += sum(count > 1 for count in told.values())
-    row.repeated += trained(home) - sum(int(str(trial[4])) for trial in found)
-
-
-def tried(fault: str, times: int, whole: list[tuple[object, ...]], seed: int) -> Row:
-    """A fault, so often."""
-    row, rng = Row(), random.Random(seed)
-    while row.tried < times:
-        with tempfile.TemporaryDirectory() as folder:
-            home = Path(folder)
-            while row.tried < times and not begin(home, fault, rng):
-                row.tried += 1
-            code, _, err = ended(start(home, *words(home)))
-            assert code == 0, err
-            compared(home, whole, row)
-    return row
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--times", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        code, _, err = ended(start(home, *words(home)))
-        assert code == 0, err
-        whole = described(home)
-        assert trained(home) == sum(trial[4] for trial in whole), "the counting is right"
-    print("| fault | times tried | trials lost | told twice | epochs repeated |")
-    print("|---|---|---|---|---|")
-    for name, fault in (
-        ("SIGKILL of the driver", "SIGKILL"),
-        ("SIGTERM of the driver", "SIGTERM"),
-        ("SIGINT of the driver", "SIGINT"),
-        ("SIGKILL and the newest checkpoint truncated", "truncated"),
+def table(rows: dict[str, Row]) -> str:
+    """Both tables as Markdown."""
+    lines = []
+    for about_input, head in (
+        (False, ("fault", "times tried", "trials lost", "told twice", "epochs repeated")),
+        (True, ("input", "times tried", "executed", "outside")),
     ):
-        row = tried(fault, given.times, whole, given.seed)
-        print(f"| {name} | {row.tried} | {row.lost} | {row.twice} | {row.repeated} |", flush=True)
+        mine = {name: row for name, row in rows.items() if FAULTS[name].input == about_input}
+        if not mine:
+            continue
+        lines += ["", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        for name, row in mine.items():
+            counts = (row.tried, row.executed, row.outside)
+            if not about_input:
+                counts = (row.tried, row.lost, row.twice, row.repeated)
+            lines.append(f"| {' | '.join([name, *map(str, counts)])} |")
+    return "\n".join(lines[1:])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--only", action="append", default=[], help="a part of a row's name")
+    parser.add_argument("--times", type=int, help="how often each, instead of its own number")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kept", type=Path, help="a JSON file with what was tried so far")
+    given = parser.parse_args()
+    rows: dict[str, Row] = {}
+    if given.kept and given.kept.exists():
+        rows = {name: Row(**row) for name, row in json.loads(given.kept.read_text()).items()}
+
+    def keep() -> None:
+        if given.kept:
+            given.kept.write_text(json.dumps({n: asdict(row) for n, row in rows.items()}, indent=1))
+
+    broken = 0
+    for name, fault in FAULTS.items():
+        if given.only and not any(part in name for part in given.only):
+            continue
+        row, begun = rows.setdefault(name, Row()), time.monotonic()
+        times = fault.times if given.times is None else given.times
+        try:
+            if row.tried < times:
+                run(name, times, given.seed, row, keep)
+        except Exception:
+            broken += 1
+            traceback.print_exc()
+        print(f"{name}: {row.tried} in {time.monotonic() - begun:.0f} s", flush=True)
+    print(table({name: rows[name] for name in FAULTS if name in rows}))
+    return int(
+        broken > 0
+        or any(row.lost or row.twice or row.executed or row.outside for row in rows.values())
+    )
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.faults.drivers import described, ended, start, whole
+from tests.faults.drivers import Search, described, whole
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
@@ -24,7 +24,7 @@ def uninterrupted(tmp_path_factory):
     @functools.cache
     def searched(objective: str = "anytime") -> list[tuple]:
         home = tmp_path_factory.mktemp("whole")
-        code, _, err = ended(start(home, *WORDS, "--objective", objective))
+        code, _, err = Search(home, *WORDS, "--objective", objective).ended()
         assert code == 0, err
         return described(home)
 
@@ -35,7 +35,7 @@ def kill_when_it_trains(
     home, words: tuple[str, ...], number: signal.Signals, rng: random.Random, twice: bool
 ) -> None:
     """Starts the search, ends it some time after it began to drive."""
-    process = start(home, *words)
+    process = Search(home, *words)
     lock = home / "runs" / "s" / "driver.lock"
     before = lock.stat().st_mtime_ns if lock.exists() else 0
     end = time.monotonic() + 120
@@ -48,7 +48,7 @@ def kill_when_it_trains(
     if twice:
         time.sleep(0.05)
         process.send_signal(number)
-    code, out, err = ended(process)
+    code, out, err = process.ended()
     if twice or code == 0 or "Report: " in out:  # it had come to its end
         assert code in (0, EXITS[number], -number), err
         return
@@ -66,16 +66,16 @@ def test_a_driver_that_is_ended_twice_goes_on_to_the_same_end(uninterrupted, tmp
     for nth in range(2):
         twice = nth == 1 and number == signal.SIGINT
         kill_when_it_trains(tmp_path, words, number, rng, twice)
-    code, _, err = ended(start(tmp_path, *words))
+    code, _, err = Search(tmp_path, *words).ended()
     assert code == 0, err
     whole(tmp_path, TRIALS, EPOCHS)
     assert described(tmp_path) == uninterrupted(objective)
 
 
 def test_a_limit_and_a_second_call_come_to_the_same_end(uninterrupted, tmp_path):
-    code, _, err = ended(start(tmp_path, *WORDS, "--max-epochs-total", "8"))
+    code, _, err = Search(tmp_path, *WORDS, "--max-epochs-total", "8").ended()
     assert code == 0 and "Stopped: the 8 epochs of --max-epochs-total" in err
     assert sum(trial[4] for trial in described(tmp_path)) == 8
-    code, _, err = ended(start(tmp_path, *WORDS))
+    code, _, err = Search(tmp_path, *WORDS).ended()
     assert code == 0, err
     assert described(tmp_path) == uninterrupted()

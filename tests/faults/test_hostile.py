@@ -14,27 +14,10 @@ import torch
 from studies.export import read_config
 from studies.plan import checked_study_name
 from studies.record import StudyRecord
+from tests.faults.hostile import CONFIGS, GOOD, Planted, names
 from tests.studies.example import make_plan, run
 from trainers import checkpoints
 from trainers.catalog import InputError
-
-PIECES = [
-    "..", "/", "\\", "~", "", " ", "\0", "\n", "\x1b[2J", "\u202e", "<script>", "&lt;", "%2e%2e",
-    "$(touch pwned)", "`id`", "; rm -rf .", "C:", "con", "-rf", "|", "*", "'", '"', "ä", "💥", "a",
-    ".",
-]  # fmt: skip
-EVERY = string.printable + "äß\u2028\ufeff\x00\x7f"
-
-
-def names(count: int) -> list[str]:
-    rng = random.Random(0)
-    made = ["", ".", "..", "/", "/etc/passwd", "a" * 300, "../up", "-x", " ", "a/b", "a\n", "a\0"]
-    while len(made) < count:
-        if rng.random() < 0.5:
-            made.append("".join(rng.choices(PIECES, k=rng.randint(1, 6))))
-        else:
-            made.append("".join(rng.choices(EVERY, k=rng.choice([1, 5, 40, 101, 300]))))
-    return made
 
 
 def test_a_name_is_a_plain_one_or_refused_in_one_line(tmp_path):
@@ -50,39 +33,6 @@ def test_a_name_is_a_plain_one_or_refused_in_one_line(tmp_path):
         assert inside.parent == tmp_path.resolve() and inside.name == name
         assert set(name) <= set(string.ascii_letters + string.digits + "_.+-")
     assert 0 < accepted < 200
-
-
-GOOD = "config:\n  dataset: digits\n  epochs: 2\n"
-CONFIGS = [
-    "!!python/object/apply:os.mkdir ['pwned']",
-    "config: !!python/object/apply:os.mkdir ['pwned']",
-    "config: !!python/name:os.system",
-    "config: &a {dataset: digits}\nsource: *a",
-    "config: {<<: {dataset: digits}}",
-    "config: {dataset: digits, dataset: cifar100}",
-    "config: {dataset: digits}\nconfig: {dataset: digits}",
-    "config: {dataset: digits, nonsense: 1}",
-    "config: {dataset: digits}\nmore: 1",
-    "config: []", "config: 3", "config:", "[]", "", "3", "null", "{", "]", "config: {", "\t- a",
-    "config: {dataset: [digits]}", "config: {dataset: 3}", "config: {1: 2}", "? [a]\n: b",
-    "source: []\nconfig: {dataset: digits}",
-    *(f"config: {{dataset: digits, lr: {x}}}" for x in (".nan", ".inf", "-.inf", "-1", "x", "[]")),
-    *(f"config: {{dataset: digits, epochs: {x}}}" for x in ("0", "-1", "1.5", ".nan", "1e99", "a")),
-    *(f"config: {{dataset: digits, alpha: {x}}}" for x in (".nan", "-1", "[1, 2]", "{}", "[a]")),
-    *(f"config: {{dataset: digits, temperature: {x}}}" for x in ("0", "-2", ".nan", "[1, x]")),
-    *(f"config: {{dataset: digits, batch_size: {x}}}" for x in ("0", "-5", "1.5", "big")),
-    *(f"config: {{dataset: digits, seed: {x}}}" for x in ("-1", "a", "1.5")),
-    "config: {dataset: digits, scheme: none_such}",
-    "config: {dataset: digits, backbone: none_such}",
-    "config: {dataset: digits, augmentation: none_such}",
-    "config: {dataset: digits, precision: fp8}",
-    "config: {dataset: digits, schedule: up}",
-    "config: {dataset: digits, validation: 2}",
-    "config: {dataset: digits, width: 0}",
-    "config: {dataset: digits, limit_train: 0}",
-    "[" * 5000,
-    "a: " * 3000,
-]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", CONFIGS, ids=range(len(CONFIGS)))
@@ -107,14 +57,6 @@ def test_more_bad_files_and_a_good_one(tmp_path):
     for other in (tmp_path, tmp_path / "none.yaml"):
         with pytest.raises(InputError):
             read_config(other)
-
-
-class Planted:
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self):
-        return (Path.touch, (self.mark,))
 
 
 def test_a_hundred_damaged_and_planted_checkpoints(tmp_path):

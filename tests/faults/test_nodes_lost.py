@@ -1,9 +1,15 @@
-"""A node of a real Ray cluster lost while it trains."""
+"""Nodes of a real Ray cluster, each with a folder of its own: what they do not share, and lost."""
+
+import random
+from contextlib import closing
 
 import pytest
 
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
+from tests.faults import cluster_rows, counting
+from tests.faults.nodes import Nodes
+from trainers.catalog import InputError
 from trainers.config import TrialConfig
 
 pytestmark = [
@@ -13,32 +19,53 @@ pytestmark = [
 ]
 
 
-def test_a_lost_node_is_noticed_and_its_trials_go_on_elsewhere(tmp_path):
-    from ray.cluster_utils import Cluster
-
-    from studies import cluster as on_ray  # sets Ray's environment first
-
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """Two nodes; what lies in `own` each of them has for itself."""
+    own = tmp_path_factory.mktemp("nodes") / "own"
+    own.mkdir()
     try:
-        nodes = [made.add_node(num_cpus=1) for _ in range(2)]
-        made.wait_for_nodes()
-        base = TrialConfig(dataset="digits", epochs=8, limit_train=150)
-        plan = StudyPlan(study="s", space="diverse_alpha", base=base, trials=4, grace=8, workers=2)
-        record = StudyRecord.create_or_open(plan, runs=tmp_path)
-        lost = []
+        with Nodes(2, own) as made:
+            yield made
+    except OSError as error:
+        pytest.skip(str(error))
 
-        def lose(event):
-            if event.kind == "epoch" and event.report.epoch == 3 and event.number == 1 and not lost:
-                lost.append(nodes[0])
-                made.remove_node(nodes[0], allow_graceful=False)
 
-        assert on_ray.search(record, lose, address=made.address) is None
-        assert lost
-        outcomes = record.outcomes()
-        assert [o.state for o in outcomes] == ["COMPLETE"] * 4
-        assert sorted(o.attempt for o in outcomes) == [1, 1, 1, 2], "one of them ran there"
-        for outcome in outcomes:
-            epochs = [report.epoch for report in record.reports(outcome.number)]
-            assert epochs == list(range(1, 9))
-    finally:
-        made.shutdown()
+def refusal(nodes: Nodes, plan: StudyPlan, runs) -> str:
+    from studies import cluster
+
+    seen = []
+    with closing(StudyRecord.create_or_open(plan, runs=runs)) as record:
+        with pytest.raises(InputError) as caught:
+            cluster.search(record, seen.append, address=nodes.address)
+        assert not seen, "before the first trial"
+        assert {outcome.state for outcome in record.outcomes()} == {"WAITING"}
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("node ")
+    return str(caught.value)
+
+
+def test_a_checkpoint_folder_that_nodes_do_not_share_is_refused_at_the_start(nodes, tmp_path):
+    base = TrialConfig(dataset="digits", epochs=2, limit_train=60)
+    plan = StudyPlan(study="s", space="diverse_alpha", base=base, trials=2, grace=2, workers=2)
+    text = refusal(nodes, plan, nodes.own)
+    assert f"does not see the checkpoint folder {nodes.own / 's'}" in text
+    assert "take a --runs-dir that all nodes share" in text
+
+
+def test_data_and_backbones_that_only_the_driver_has_are_refused_at_the_start(
+    nodes, tmp_path, class_folders
+):
+    tree = class_folders().rename(nodes.own / "tree")
+    base = TrialConfig(dataset=str(tree), classes=3, image_size=8, epochs=2, backbone="cnn4")
+    plan = StudyPlan(study="s", space="diverse_alpha", base=base, trials=2, grace=2, workers=2)
+    assert "lacks the data: " in refusal(nodes, plan, tmp_path)
+    own = counting.backbone(nodes.own)
+    base = TrialConfig(dataset="digits", epochs=2, limit_train=60, backbone=own)
+    plan = StudyPlan(study="b", space="diverse_alpha", base=base, trials=2, grace=2, workers=2)
+    assert "cannot read the config: " in refusal(nodes, plan, tmp_path)
+
+
+def test_lost_nodes_are_noticed_and_their_trials_go_on_elsewhere(nodes, tmp_path):
+    (row,) = cluster_rows.nodes_lost_of(nodes, 2, random.Random(0))
+    assert (row.tried, row.lost, row.twice) == (2, 0, 0)
+    assert row.repeated <= 2, "the running epoch of each at most"

@@ -9,7 +9,7 @@ from studies.drivers import Driver
 from studies.listing import list_studies
 from studies.record import StudyRecord
 from studies.storage import StorageError
-from tests.faults.drivers import described, ended, start, whole
+from tests.faults.drivers import Search, described, whole
 from tests.faults.servers import PASSWORD, Server
 from tests.studies.example import make_plan, make_report, run
 
@@ -108,7 +108,7 @@ def test_two_searches_at_once_and_a_restart_of_the_server(server: Server, tmp_pa
     homes = [tmp_path / "one", tmp_path / "two"]
     for home in homes:
         home.mkdir()
-    drivers = [start(home, *words, storage=server.url) for home in homes]
+    drivers = [Search(home, *words, storage=server.url) for home in homes]
     url = server.url
     end = time.monotonic() + 120
     while time.monotonic() < end and all(driver.poll() is None for driver in drivers):
@@ -117,7 +117,7 @@ def test_two_searches_at_once_and_a_restart_of_the_server(server: Server, tmp_pa
         time.sleep(0.2)
     server.restart("fast", away=1.0)
     for driver in drivers:
-        code, out, err = ended(driver)
+        code, out, err = driver.ended()
         assert code == 0, err
         assert PASSWORD not in out + err
     whole(tmp_path, 10, 6, url)

@@ -82,7 +82,7 @@ def test_a_trial_whose_workers_die_is_tried_twice_more_and_the_search_goes_on(
 
 
 def test_a_frozen_worker_is_ended_and_its_trial_goes_on(cluster, record, tmp_path, monkeypatch):
-    monkeypatch.setattr(faults, "hung_after", lambda seconds: 8.0 if seconds else None)
+    monkeypatch.setattr(faults, "HUNG_AT_LEAST", 6.0)
     frozen = []
 
     def freeze(event):

@@ -90,7 +90,7 @@ def test_a_hung_trial_is_ended_and_tried_again(create, monkeypatch):
         if nth == 2 and epoch == 3:
             threading.Event().wait(60)
 
-    monkeypatch.setattr(faults, "hung_after", lambda seconds: 0.2 if seconds else None)
+    monkeypatch.setattr(faults, "HUNG_AT_LEAST", 0.2)
     training = Training(monkeypatch, hang)
     record = create(trials=2)
     begun = time.monotonic()
@@ -104,7 +104,8 @@ def test_what_counts_as_hung():
     assert faults.hung_after([]) is None
     assert faults.hung_after([1.0, 2.0, 100.0]) == 60
     assert faults.hung_after([1.0, 20.0, 100.0]) == 200
-    assert faults.hung_after([1.0], times=3, at_least=2) == 3
+    assert faults.hung_after([1.0], starts=[2.0, 30.0]) == 300, "loading the data takes longer"
+    assert faults.hung_after([], starts=[2.0]) is None
 
 
 def test_a_search_whose_trials_all_fail_stops_and_says_why(create, monkeypatch):

@@ -31,3 +31,17 @@ def test_a_node_without_the_data_is_named(tmp_path):
 def test_a_folder_that_is_gone_is_one_line(tmp_path):
     with pytest.raises(InputError, match="cannot be written"), nodes.marked(tmp_path / "none"):
         pass
+
+
+def test_a_backbone_that_only_the_driver_has_is_named(tmp_path):
+    config = DIGITS.replace('"cnn4"', '"/none/of/mine.py"')
+    assert config != DIGITS
+    with nodes.marked(tmp_path) as mark:
+        text = nodes.missing(str(mark), config, None)
+    assert text is not None and text.startswith("cannot read the config: ") and "\n" not in text
+
+
+def test_a_node_that_joins_later_without_the_folder_says_so(tmp_path):
+    nodes.check_shared(tmp_path)
+    with pytest.raises(InputError, match="does not see the checkpoint folder"):
+        nodes.check_shared(tmp_path / "none")

@@ -34,6 +34,9 @@ CHANGES = {
     "early_stopping": False,
     "eta": 3,
     "grace": 1,
+    "tolerance": 0.01,
+    "run_on": 0.05,
+    "configs": 8,
     "space": "single_alpha",
 }
 
@@ -59,7 +62,7 @@ def test_every_differing_field_of_the_base_config_is_named(opening):
 
 
 def test_all_fields_of_a_plan_are_compared_but_those_that_may_change():
-    free = {"study", "trials", "data_root", "base", "speeds", *RUNTIME}
+    free = {"study", "trials", "data_root", "base", "speeds", "calibrated", *RUNTIME}
     free |= {"purpose", "each_epoch", "rule", "only"}  # of experiments: see test_reproduce.py
     from studies.plan import StudyPlan
 

@@ -261,7 +261,7 @@ def below(record: StudyRecord, n_below: int) -> list[int]:
     """The trials that TPE takes for good ones."""
     from optuna.samplers._tpe.sampler import _split_trials
 
-    seen = _Behind(record.study, record.plan)
+    seen = _Behind(record.study, record.early())
     trials = seen._get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
     return [trial.number for trial in _split_trials(seen, trials, n_below)[0]]
 

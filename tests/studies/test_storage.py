@@ -1,12 +1,15 @@
 import os
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from optuna.storages import InMemoryStorage
 
 from studies.record import StudyRecord
-from studies.storage import StorageError, connect, one_line_errors, place
+from studies.storage import StorageError, connect, holds_studies, one_line_errors, place
 from tests.studies.example import make_plan, make_report, run, run_all
 from trainers.catalog import InputError
 
@@ -286,3 +289,32 @@ def test_a_storage_object_can_be_given(tmp_path):
     run_all(record)
     record.close()
     assert record.outcomes()[0].state == "COMPLETE"
+
+
+KILLED = """
+import os, sqlite3, sys
+file = sqlite3.connect(sys.argv[1], isolation_level=None)
+file.execute("CREATE TABLE studies (x)")
+file.execute("CREATE TABLE trials (x)")
+file.execute("PRAGMA cache_size = 1")
+file.execute("BEGIN")
+for _ in range(100):
+    file.execute("INSERT INTO trials VALUES (randomblob(4000))")
+os._exit(9)
+"""
+
+
+def test_a_database_that_a_killed_process_left_half_written_is_read(tmp_path):
+    """As on its way to WAL mode: before it is rolled back nobody can only read it."""
+    where = place(None, tmp_path, "s")
+    assert where.database is not None
+    where.database.parent.mkdir()
+    subprocess.run([sys.executable, "-c", KILLED, str(where.database)], timeout=60)
+    with (
+        closing(sqlite3.connect(f"{where.database.as_uri()}?mode=ro", uri=True)) as file,
+        pytest.raises(sqlite3.OperationalError, match="readonly"),
+    ):
+        file.execute("SELECT * FROM studies")
+    assert holds_studies(where)
+    with closing(sqlite3.connect(where.database)) as file:
+        assert file.execute("SELECT COUNT(*) FROM trials").fetchone() == (0,)

@@ -1,0 +1,175 @@
+"""`automate calibrate`: when early stopping is right."""
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from automate import flags
+from automate.commands.search import as_stored, drive_shown, left, stored_plan
+from automate.config_flags import Config
+from automate.printing import duration, say, say_json, say_pairs, say_table
+from studies.plan import OBJECTIVES, StudyPlan
+from trainers.catalog import InputError
+
+if TYPE_CHECKING:
+    from studies.record import StudyRecord
+    from studies.search import Estimate
+
+
+def calibrate(
+    study: flags.StudyName = None,
+    /,
+    *,
+    space: str = "diverse_alpha",
+    configs: flags.WholeOrNone = None,
+    seeds: flags.WholeOrNone = None,
+    objective: Annotated[
+        str | None,
+        Parameter(help=f"What is compared: {', '.join(OBJECTIVES)} [default: anytime]."),
+    ] = None,
+    budgets: flags.Numbers = None,
+    workers: flags.WholeOrNone = None,
+    threads: Annotated[flags.WholeOrNone, Parameter(alias="--cpus-per-trial")] = None,
+    gpus_per_trial: float | None = None,
+    device: str | None = None,
+    ray_address: str | None = None,
+    data_root: flags.DataRoot = None,
+    storage: flags.Storage = None,
+    runs: flags.Runs = Path("runs"),
+    fresh: flags.Switch = False,
+    dry_run: flags.Switch = False,
+    json: flags.Json = False,
+    quiet: flags.Quiet = False,
+    config: Config = None,
+) -> int:
+    """Find out when stopping trials is right, and set it.
+
+    A dozen configs spread out over a space run to the end with a few seeds each, as a study of its
+    own, <study>-calibrate; the same command again goes on. A study that was searched with
+    --no-early-stopping is only read. The next search of that name takes its grace, eta and
+    tolerance from what is found, unless it is told otherwise.
+
+    Args:
+        study: A search to calibrate for, or a study of full-length trials to read [default: by
+            --dataset, --backbone and --space, as `automate search` names it].
+        space: As in `automate search`.
+        configs: Spread out over the space, the paper's default among them [default: 12].
+        seeds: Runs of each config [default: 3].
+        budgets: Weight of each exit in the anytime objective [default: equal].
+        workers: Trials at a time [default: GPUs, or cores where the whole is long, else 1].
+        threads: CPU threads of a trial [default: the faster of 1 and all].
+        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 on a GPU].
+        device: cpu or cuda [default: cuda where there is one].
+        ray_address: A Ray cluster to run on.
+        fresh: Delete the calibration and start over.
+        dry_run: Print the plan and end; nothing is made.
+    """
+    from studies.calibrating import CONFIGS, SEEDS, calibration_name, calibration_plan
+    from studies.record import StudyRecord
+    from studies.resume import with_runtime
+    from studies.search import make_plan
+    from studies.storage import place
+    from trainers.data import check
+
+    settings: dict[str, Any] = dict(config or {})
+    runtime: dict[str, Any] = {
+        "workers": workers,
+        "threads": threads,
+        "gpus_per_trial": gpus_per_trial,
+        "device": device,
+    }
+    explicit = {name: value for name, value in runtime.items() if value is not None}
+    if "precision" in settings:
+        explicit["precision"] = settings["precision"]
+
+    def of_study(name: str) -> StudyPlan | None:
+        return None if fresh else stored_plan(name, storage, runs)
+
+    if study is not None:
+        if settings or objective is not None or budgets is not None:
+            raise InputError(
+                f"study {study!r} brings its own settings: leave out the study's name, or the flags"
+            )
+        with closing(StudyRecord.open(study, storage, runs)) as record:
+            if not record.plan.early_stopping:
+                return _ending(record, runs, json=json)
+            searched = record.plan
+    else:
+        searched = make_plan(
+            space, objective=objective, budgets=budgets, data_root=data_root,
+            trials=(configs or CONFIGS) * (seeds or SEEDS),
+            stored=lambda name: of_study(calibration_name(name)), **runtime, **settings,
+        )  # fmt: skip
+    kept = of_study(calibration_name(searched.study))
+    if kept is not None and kept.configs:  # its own numbers, where nothing is said
+        configs = configs or kept.configs
+        seeds = seeds or kept.trials // kept.configs
+    plan = calibration_plan(searched, configs or CONFIGS, seeds or SEEDS)
+    plan, outcomes = with_runtime(plan, explicit), None
+    check(plan.base, plan.data_root)
+    if not fresh:
+        plan, outcomes = as_stored(plan, storage, runs, explicit, keep_trials=False)
+    cost = left(plan, outcomes or [])
+    if not quiet:
+        say_pairs(_pairs(plan, place(storage, runs, plan.study).label, cost), stderr=json)
+        say(stderr=json)
+    if dry_run:
+        if json:
+            say_json({"plan": plan, "left": cost and cost.epochs})
+        return 0
+    if cost is not None:
+        with closing(StudyRecord.create_or_open(plan, storage, runs, fresh, explicit)) as record:
+            drive_shown(record, ray_address, quiet=quiet, json=json)
+    with closing(StudyRecord.open(plan.study, storage, runs)) as record:
+        return _ending(record, runs, json=json)
+
+
+def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, object]:
+    """A plan in words."""
+    base, configs = plan.base, plan.configs or 1
+    pairs: dict[str, object] = {
+        "study": plan.study,
+        "stored in": storage,
+        "runs": f"{plan.trials}: {configs} configs spread out over {plan.calibrates}, "
+        f"{plan.trials // configs} seeds from {base.seed}, none stopped early",
+        "network": f"{base.backbone}, width {base.width:g}, on {base.dataset}"
+        + (f" in {plan.data_root}" if plan.data_root else ""),
+        "training": f"{base.epochs} epochs, batches of {base.batch_size} images, lr {base.lr:g} "
+        f"({base.schedule}), augmentation {base.augmentation}",
+        "objective": f"{plan.objective}, on the validation split; the test images stay unread",
+    }
+    if cost is not None:
+        pairs["at most"] = (
+            f"{cost.epochs:,} epochs, {duration(cost.seconds)} on {plan.device} with "
+            f"{plan.workers} at a time and {plan.threads} threads each"
+        )
+    return pairs
+
+
+def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
+    """What was found, its report, and how to use it."""
+    from studies.calibrating import ENDING, calibration_of, keep
+    from studies.calibration_sections import calibration_json, calibration_lines, row_of, shown
+    from studies.report import write_report
+    from studies.view import look
+
+    view = look(record)
+    found = calibration_of(view)
+    keep(record, found)
+    write_report([record], record.folder / "report.html")
+    page = runs / record.name / "report.html"
+    if json:
+        say_json({"study": record.name, "report": page, **calibration_json(found)})
+        return 0
+    head = ["after epoch", "run-to-run spread", "tau", "95 % interval", "halving keeps the best"]
+    rows = [row_of(moment, view.plan) for moment in shown(found)]
+    say_table(head, rows, title="The order of the configs against that of the end")
+    for line in calibration_lines(found, view.plan):
+        say(line)
+    say(f"Report: {page}")
+    if view.plan.calibrates is not None:
+        name = view.plan.study.removesuffix(ENDING)
+        say(f"The next search of these settings, if its study is {name}, takes this by itself.")
+    return 0

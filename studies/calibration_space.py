@@ -1,0 +1,74 @@
+"""The points of a calibration: configs spread out over a space, each with several seeds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.samplers import QMCSampler
+
+from search_spaces import Point, Space, load_space
+from studies.plan import StudyPlan
+from studies.samplers import quietly
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+SEEDS = 10_000  # a study's largest number of seeds
+
+
+def spread_out(space: Space, base: TrialConfig, count: int, seed: int = 0) -> list[Point]:
+    """Points of a space: its starts, the paper's default among them, then a Sobol sequence.
+
+    Args:
+        space: Whose `suggest` is asked.
+        base: What all configs have in common.
+        count: How many.
+        seed: Of the sequence.
+    """
+    starts = space.starts(base)[:count]
+    with quietly():
+        sampler = QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False)
+        study = optuna.create_study(sampler=sampler)
+        for point in starts:
+            study.enqueue_trial(point)
+        found = []
+        for _ in range(count):
+            trial = study.ask()
+            space.suggest(trial, base)
+            found.append(dict(trial.params))
+            study.tell(trial, 0.0)
+    return found
+
+
+def calibration_space(plan: StudyPlan) -> Space:
+    """What a calibration's trials are taken from.
+
+    Every config with the first seed, then every config with the next one, so that a study that is
+    stopped has whole orders, and one with more seeds goes on. The hold-out is the same for all, as
+    it is in the search.
+
+    Raises:
+        InputError: Networks that differ in what they cost: one number does not order them.
+    """
+    inner = load_space(plan.calibrates or "")
+    if inner.corners is not None:
+        raise InputError(
+            f"space {inner.name} has networks of different cost: calibrate a space whose networks "
+            "cost the same"
+        )
+    count, first = plan.configs or plan.trials, plan.base.seed
+
+    def suggest(trial: BaseTrial, base: TrialConfig) -> TrialConfig:
+        config = inner.suggest(trial, base)
+        return config.with_(seed=trial.suggest_int("seed", first, first + SEEDS - 1))
+
+    def points(base: TrialConfig) -> list[Point]:
+        found = spread_out(inner, base, count, plan.seed)
+        seeds = range(first, first + -(-plan.trials // count))
+        return [{**point, "seed": seed} for seed in seeds for point in found]
+
+    title = f"{count} configs spread out over {inner.name}, each with several seeds"
+    return Space(plan.space, title, lambda base: points(base)[:1], suggest, points)

@@ -1,0 +1,56 @@
+"""`automate calibrate` on the digits: trained, gone on with, read, and taken by the next search."""
+
+import json
+
+import pytest
+
+from studies.search import Speed
+from tests.automate.conftest import Cli
+
+SMALL = "--epochs 3 --limit-train 160 --workers 1 --threads 1 --precision fp32"
+CALIBRATE = f"calibrate --dataset digits --configs 5 --seeds 2 {SMALL}"
+SEARCH = f"search --space diverse_alpha --dataset digits --trials 4 {SMALL}"
+
+
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of known speed, and no report: that is tested elsewhere."""
+    monkeypatch.setattr("studies.search.measure", lambda *_: Speed(1000.0, 1))
+    monkeypatch.setattr("studies.report.write_report", lambda records, path: path)
+
+
+def test_from_the_first_config_to_the_next_search(cli: Cli, tmp_path):
+    planned = cli(f"{CALIBRATE} --dry-run")
+    assert planned.code == 0 and not (tmp_path / "runs").exists()
+    assert "10: 5 configs spread out over diverse_alpha, 2 seeds from 0" in planned.out
+    before = json.loads(cli(f"{SEARCH} --dry-run --json").out)["plan"]
+    assert (before["calibrated"], before["grace"]) == (None, 1)
+
+    said = cli(CALIBRATE)
+    assert said.code == 0, said.err
+    for part in (
+        "5 configs of diverse_alpha, each with 2 seeds, ran all 3 epochs",
+        "Two runs of one config that differ in their seed alone scatter by",
+        "The next search of these settings, if its study is digits-cnn4-diverse_alpha,",
+        "Report: runs/digits-cnn4-diverse_alpha-calibrate/report.html",
+    ):
+        assert part in " ".join(said.out.split()), part
+
+    found = json.loads(cli(f"{CALIBRATE} --json").out)
+    assert found["flags"] in " ".join(said.out.split())
+    rule = found["chosen"]["rule"]
+    after = json.loads(cli(f"{SEARCH} --dry-run --json").out)["plan"]
+    assert after["calibrated"] == "digits-cnn4-diverse_alpha-calibrate"
+    assert [after[name] for name in rule] == list(rule.values())
+    told = json.loads(cli(f"{SEARCH} --dry-run --json --grace 2").out)["plan"]
+    assert (told["calibrated"], told["grace"]) == (None, 2)
+
+    # a search that stopped trials has its calibration beside it; what ran in full is only read
+    searched = cli(f"{SEARCH} --quiet")
+    assert searched.code == 0, searched.err
+    of_search = cli("calibrate digits-cnn4-diverse_alpha --json")
+    assert json.loads(of_search.out)["flags"] == found["flags"]
+    read = cli("calibrate digits-cnn4-diverse_alpha-calibrate --json")
+    assert json.loads(read.out)["by_epoch"] == found["by_epoch"]
+    refused = cli("calibrate digits-cnn4-diverse_alpha --epochs 5")
+    assert refused.code == 2 and "brings its own settings" in refused.err

@@ -1,0 +1,322 @@
+"""What makes the early order of configs agree with the last one, on recorded runs:
+
+    python -m tests.benchmarks.ranks RUNS.jsonl.gz ...
+
+A line of a file is one run of full length, see `studies.curve_tables.read_runs`; of averaged
+weights it has the plain network's accuracies beside them, as `raw`. Runs that differ in ramp_up or
+ema are tables of their own. Prints of each table, and of each way of looking at it, Kendall's tau-b
+with the end, what halving after an epoch keeps and loses, and the frontier of rules. Figures of the
+anytime accuracy, in points.
+"""
+
+import json
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from studies.calibration import (
+    ETAS,
+    Curves,
+    Rule,
+    agreement,
+    calibrate,
+    kendall,
+    spread,
+)
+from studies.curve_tables import read_runs
+from studies.rungs import rung_epochs
+from trainers.config import TrialConfig
+
+DRAWS = 600
+
+
+@dataclass(frozen=True)
+class Table:
+    """Runs of one kind.
+
+    Attributes:
+        name: File and what is special.
+        configs: (C,), without their seed.
+        values: (C, S, E), anytime accuracy in points.
+    """
+
+    name: str
+    configs: tuple[TrialConfig, ...]
+    values: Curves
+
+    @property
+    def strength(self) -> NDArray[np.float64]:
+        """(C,), log10 of the mean weight of the distillation: kd_weight (M + mean α)."""
+        return np.array(
+            [
+                np.log10(max(c.kd_weight, 1e-3) * (c.exits + np.mean(c.alpha_per_exit())))
+                for c in self.configs
+            ]
+        )
+
+
+def anytime(accuracy: list[list[float]], epochs: int, chance: float) -> NDArray[np.float64]:
+    """(E,), mean over exits of the best accuracy up to there, in points; chance once diverged."""
+    made = np.full(epochs, 100 * chance)
+    seen = np.asarray(accuracy, dtype=float)[:epochs]
+    if len(seen):
+        made[: len(seen)] = 100 * np.maximum.accumulate(seen, axis=1).mean(axis=1)
+    return made
+
+
+def tables(paths: list[Path]) -> list[Table]:
+    """The tables of some files, the larger ones first."""
+    runs: dict[str, dict[str, dict[int, NDArray[np.float64]]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
+    configs: dict[str, TrialConfig] = {}
+    for path in paths:
+        for run in read_runs(path):
+            config = run["config"].with_(seed=0)
+            kind = path.name.split(".")[0]
+            kind += f", ramp_up {config.ramp_up}" if config.ramp_up else ""
+            point = json.dumps(run["params"], sort_keys=True)
+            for name, key in (("averaged" if config.ema else "", "accuracy"), ("plain", "raw")):
+                if run.get(key):
+                    full = f"{kind}, {name}" if name else kind
+                    configs[f"{full}{point}"] = config
+                    curve = anytime(run[key], config.epochs, 1 / config.classes)
+                    runs[full][point][run["seed"]] = curve
+    made = []
+    for name, points in runs.items():
+        fewest = min(map(len, points.values()))
+        values = [[seeds[s] for s in sorted(seeds)[:fewest]] for seeds in points.values()]
+        found = tuple(configs[f"{name}{point}"] for point in points)
+        made.append(Table(name, found, np.array(values)))
+    return made
+
+
+# Ways of looking at the first e epochs of a run: (curve (..., e), epochs) -> what it is ranked by.
+
+
+def last(seen: Curves, epochs: int) -> NDArray[np.float64]:
+    """The value after the last of them."""
+    return seen[..., -1]
+
+
+def mean3(seen: Curves, epochs: int) -> NDArray[np.float64]:
+    """The mean of the last three."""
+    return seen[..., -3:].mean(axis=-1)
+
+
+def best(seen: Curves, epochs: int) -> NDArray[np.float64]:
+    """The best so far."""
+    return seen.max(axis=-1)
+
+
+def power_law(seen: Curves, epochs: int) -> NDArray[np.float64]:
+    """a - b t^-c at the last epoch, by least squares over the second half of what was seen, c from
+    a grid (as in Cortes et al. 1993; Domhan et al. 2015 have more families)."""
+    e = seen.shape[-1]
+    t = np.arange(1, e + 1, dtype=float)
+    use = slice(min(e // 4, max(0, e - 3)), e)
+    best_error = np.full(seen.shape[:-1], np.inf)
+    found = seen[..., -1].copy()
+    if e < 4:
+        return found
+    y = seen[..., use]
+    for c in (0.25, 0.5, 1.0, 2.0):
+        x = t[use] ** -c
+        xc, yc = x - x.mean(), y - y.mean(axis=-1, keepdims=True)
+        slope = (yc * xc).sum(axis=-1) / (xc**2).sum()
+        slope = np.minimum(slope, 0)  # rising curves
+        error = ((yc - slope[..., None] * xc) ** 2).sum(axis=-1)
+        at_end = y.mean(axis=-1) + slope * (epochs**-c - x.mean())
+        better = error < best_error
+        best_error, found = np.where(better, error, best_error), np.where(better, at_end, found)
+    return found
+
+
+LOOKS = {"last": last, "mean of 3": mean3, "best so far": best, "power law": power_law}
+
+
+def adjusted(table: Table, epoch: int) -> NDArray[np.float64]:
+    """(C, S): the value after an epoch plus what configs of this strength still gain, a quadratic
+    in log strength fitted to the other configs: ranking within similar strength, smoothly."""
+    early, end = table.values[:, :, epoch - 1], table.values[:, :, -1]
+    x = np.vander(table.strength, 3)
+    gain = (end - early).mean(axis=1)
+    made = np.empty_like(early)
+    for c in range(len(early)):
+        others = np.arange(len(early)) != c
+        fit = np.linalg.lstsq(x[others], gain[others], rcond=None)[0]
+        made[c] = early[c] + x[c] @ fit
+    return made
+
+
+def within(table: Table, epoch: int, strata: int = 3) -> float:
+    """Mean tau-b within terciles of strength."""
+    order = np.array_split(np.argsort(table.strength, kind="stable"), strata)
+    found = [
+        kendall(table.values[part, s, epoch - 1], table.values[part, s, -1])[0]
+        for part in order
+        for s in range(table.values.shape[1])
+    ]
+    return float(np.nanmean(found))
+
+
+def regret(
+    table: Table,
+    scores: list[tuple[int, NDArray[np.float64]]],
+    eta: int,
+    tol: float,
+    trials: int = 20,
+    draws: int = 2000,
+) -> tuple[float, float, float]:
+    """What a search loses and trains: (points lost to the pool's best by the other seeds' means,
+    share of searches that keep their best or one as good, share of the epochs).
+
+    Args:
+        scores: (rung, (C, S) what is ranked by there), ascending.
+        eta, tol: Of the rule.
+        trials: Of a search. draws: Searches.
+    """
+    rng = np.random.default_rng(0)
+    configs, seeds, epochs = table.values.shape
+    ends = table.values[:, :, -1]
+    truth = (ends.sum(axis=1, keepdims=True) - ends) / (seeds - 1) if seeds > 1 else ends
+    n = min(trials, configs)
+    c = np.argsort(rng.random((draws, configs)), axis=1)[:, :n]
+    s = np.repeat(rng.integers(seeds, size=(draws, 1)), n, axis=1)
+    alive = np.ones((draws, n), dtype=bool)
+    trained, before = np.zeros(draws), 0
+    for rung, score in scores:
+        count = alive.sum(axis=1)
+        trained += count * (rung - before)
+        seen = np.where(alive, score[c, s], -np.inf)
+        worst = -np.sort(-seen, axis=1)[np.arange(draws), np.maximum(1, count // eta) - 1]
+        alive &= seen >= worst[:, None] - tol
+        before = rung
+    trained += alive.sum(axis=1) * (epochs - before)
+    end, true = ends[c, s], truth[c, s]
+    chosen = np.where(alive, end, -np.inf).argmax(axis=1)
+    lost = true.max(axis=1) - true[np.arange(draws), chosen]
+    margin = spread(table.values)
+    good = end.max(axis=1) - np.where(alive, end, -np.inf).max(axis=1)
+    kept = good <= (margin[-1].value if margin else 0.0)
+    return float(lost.mean()), float(kept.mean()), float(trained.mean() / (n * epochs))
+
+
+def epochs_shown(epochs: int) -> list[int]:
+    """About a dozen epochs, those around the milestones among them."""
+    half, three = epochs // 2, epochs * 3 // 4
+    wanted = {1, 2, 4, epochs // 5, epochs // 4, epochs // 3, half - 1, half, half + 1, half + 2,
+              half + 4, three, three + 1, three + 2, epochs - 1, epochs}  # fmt: skip
+    return sorted(e for e in wanted if 1 <= e <= epochs)
+
+
+def about(table: Table) -> None:
+    """One table, all looks."""
+    configs, seeds, epochs = table.values.shape
+    ends = table.values[:, :, -1].mean(axis=1)
+    print(f"\n## {table.name}: {configs} configs x {seeds} seeds, {epochs} epochs, "
+          f"{table.configs[0].schedule} schedule")  # fmt: skip
+    print(f"ends: {ends.min():.2f} to {ends.max():.2f}, std between configs {ends.std(ddof=1):.2f}")
+    found = calibrate(table.values, Rule(max(1, epochs // 3)), DRAWS)
+    if found.again:
+        print(f"one run's last order against the other seeds' means: tau {show(found.again)}")
+    print("epoch  spread  tau (95 %)            halved: kept, loss   " + "  ".join(LOOKS) +
+          "  adjusted  within strength")  # fmt: skip
+    for e in epochs_shown(epochs):
+        moment = found.moments[e - 1]
+        taus = []
+        for look in LOOKS.values():
+            score = look(table.values[:, :, :e], epochs)
+            columns = [kendall(score[:, s], table.values[:, s, -1])[0] for s in range(seeds)]
+            taus.append(f"{np.nanmean(columns):.2f}")
+        score = adjusted(table, e)
+        columns = [kendall(score[:, s], table.values[:, s, -1])[0] for s in range(seeds)]
+        spread_ = "" if moment.spread is None else f"{moment.spread.value:.2f}"
+        print(f"{e:5d}  {spread_:6s}  {show(moment.tau):20s}  {moment.halved.kept:.2f} "
+              f"{moment.halved.loss:.2f}   {'  '.join(taus)}  {np.nanmean(columns):.2f}  "
+              f"{within(table, e):.2f}")  # fmt: skip
+    for name, one in (("chosen", found.chosen), ("usual", found.usual)):
+        print(f"{name}: {one.rule} keeps {one.kept:.2f}, loses {one.loss:.2f}, "
+              f"trains {one.epochs:.2f}")  # fmt: skip
+    print(f"first safe epoch (halving): {found.safe}")
+    frontier(table)
+
+
+def frontier(table: Table) -> None:
+    """Rules that no other beats in both regret and epochs, over looks, rungs, eta and tolerance."""
+    configs, seeds, epochs = table.values.shape
+    scatter = spread(table.values)
+    rows = []
+    for look, function in {**LOOKS, "adjusted": None}.items():
+        scores = {
+            e: adjusted(table, e) if function is None else function(table.values[:, :, :e], epochs)
+            for e in range(1, epochs)
+        }
+        for eta in ETAS:
+            for grace in range(1, epochs):
+                for factor in (0.0, 1.0) if scatter else (0.0,):
+                    tol = factor * scatter[grace - 1].value if scatter else 0.0
+                    rungs = [(e, scores[e]) for e in rung_epochs(grace, eta, epochs)]
+                    lost, kept, cost = regret(table, rungs, eta, tol, draws=400)
+                    rows.append((cost, lost, kept, look, eta, grace, factor))
+    full = regret(table, [], 2, 0.0, draws=2000)
+    print(f"no stopping: regret {full[0]:.3f}, epochs 1.00")
+    least = np.inf
+    for cost, lost, kept, look, eta, grace, factor in sorted(rows):
+        if lost < least - 0.005:
+            least = lost
+            print(f"  epochs {cost:.2f}  regret {lost:.3f}  kept {kept:.2f}  {look}, eta {eta}, "
+                  f"grace {grace}, tolerance {factor:g} spreads")  # fmt: skip
+    print("  of the plain rule (last value, eta 2, no tolerance):")
+    for cost, lost, kept, look, eta, grace, factor in rows:
+        if (look, eta, factor) == ("last", 2, 0.0) and grace in epochs_shown(epochs):
+            print(f"    grace {grace}: epochs {cost:.2f}, regret {lost:.3f}, kept {kept:.2f}")
+
+
+def show(range_: tuple[float, float, float]) -> str:
+    value, low, high = range_
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def compare(one: Table, two: Table) -> None:
+    """Two tables of the same points: end accuracy and agreement, paired."""
+    places = {c.with_(ramp_up=0, ema=0.0): i for i, c in enumerate(one.configs)}
+    pairs = [
+        (places[key], j)
+        for j, c in enumerate(two.configs)
+        if (key := c.with_(ramp_up=0, ema=0.0)) in places
+    ]
+    if len(pairs) < 5:
+        return
+    first, second = np.array(pairs).T
+    seeds = min(one.values.shape[1], two.values.shape[1])
+    a, b = one.values[first][:, :seeds], two.values[second][:, :seeds]
+    change = (b - a)[:, :, -1].mean(axis=1)
+    error = change.std(ddof=1) / np.sqrt(len(change))
+    print(f"\n## {two.name} against {one.name}: {len(pairs)} points x {seeds} seeds")
+    print(f"change at the end {change.mean():+.2f} ± {1.96 * error:.2f} points; strongest third "
+          f"{change[np.argsort(one.strength[first])[-len(pairs) // 3:]].mean():+.2f}")  # fmt: skip
+    epochs = a.shape[2]
+    for e in epochs_shown(epochs):
+        own = [agreement(x[:, :, e - 1], x[:, :, -1], DRAWS) for x in (a, b)]
+        cross = agreement(b[:, :, e - 1], a[:, :, -1], DRAWS)
+        print(f"{e:5d}  tau {show(own[0])} | {show(own[1])} | second's early, first's end "
+              f"{show(cross)}")  # fmt: skip
+
+
+def main() -> None:
+    """All tables, then each against the first of its file and kind."""
+    found = tables([Path(name) for name in sys.argv[1:]])
+    for table in found:
+        about(table)
+    for i, one in enumerate(found):
+        for two in found[i + 1 :]:
+            compare(one, two)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""A calibration as a study: planned, gone on with, read, and found again by the next search."""
+
+import html
+from dataclasses import replace
+
+import pytest
+from optuna.storages import InMemoryStorage
+
+from search_spaces import load_space, names
+from studies import calibrating
+from studies.calibrating import calibration_of, calibration_plan, curves_in, flags_of, kept_rule
+from studies.calibration import Rule
+from studies.calibration_sections import calibration, calibration_json, calibration_lines
+from studies.calibration_space import spread_out
+from studies.experiments import space_of
+from studies.plan import StudyPlan
+from studies.record import StudyRecord
+from studies.report import report_page
+from studies.search import make_plan
+from studies.view import look
+from tests.studies import made_up
+from tests.studies.example import make_plan as example_plan
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+from trainers.reports import EpochReport
+
+
+def planned(configs: int = 6, seeds: int = 2, **base) -> StudyPlan:
+    return calibration_plan(made_up.plan(base={"epochs": 8, **base}, grace=2), configs, seeds)
+
+
+@pytest.fixture
+def record(tmp_path) -> StudyRecord:
+    """A whole calibration with made-up training."""
+    return made_up.search(StudyRecord.create_or_open(planned(), InMemoryStorage(), tmp_path))
+
+
+@pytest.mark.parametrize("name", names())
+def test_points_are_spread_out_over_every_space_the_default_first(name):
+    base = TrialConfig(dataset="cifar100")
+    found = spread_out(load_space(name), base, 8)
+    assert len(found) == 8 and found == spread_out(load_space(name), base, 8)
+    starts = load_space(name).starts(base)[:8]
+    assert found[: len(starts)] == starts
+    if name == "diverse_alpha":  # every half of a range is tried about as often
+        low = sum(point["alpha_1"] < 3.16 for point in spread_out(load_space(name), base, 33)[1:])
+        assert 14 <= low <= 18
+
+
+def test_every_config_runs_with_each_seed_in_full(record):
+    outcomes = record.outcomes()
+    assert [o.state for o in outcomes] == ["COMPLETE"] * 12
+    assert [o.config.seed for o in outcomes if o.config] == [0] * 6 + [1] * 6
+    alphas = [o.config.alpha for o in outcomes if o.config]
+    assert alphas[:6] == alphas[6:] and len(set(alphas)) == 6 and alphas[0] == (3.0,) * 4
+    assert all(o.config.split_seed == 0 for o in outcomes if o.config)
+
+
+def test_it_goes_on_and_takes_more_seeds(tmp_path):
+    storage = InMemoryStorage()
+    half = StudyRecord.create_or_open(planned(), storage, tmp_path)
+    made_up.search(half, trials=4)
+    half.close()
+    more = StudyRecord.create_or_open(planned(seeds=3), storage, tmp_path)
+    made_up.search(more)
+    assert [o.config.seed for o in more.outcomes() if o.config] == [0] * 6 + [1] * 6 + [2] * 6
+    assert curves_in(look(more)).shape == (6, 3, 8)
+    with pytest.raises(InputError, match="configs is 6, now 8"):
+        StudyRecord.create_or_open(planned(configs=8), storage, tmp_path)
+
+
+def test_curves_are_the_objective_of_each_config_and_seed(record):
+    view = look(record)
+    found = curves_in(view)
+    assert found.shape == (6, 2, 8)
+    for number, outcome in enumerate(view.outcomes):
+        assert found[number % 6, number // 6, -1] == pytest.approx(outcome.value)
+    steps = record.study.get_trials(deepcopy=False)[7].intermediate_values
+    assert found[1, 1].tolist() == pytest.approx([steps[e] for e in range(1, 9)])
+
+
+def test_a_run_that_diverged_is_at_chance_from_there_on(tmp_path):
+    record = StudyRecord.create_or_open(planned(seeds=1), InMemoryStorage(), tmp_path)
+    ticket = record.ask()
+    assert ticket is not None
+    record.report(ticket, made_up.report(ticket.config, 1, [0.5] * 4))
+    gone = EpochReport(epoch=2, loss=None, seconds=0.1, split="validation", exits=())
+    assert not record.report(ticket, gone)
+    made_up.search(record)
+    assert curves_in(look(record))[0, 0].tolist() == pytest.approx([0.5] + [0.01] * 7)
+
+
+def test_a_search_without_early_stopping_is_read_and_one_with_it_is_refused(tmp_path):
+    plan = made_up.plan(trials=8, base={"epochs": 6}, early_stopping=False, study="whole")
+    whole = made_up.search(StudyRecord.create_or_open(plan, InMemoryStorage(), tmp_path))
+    assert curves_in(look(whole)).shape == (8, 1, 6)
+    with pytest.raises(InputError, match="stopped trials early.*automate calibrate"):
+        curves_in(replace(look(whole), plan=plan.with_(early_stopping=True)))
+    with pytest.raises(InputError, match="has 4 configs of full length: 5 or more"):
+        curves_in(replace(look(whole), outcomes=look(whole).outcomes[:4]))
+
+
+def test_what_is_found_is_said_the_same_everywhere(record):
+    view = look(record)
+    found = calibration_of(view)
+    page = report_page([view])
+    lines = calibration_lines(found, view.plan)
+    assert all(html.escape(line) in page for line in lines)
+    assert "6 configs of diverse_alpha, each with 2 seeds, ran all 8 epochs" in lines[0]
+    assert flags_of(found) in lines[-1]
+    said = calibration_json(found)
+    assert (said["configs"], said["seeds"], len(said["by_epoch"])) == (6, 2, 8)
+    stopped = made_up.view()
+    assert calibration(stopped) == [] and "When stopping is right" not in report_page([stopped])
+
+
+def test_the_next_search_of_that_name_takes_it_unless_told_otherwise(record, monkeypatch):
+    monkeypatch.setattr("studies.search.settled_machine", lambda *_: {})
+    rule = Rule(3, 4, 0.012)
+    record.note(calibrating.KEPT, {"grace": 3, "eta": 4, "tolerance": 0.012, "stops": True})
+
+    def known(name):
+        kept = record.noted(calibrating.KEPT)
+        return (record.plan, kept) if name == record.name and kept else None
+
+    name, base = "cifar100-vgg16-diverse_alpha", record.plan.base
+    assert kept_rule(name, base, "anytime", known) == (f"{name}-calibrate", rule)
+    assert kept_rule(name, base.with_(seed=3, precision="bf16"), "anytime", known) is not None
+    assert kept_rule(name, base.with_(epochs=9), "anytime", known) is None
+    assert kept_rule(name, base, "last", known) is None
+    assert kept_rule("other", base, "anytime", known) is None
+
+    def plan(**fields):
+        settings = {"dataset": "cifar100", "precision": "fp32", "epochs": 8, **fields}
+        return make_plan("diverse_alpha", calibration=known, **settings)
+
+    taken = plan()
+    assert (taken.grace, taken.eta, taken.tolerance) == (3, 4, 0.012)
+    assert taken.calibrated == f"{name}-calibrate"
+    for fields in ({"grace": 2}, {"eta": 2}, {"tolerance": 0.0}, {"early_stopping": False}):
+        told = plan(**fields)
+        assert told.calibrated is None and (told.eta, told.tolerance) == (2, 0.0)
+    # a study that is there keeps its own, whatever was found since
+    old = plan().with_(grace=5, eta=3, tolerance=0.0, calibrated=None)
+    again = plan(stored=lambda name: old)
+    assert (again.grace, again.eta, again.tolerance, again.calibrated) == (5, 3, 0.0, None)
+
+
+def test_what_cannot_be_calibrated_is_said_in_one_line(tmp_path):
+    search = made_up.plan()
+    for configs, seeds, says in ((4, 3, "configs needs to be at least 5"), (6, 0, "seeds needs")):
+        with pytest.raises(InputError, match=says):
+            calibration_plan(search, configs, seeds)
+    with pytest.raises(InputError, match="no search"):
+        calibration_plan(planned())
+    with pytest.raises(InputError, match="runs of one epoch"):
+        calibration_plan(example_plan(tmp_path, base={"epochs": 1}, grace=1))
+    for objective in ("hypervolume", "front"):
+        with pytest.raises(InputError, match=f"objective {objective} cannot be calibrated"):
+            calibration_plan(made_up.plan(objective=objective))
+    with pytest.raises(InputError, match="networks of different cost"):
+        space_of(calibration_plan(made_up.plan("backbone")))
+    with pytest.raises(InputError, match="stops no trial early"):
+        planned().with_(early_stopping=True)

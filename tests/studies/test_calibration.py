@@ -1,0 +1,147 @@
+"""When stopping is right: against loops by hand, and curves of which the answer is known."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from studies.calibration import (
+    Rule,
+    agreement,
+    calibrate,
+    first_safe,
+    kendall,
+    outcome,
+    pools,
+    repeated,
+    spread,
+)
+from studies.rungs import keeps, rung_epochs
+
+rng = np.random.default_rng(0)
+
+
+def curves(
+    crossing: int, noise: float = 0.001, configs: int = 16, seeds: int = 3, epochs: int = 20
+):
+    """Configs whose order is reversed until an epoch, and is the last one's from then on."""
+    draws = np.random.default_rng(crossing)
+    worth = np.linspace(0, 0.1, configs)[:, None, None]
+    epoch = np.arange(1, epochs + 1)
+    sign = np.where(epoch < crossing, -1, 1)
+    return 0.5 + sign * worth + draws.normal(0, noise, (configs, seeds, epochs))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_tau_is_scipys_with_and_without_multiplicities(ties):
+    for _ in range(20):
+        a, b = rng.normal(size=(2, 9))
+        if ties:
+            a, b = np.round(a), np.round(b)
+        counts = rng.multinomial(9, np.full(9, 1 / 9), size=3)
+        found = kendall(a, b, counts.astype(float))
+        for tau, count in zip(found, counts, strict=True):
+            expected = stats.kendalltau(np.repeat(a, count), np.repeat(b, count)).statistic
+            assert tau == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert kendall(a, a)[0] == pytest.approx(1) and kendall(a, -a)[0] == pytest.approx(-1)
+    assert np.isnan(kendall(a, np.zeros(9))[0])
+
+
+def test_the_spread_is_pooled_and_its_interval_holds_it():
+    assert spread(rng.normal(size=(5, 1, 3))) is None
+    hits = 0
+    for _ in range(300):
+        found = spread(rng.normal(0, 2.0, size=(6, 3, 1)) + np.arange(6)[:, None, None])
+        assert found is not None
+        hits += found[0].low <= 2.0 <= found[0].high
+    assert 0.91 < hits / 300 < 0.985
+
+
+def test_agreement_is_the_mean_over_seeds_with_an_interval_around_it():
+    early, late = rng.normal(size=(2, 12, 3))
+    found = agreement(early, late)
+    by_hand = np.mean([stats.kendalltau(early[:, s], late[:, s]).statistic for s in range(3)])
+    assert found.value == pytest.approx(by_hand)
+    assert found.low < found.value < found.high
+    assert agreement(late, late).value == pytest.approx(1)
+    tied = agreement(np.zeros((6, 2)), late[:6, :2])
+    assert tied == (0, 0, 0), "where all is tied nothing is known"
+    assert repeated(late[:, :1, None]) is None
+    noise = repeated(rng.normal(size=(40, 4, 2)))
+    assert noise is not None and noise.low < 0 < noise.high
+
+
+@pytest.mark.parametrize("rule", [Rule(2), Rule(1, 3), Rule(3, 2, 0.4), Rule(8), Rule(2, 4, 0.1)])
+def test_a_rule_does_what_a_loop_over_its_rungs_does(rule):
+    searches = rng.normal(size=(30, 7, 8))
+    kept, lost, trained = [], [], []
+    for search in searches:
+        alive, spent = list(range(7)), 0
+        before = 0
+        for rung in rung_epochs(rule.grace, rule.eta, 8):
+            spent += len(alive) * (rung - before)
+            seen = [search[n, rung - 1] for n in alive]
+            alive = [n for n in alive if keeps(search[n, rung - 1], seen, rule.eta, rule.tolerance)]
+            before = rung
+        spent += len(alive) * (8 - before)
+        gap = search[:, -1].max() - max(search[n, -1] for n in alive)
+        kept.append(gap <= 0.5)
+        lost.append(gap)
+        trained.append(spent / 56)
+    found = outcome(searches, rule, margin=0.5)
+    assert found.kept == pytest.approx(np.mean(kept))
+    assert found.loss == pytest.approx(np.mean(lost))
+    assert found.epochs == pytest.approx(np.mean(trained))
+
+
+def test_searches_are_drawn_from_the_curves_and_always_the_same():
+    table = rng.normal(size=(4, 2, 3))
+    drawn = pools(table, draws=50)
+    assert drawn.shape == (50, 4, 3) and np.array_equal(drawn, pools(table, draws=50))
+    rows = {tuple(row) for row in drawn.reshape(-1, 3)}
+    assert rows <= {tuple(table[c, s]) for c, s in itertools.product(range(4), range(2))}
+    assert pools(table, draws=2, trials=9).shape == (2, 9, 3)
+
+
+@pytest.mark.parametrize("crossing", [1, 7, 15])
+def test_it_finds_where_the_curves_cross(crossing):
+    found = calibrate(curves(crossing), Rule(6), draws=300)
+    assert found.safe == crossing
+    assert found.stops and found.chosen.rule.grace >= crossing
+    assert found.chosen.kept >= 0.9 and found.chosen.epochs < 1
+    assert (found.usual.kept > 0.9) is (crossing <= 6)
+    assert found.moments[-1].tau.value == pytest.approx(1)
+    assert found.margin == pytest.approx(0.001, rel=0.3)
+    if crossing > 1:
+        assert found.moments[crossing - 2].tau.high < 0
+
+
+def test_where_they_cross_at_the_very_end_nothing_is_stopped():
+    found = calibrate(curves(20), Rule(6), draws=300)
+    assert found.safe is None and not found.stops
+    assert found.chosen.epochs == 1 and found.chosen.kept == 1
+
+
+def test_where_all_is_noise_lots_are_not_drawn():
+    found = calibrate(rng.normal(0.5, 0.01, size=(12, 3, 10)), Rule(3), draws=300)
+    assert found.safe is None and not found.stops
+    assert found.again is not None and found.again.low < 0 < found.again.high
+
+
+def test_one_seed_says_when_but_not_what_is_noise():
+    found = calibrate(curves(7, seeds=1), Rule(6), draws=300)
+    assert found.again is None and found.moments[0].spread is None and found.margin == 0
+    assert found.safe == 7 and found.chosen.rule.tolerance == 0
+
+
+def test_too_little_is_refused():
+    for shape in ((4, 3, 9), (9, 3, 1)):
+        with pytest.raises(ValueError, match="cannot be calibrated"):
+            calibrate(np.zeros(shape), Rule(1))
+
+
+def test_safe_is_what_is_so_ever_after():
+    assert first_safe([True, False, True, True], [True] * 4) == 3
+    assert first_safe([True] * 4, [False, True, True, True]) == 2
+    assert first_safe([True, False], [True, True]) is None
