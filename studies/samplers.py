@@ -33,6 +33,7 @@ from studies.plan import StudyPlan, is_front
 # Number of a front's stopped trial -> epochs and values when it was stopped (`StudyReader.early`).
 Early = Mapping[int, tuple[int, tuple[float, ...]]]
 
+STARTUP = 10  # ended trials, the starting points among them, before a model is followed
 BEST = 25  # as many as TPE ever takes for good ones
 MOST = 500
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -278,6 +279,7 @@ class TrialSampler(BaseSampler):
         with quietly():
             if self._plan.sampler == "tpe":
                 settings: dict[str, Any] = {"multivariate": True, "group": True, "seed": seed}
+                settings["n_startup_trials"] = STARTUP
                 settings["constant_liar"] = not self._alone
                 if is_front(self._plan.objective):
                     return _Parzen(self._early, **settings)
