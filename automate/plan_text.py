@@ -114,8 +114,9 @@ def _stopping(plan: StudyPlan) -> str:
     if not plan.early_stopping:
         return "none: every trial runs its full length"
     rungs = rung_epochs(plan.grace, plan.eta, plan.base.epochs)
+    by = f" (set by {plan.calibrated})" if plan.calibrated else ""
     if not rungs:
-        return "none: the grace period is the full length"
+        return f"none: the grace period is the full length{by}"
     listed = ", ".join(str(epoch) for epoch in rungs)
     passes = f"the best 1 in {plan.eta} goes on"
     if is_front(plan.objective):
@@ -123,8 +124,7 @@ def _stopping(plan: StudyPlan) -> str:
     text = f"after epoch {listed}: {passes} (starting points always do)"
     if plan.tolerance:
         text += f", and what is less than {tolerance_text(plan)} below these"
-    if plan.calibrated:
-        text += f" (set by {plan.calibrated})"
+    text += by
     if plan.run_on:
         text += f"; {100 * plan.run_on:g} % of the stopped run on outside the search"
     return text

@@ -58,8 +58,8 @@ def calibration_lines(found: Calibration, plan: StudyPlan) -> list[str]:
     if end is not None:
         lines.append(
             f"Two runs of one config that differ in their seed alone scatter by {gain(end.value)} "
-            f"at the end (standard deviation; 95 % interval {gain(end.low)} to {gain(end.high)})."
-            " A lead of less than about twice that, of one run each, is no lead."
+            f"at the end (standard deviation; 95 % interval {gain(end.low).split()[0]} to "
+            f"{gain(end.high)}). A lead of less than about twice that, of one run each, is no lead."
         )
     else:
         lines.append(
@@ -67,19 +67,25 @@ def calibration_lines(found: Calibration, plan: StudyPlan) -> list[str]:
             "keeping the very best counts as safe."
         )
     if found.again is not None:
-        lines.append(
-            f"Of two configs, {_pairs(found.again)} are in the same order at the end of another "
-            "seed's run: no early look can tell more than that."
-        )
+        text = f"{_pairs(found.again)} are in the same order at the end of another seed's run: "
+        if found.again.low > 0:
+            text += "no early look can tell more than that."
+        else:
+            text += (
+                "that cannot be told from luck. A search at this length chooses among noise, so "
+                "stopping costs little because there is little to lose; longer runs, more "
+                "training images or a wider space would show more."
+            )
+        lines.append(text)
     lines.append(_when(found))
     lines.append(_use(found, gain))
     return lines
 
 
 def _pairs(tau: Range) -> str:
-    """`84 % of pairs (75 to 91 %)`: what tau says without ties."""
+    """`84 % of the pairs of configs (75 to 91 %)`: what tau says where nothing is tied."""
     value, low, high = (50 * (1 + part) for part in tau)
-    return f"{value:.0f} % of pairs ({low:.0f} to {high:.0f} %)"
+    return f"{value:.0f} % of the pairs of configs ({low:.0f} to {high:.0f} %)"
 
 
 def _when(found: Calibration) -> str:
@@ -95,7 +101,7 @@ def _when(found: Calibration) -> str:
     return text + (
         f"From epoch {found.safe} on stopping half of the trials keeps the best, or one as good "
         f"within the scatter, in at least {100 * SAFE:.0f} of 100 searches (there in "
-        f"{100 * first.halved.kept:.0f}; {_pairs(first.tau)} in order)."
+        f"{100 * first.halved.kept:.0f}, with {_pairs(first.tau)} in order)."
     )
 
 

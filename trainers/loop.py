@@ -213,6 +213,7 @@ class Run:
                 **({"average": self.average.state_dict()} if self.average is not None else {}),
                 "reports": [report.model_dump_json() for report in reports],
             },
+            packed=True,
         )
 
     def restore(self, path: Path) -> list[EpochReport]:

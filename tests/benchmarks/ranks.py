@@ -25,6 +25,8 @@ from studies.calibration import (
     agreement,
     calibrate,
     kendall,
+    outcome,
+    pools,
     spread,
 )
 from studies.curve_tables import read_runs
@@ -224,8 +226,9 @@ def about(table: Table) -> None:
     found = calibrate(table.values, Rule(max(1, epochs // 3)), DRAWS)
     if found.again:
         print(f"one run's last order against the other seeds' means: tau {show(found.again)}")
+    crossing(table)
     print("epoch  spread  tau (95 %)            halved: kept, loss   " + "  ".join(LOOKS) +
-          "  adjusted  within strength")  # fmt: skip
+          "  adjusted  within strength  | against the other seeds' mean end")  # fmt: skip
     for e in epochs_shown(epochs):
         moment = found.moments[e - 1]
         taus = []
@@ -238,11 +241,12 @@ def about(table: Table) -> None:
         spread_ = "" if moment.spread is None else f"{moment.spread.value:.2f}"
         print(f"{e:5d}  {spread_:6s}  {show(moment.tau):20s}  {moment.halved.kept:.2f} "
               f"{moment.halved.loss:.2f}   {'  '.join(taus)}  {np.nanmean(columns):.2f}  "
-              f"{within(table, e):.2f}")  # fmt: skip
+              f"{within(table, e):.2f}  | {true(table, e)}")  # fmt: skip
     for name, one in (("chosen", found.chosen), ("usual", found.usual)):
         print(f"{name}: {one.rule} keeps {one.kept:.2f}, loses {one.loss:.2f}, "
               f"trains {one.epochs:.2f}")  # fmt: skip
     print(f"first safe epoch (halving): {found.safe}")
+    dozen(table)
     frontier(table)
 
 
@@ -275,6 +279,51 @@ def frontier(table: Table) -> None:
     for cost, lost, kept, look, eta, grace, factor in rows:
         if (look, eta, factor) == ("last", 2, 0.0) and grace in epochs_shown(epochs):
             print(f"    grace {grace}: epochs {cost:.2f}, regret {lost:.3f}, kept {kept:.2f}")
+
+
+def true(table: Table, epoch: int) -> str:
+    """Agreement of a run after an epoch with what its config is worth by the other seeds."""
+    ends, seeds = table.values[:, :, -1], table.values.shape[1]
+    if seeds < 2:
+        return ""
+    worth = (ends.sum(axis=1, keepdims=True) - ends) / (seeds - 1)
+    return show(agreement(table.values[:, :, epoch - 1], worth, DRAWS))
+
+
+def crossing(table: Table) -> None:
+    """Mean curves of the terciles of strength: whether they cross."""
+    order = np.array_split(np.argsort(table.strength, kind="stable"), 3)
+    for name, part in zip(("weak", "middle", "strong"), order, strict=True):
+        means = table.values[part].mean(axis=(0, 1))
+        shown = ", ".join(f"{e}: {means[e - 1]:.2f}" for e in epochs_shown(len(means)))
+        print(f"  {name:6s} (mean strength {10 ** table.strength[part].mean():.0f})  {shown}")
+
+
+def dozen(table: Table, configs: int = 12, seeds: int = 3, times: int = 60) -> None:
+    """What `automate calibrate` would have set from a dozen configs, judged on all of them."""
+    rng = np.random.default_rng(1)
+    usual = Rule(max(1, table.values.shape[2] // 3))
+    scatter = spread(table.values)
+    if scatter is None or len(table.values) <= configs:
+        return
+    searches = pools(table.values, DRAWS, trials=20)
+    found, safe = [], []
+    for _ in range(times):
+        some = rng.choice(len(table.values), configs, replace=False)
+        columns = rng.choice(table.values.shape[1], min(seeds, table.values.shape[1]), False)
+        said = calibrate(table.values[some][:, columns], usual, 300)
+        found.append(outcome(searches, said.chosen.rule, scatter[-1].value))
+        safe.append(said.safe or table.values.shape[2])
+    one = outcome(searches, usual, scatter[-1].value)
+    for what in ("kept", "loss", "epochs"):
+        values = [getattr(rule, what) for rule in found]
+        low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+        print(f"  a dozen's rule, {what}: median {middle:.2f} (80 %: {low:.2f} to {high:.2f}), "
+              f"mean {np.mean(values):.2f}; the usual one {getattr(one, what):.2f}")  # fmt: skip
+    good = np.mean([rule.kept >= 0.85 for rule in found])
+    low, middle, high = np.quantile(safe, [0.1, 0.5, 0.9])
+    print(f"  first safe epoch: median {middle:.0f} ({low:.0f} to {high:.0f}); rules that keep "
+          f"85 % or more: {100 * good:.0f} % of {times}")  # fmt: skip
 
 
 def show(range_: tuple[float, float, float]) -> str:
@@ -315,7 +364,9 @@ def main() -> None:
         about(table)
     for i, one in enumerate(found):
         for two in found[i + 1 :]:
-            compare(one, two)
+            (file, *kind), (other, *other_kind) = one.name.split(", "), two.name.split(", ")
+            if file == other or kind[-1:] == other_kind[-1:]:
+                compare(one, two)
 
 
 if __name__ == "__main__":
