@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from studies import verdict as v
+from studies.confirmation import Confirmation
 from studies.learning_figures import Reports, chosen_trials
 from studies.plan import StudyPlan
 from studies.rungs import rung_epochs
@@ -33,6 +34,7 @@ class View:
         importances: Parameter -> share of the objective's variance; empty with too few trials.
         log: Parameters whose distribution is logarithmic.
         versions: Of what reads the study now.
+        confirmation: What a confirmation of this search has come to, if there is one.
     """
 
     plan: StudyPlan
@@ -42,6 +44,7 @@ class View:
     importances: dict[str, float] = field(default_factory=dict)
     log: frozenset[str] = frozenset()
     versions: dict[str, str] = field(default_factory=dict)
+    confirmation: Confirmation | None = None
 
     @functools.cached_property
     def drawn(self) -> tuple[Outcome, ...]:
@@ -85,6 +88,8 @@ def drawn(outcomes: Sequence[Outcome], most: int = MOST_DRAWN) -> tuple[Outcome,
 
 def look(record: StudyRecord) -> View:
     """All of a study that the report shows. Reads only; a search may be running on it."""
+    from studies.confirm import confirmation_of
+
     outcomes = tuple(sorted(record.outcomes(), key=lambda outcome: outcome.number))
     shown = outcomes if record.plan.experiment else drawn(outcomes)
     distributions = [
@@ -100,6 +105,7 @@ def look(record: StudyRecord) -> View:
         importances={} if record.plan.experiment else dict(record.importances()),
         log=frozenset(name for name, kind in distributions if getattr(kind, "log", False)),
         versions=_versions(),
+        confirmation=confirmation_of(record),
     )
 
 

@@ -308,6 +308,34 @@ def train(
             return
 
 
+def rescored(config: TrialConfig, data: Data, checkpoint: Path, device: str = "cpu") -> EpochReport:
+    """What a finished run's network reaches on other images: `data.score`.
+
+    Args:
+        config: Of the run.
+        data: Whose `calibrate` images set the thresholds of dynamic inference, if there are any.
+        checkpoint: Of the run's last epoch.
+        device: "cpu" or "cuda".
+
+    Raises:
+        InputError: A checkpoint that is damaged, of another run, or of an earlier epoch.
+    """
+    data, run = data.to(device), Run(config, device)
+    last = run.restore(checkpoint)[-1]
+    if last.epoch < config.epochs:
+        raise InputError(f"{checkpoint} is of epoch {last.epoch}, not of the last, {config.epochs}")
+    begin = time.perf_counter()
+    scored = run.score(data.score, config.epochs - 1, calibrate=data.calibrate)
+    return EpochReport(
+        epoch=last.epoch,
+        loss=last.loss,
+        seconds=time.perf_counter() - begin,
+        split=data.split,
+        temperature=last.temperature,
+        **scored,
+    )
+
+
 def _resumed(run: Run, checkpoint: Path) -> tuple[Run, list[EpochReport]]:
     """The run as its newest readable checkpoint has it, with its reports; as new without any.
 
