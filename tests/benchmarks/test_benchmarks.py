@@ -5,7 +5,7 @@ import json
 import pytest
 
 from studies.overhead import start_table, trial_table
-from tests.benchmarks import against, loss, pipeline, processes, racing, scale, step
+from tests.benchmarks import against, loss, pipeline, processes, racing, step
 from trainers.teams import Team, team_table
 
 TINY = ["--rounds", "1", "--seconds", "0.01"]
@@ -76,9 +76,3 @@ def test_racing(tmp_path, capsys):
     rows = racing.main(["--studies", "4", "--json", str(tmp_path / "racing.json")])
     assert len(json.loads((tmp_path / "racing.json").read_text())) == len(rows)
     assert "a false claim" in capsys.readouterr().out
-
-
-def test_a_long_study(tmp_path, capsys):
-    found = scale.measure(tmp_path, trials=40, left=8)
-    assert set(scale.WANTED) <= set(found)
-    assert found["ask"] > 0 < found["report"]
