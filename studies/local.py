@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from types import FrameType
@@ -13,6 +14,8 @@ from studies.record import StudyRecord, Ticket
 from studies.storage import StorageError
 from studies.trial import Event, OnEvent
 from trainers.checkpoints import UnwritableError
+
+ASK_AGAIN = 2.0  # seconds
 
 
 class _Hung(Exception):
@@ -45,6 +48,9 @@ def search(
         with record.renewing():
             while (why := grants.out_of_time()) is None:
                 ticket = record.ask()
+                if ticket is None and record.held_back():
+                    time.sleep(ASK_AGAIN)  # another driver is at a run that the next ones wait for
+                    continue
                 if ticket is None:
                     break
                 why = _one(record, ticket, on_event, grants, seconds)

@@ -302,7 +302,12 @@ class StudyDriver(StudyReader):
             self._held.pop(held.ticket.number, None)
             return False
         self._held.pop(held.ticket.number, None)
-        checkpoints.remove(self.checkpoint(held.ticket.number))  # an ended trial goes on nowhere
+        path = self.checkpoint(held.ticket.number)
+        if self.plan.confirms and state == TrialState.COMPLETE:
+            # What wins the race is scored on the test split once that is over.
+            checkpoints.remove_older(path)
+        else:
+            checkpoints.remove(path)  # an ended trial goes on nowhere
         return True
 
     def _early(self, held: Held) -> tuple[float, ...] | None:

@@ -104,9 +104,10 @@ def calibrate(
         )  # fmt: skip
     kept = of_study(calibration_name(searched.study))
     if kept is not None and kept.configs:  # its own numbers, where nothing is said
-        configs = configs or kept.configs
-        seeds = seeds or kept.trials // kept.configs
-    plan = calibration_plan(searched, configs or CONFIGS, seeds or SEEDS)
+        configs = kept.configs if configs is None else configs
+        seeds = kept.trials // kept.configs if seeds is None else seeds
+    configs, seeds = CONFIGS if configs is None else configs, SEEDS if seeds is None else seeds
+    plan = calibration_plan(searched, configs, seeds)
     plan, outcomes = with_runtime(plan, explicit), None
     check(plan.base, plan.data_root)
     if not fresh:
