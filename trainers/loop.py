@@ -98,8 +98,11 @@ class Run:
     @property
     def path(self) -> str:
         """How it trains, for people: which way through a step, and the precision."""
-        kernels = "fast kernels" if self.device.type == "cpu" else "step by step"
-        return f"{self.device.type.upper()}, {kernels}, {self.config.precision}"
+        if self.device.type == "cpu":
+            threads = torch.get_num_threads()
+            text = f"CPU, fast kernels, {self.config.precision}, {threads} thread"
+            return text if threads == 1 else f"{text}s"
+        return f"{self.device.type.upper()}, step by step, {self.config.precision}"
 
     def renew(self) -> None:
         """Back to fresh weights."""
