@@ -5,7 +5,7 @@ import json
 import pytest
 
 from studies.overhead import start_table, trial_table
-from tests.benchmarks import against, loss, pipeline, processes, racing, step
+from tests.benchmarks import against, epochs, loss, pipeline, processes, racing, step
 from trainers.teams import Team, team_table
 
 TINY = ["--rounds", "1", "--seconds", "0.01"]
@@ -19,6 +19,14 @@ def test_step(tmp_path, capsys):
     assert len(content["step"]) == len(rows)
     assert content["machine"]["torch"]
     assert "images/s" in capsys.readouterr().out
+
+
+def test_epochs(capsys):
+    rows = epochs.main(["--rounds", "1", "--nets", "digits"])
+    assert [row.side.split(",")[0] for row in rows] == [
+        "step by step", "step by step", "uncaptured", "2 together", "4 together",
+    ]  # fmt: skip
+    assert all(row.value > 0 for row in rows) and rows[0].ratio == 1
 
 
 def test_loss(capsys):
