@@ -178,6 +178,12 @@ class StudyPlan(Record):
             raise InputError(one_line(error)) from None
 
     @property
+    def on_one_gpu(self) -> bool:
+        """Whether several trials at a time share one GPU."""
+        together = self.workers * self.gpus_per_trial
+        return self.device == "cuda" and self.workers > 1 and 0 < together < 1 + 1e-6
+
+    @property
     def experiment(self) -> str | None:
         """Name of the paper's experiment that this study runs; None of a search."""
         return self.space.removeprefix(EXPERIMENT) if self.space.startswith(EXPERIMENT) else None

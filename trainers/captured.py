@@ -210,7 +210,8 @@ class CapturedRun(Run):
     @property
     def path(self) -> str:
         """How it trains, for people."""
-        return f"CUDA graphs, {self._fused}{self.config.precision}"
+        graphs = "CUDA graphs" if self.stream is not None else "uncaptured"
+        return f"{graphs}, {self._fused}{self.config.precision}"
 
     def _fuse(self, networks: list[MultiExitNet]) -> str:
         """Takes the fused batch norm if it can be had. Returns what `path` says of it."""

@@ -4,9 +4,10 @@ python -m tests.benchmarks.record points diverse_alpha 240 POINTS.json --dataset
 python -m tests.benchmarks.record runs POINTS.json RUNS.jsonl --seeds 10 --workers 8
 python -m tests.benchmarks.tables digits RUNS.jsonl studies/tables
 
-The first makes the points: the space's starting points and a Sobol sequence. The second needs
-nothing but `trainers`: processes of one thread on a CPU, threads that share a GPU. Run k of a point
-has seed and split_seed k; what is in RUNS already is not run again.
+The first makes the points: the space's starting points and a Sobol sequence, or the arms of an
+experiment of the paper (`points table2 9 ...`, then `runs ... --purpose reproduce`). The second
+needs nothing but `trainers`: processes of one thread on a CPU, threads that share a GPU. Run k of a
+point has seed and split_seed k; what is in RUNS already is not run again.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.pool import Pool, ThreadPool
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -28,18 +29,30 @@ from trainers.config import TrialConfig
 from trainers.data import Data, load
 from trainers.loop import train
 
+Purpose = Literal["search", "reproduce"]
 Job = tuple[int, Mapping[str, Any], dict[str, Any], int]  # point, its params, config, seed
 
 
 def points(space: str, count: int, base: TrialConfig) -> list[dict[str, Any]]:
-    """Points of a space: its starting points, then a Sobol sequence.
+    """Points of a space: its starting points, then a Sobol sequence. Or an experiment's arms.
 
     Args:
-        space: Name, or a file.
+        space: Name, or a file; or the name of an experiment of the paper.
         count: Of all of them.
         base: What they have in common.
     """
     import optuna
+
+    from studies.experiments import EXPERIMENTS, arms_of
+
+    if space in EXPERIMENTS:
+        return [
+            {
+                "params": {"arm": arm.key},
+                "config": base.with_(**arm.point).model_dump(mode="json"),
+            }
+            for arm in arms_of(space, base)[:count]
+        ]
 
     from search_spaces import load_space
     from studies.samplers import quietly
@@ -64,23 +77,30 @@ def points(space: str, count: int, base: TrialConfig) -> list[dict[str, Any]]:
 
 
 @functools.cache
-def _data(text: str, root: str | None, device: str) -> Data:
+def _data(text: str, root: str | None, device: str, purpose: Purpose) -> Data:
     # "test" without thresholds: the budget curve of every epoch is nobody's here
-    data = load(TrialConfig.model_validate_json(text), "search", root).to(device)
+    data = load(TrialConfig.model_validate_json(text), purpose, root).to(device)
     return dataclasses.replace(data, split="test")
 
 
 _loading = threading.Lock()
 
 
-def run(job: Job, root: str | None = None, device: str = "cpu") -> dict[str, Any]:
+def run(
+    job: Job, root: str | None = None, device: str = "cpu", purpose: Purpose = "search"
+) -> dict[str, Any]:
     """One run to its end, as a line of the file."""
     point, params, fields, seed = job
     torch.set_num_threads(1)
     config = TrialConfig(**{**fields, "seed": seed, "split_seed": seed})
     with _loading:
-        wanted = config.with_(alpha=(3.0,), seed=0, ema=0.0, ramp_up=0)
-        data = _data(wanted.model_dump_json(), root, device)
+        read = ("dataset", "classes", "image_size", "limit_train", "validation", "split_seed")
+        wanted = TrialConfig(
+            scheme="branchynet",
+            backbone=config.backbone,
+            **{name: getattr(config, name) for name in read},
+        )
+        data = _data(wanted.model_dump_json(), root, device, purpose)
     reports = list(train(config, data, device=device, each_epoch=True))
     scored = [report for report in reports if report.exits]
     line = {
@@ -98,10 +118,16 @@ def run(job: Job, root: str | None = None, device: str = "cpu") -> dict[str, Any
 
 
 def recorded(
-    jobs: list[Job], workers: int, root: str | None = None, device: str = "cpu"
+    jobs: list[Job],
+    workers: int,
+    root: str | None = None,
+    device: str = "cpu",
+    purpose: Purpose = "search",
 ) -> Iterator[dict[str, Any]]:
     """The runs of all jobs, as they end."""
-    one: Callable[[Job], dict[str, Any]] = functools.partial(run, root=root, device=device)
+    one: Callable[[Job], dict[str, Any]] = functools.partial(
+        run, root=root, device=device, purpose=purpose
+    )
     if workers == 1:
         yield from map(one, jobs)
         return
@@ -127,6 +153,7 @@ def main(words: list[str] | None = None) -> None:
     train_.add_argument("--workers", type=int, default=1)
     train_.add_argument("--device", default="cpu")
     train_.add_argument("--data-root")
+    train_.add_argument("--purpose", choices=("search", "reproduce"), default="search")
     given = parser.parse_args(words)
     if given.command == "points":
         base = TrialConfig(dataset=given.dataset, **given.set)
@@ -145,7 +172,7 @@ def main(words: list[str] | None = None) -> None:
     begin = time.perf_counter()
     with given.file.open("a") as file:
         for count, line in enumerate(
-            recorded(jobs, given.workers, given.data_root, given.device), 1
+            recorded(jobs, given.workers, given.data_root, given.device, given.purpose), 1
         ):
             print(json.dumps(line), file=file, flush=True)
             if count % 50 == 0 or count == len(jobs):
