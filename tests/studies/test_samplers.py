@@ -131,8 +131,9 @@ def test_seeds_differ_and_so_do_trials(tmp_path):
     assert len(set(found)) == 8
 
 
-def test_trials_at_the_same_time_get_points_apart(tmp_path):
-    plan = make_plan(tmp_path, trials=20, workers=4)
+@pytest.mark.parametrize("objective", ["anytime", "front"])
+def test_trials_at_the_same_time_get_points_apart(tmp_path, objective):
+    plan = make_plan(tmp_path, trials=20, workers=4, objective=objective)
     record = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
     for _ in range(5):
         tickets = [ticket for ticket in (record.ask() for _ in range(4)) if ticket]
