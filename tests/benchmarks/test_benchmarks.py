@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from studies.overhead import start_table, trial_table
-from tests.benchmarks import against, loss, pipeline, processes, racing, scale, step
+from tests.benchmarks import against, confirming, loss, pipeline, processes, racing, scale, step
 from trainers.teams import Team, team_table
 
 TINY = ["--rounds", "1", "--seconds", "0.01"]
@@ -82,3 +83,16 @@ def test_a_long_study(tmp_path, capsys):
     found = scale.measure(tmp_path, trials=40, left=8)
     assert set(scale.WANTED) <= set(found)
     assert found["ask"] > 0 < found["report"]
+
+
+def test_confirming():
+    rng = np.random.default_rng(0)
+    truth = np.concatenate([[0.0], rng.normal(0, 0.2, 59)])
+    values = truth[:, None] + rng.normal(0, 0.3, (60, 10)) + rng.normal(0, 1.0, (1, 10))
+    rows = confirming.confirmations(values, 60, trials=40, top=8, seeds=5)
+    found = {row.what: row.value for row in rows}
+    assert found["the search's best says too much"] > 0.3
+    assert abs(found["what is expected of it says too much"]) < 0.15
+    assert found["the chosen one over the default"] > 0
+    with pytest.raises(ValueError, match="40 configs and 12 seeds are needed"):
+        confirming.confirmations(values, 1, trials=40, top=8, seeds=10)
