@@ -121,7 +121,8 @@ def _header(view: View, level: str = "h1") -> Html:
     ]
     if taken is not None and taken.value is not None:
         name = v.objective_name(plan.objective)
-        tiles.insert(0, (f"{name}, best", v.value_text(plan.objective, taken.value)))
+        label = f"{name}, best" if view.confirmation is None else f"{name}, best of one run"
+        tiles.insert(0, (label, v.value_text(plan.objective, taken.value)))
     kicker = f"search over {plan.space} · {base.dataset} · {base.backbone} · {base.epochs} epochs"
     return tag(
         "header",
