@@ -82,7 +82,9 @@ class StudyDriver(StudyReader):
         self._held = HeldTrials() if held is None else held
         self._lock = lock
         self._driving = False
-        self._doubtful: int | None = None  # being taken: its server may have died before it said so
+        self._doubtful: int | None = (
+            None  # being taken, and not claimed yet: its server may die meanwhile
+        )
         self._space: Space | None = None
 
     def _drive(self) -> None:
@@ -218,13 +220,11 @@ class StudyDriver(StudyReader):
 
     def tidy(self) -> None:
         """Removes checkpoints of ended trials: of a driver that was killed as it told the end, of
-        a worker that wrote for a trial which had gone on without it. Of a confirmation those of its
-        full-length runs are needed until the test split is read.
+        a worker that wrote for a trial which had gone on without it.
         """
-        needed = ["WAITING", "RUNNING", *(["COMPLETE"] if self.plan.confirms else [])]
         left = {path.parent.name for path in (self.folder / "trials").glob("*/*checkpoint.pt*")}
         for number in sorted(int(name) for name in left if name.isdecimal()):
-            if self.outcome(number).state not in needed:
+            if self.outcome(number).state not in ("WAITING", "RUNNING"):
                 checkpoints.remove(self.checkpoint(number))
 
     def release(self) -> None:
