@@ -15,7 +15,6 @@ from tests.benchmarks import (
     processes,
     racing,
     record,
-    scale,
     step,
 )
 from trainers.config import TrialConfig
@@ -97,12 +96,6 @@ def test_racing(tmp_path, capsys):
     rows = racing.main(["--studies", "4", "--json", str(tmp_path / "racing.json")])
     assert len(json.loads((tmp_path / "racing.json").read_text())) == len(rows)
     assert "a false claim" in capsys.readouterr().out
-
-
-def test_a_long_study(tmp_path, capsys):
-    found = scale.measure(tmp_path, trials=40, left=8)
-    assert set(scale.WANTED) <= set(found)
-    assert found["ask"] > 0 < found["report"]
 
 
 def test_confirming():
