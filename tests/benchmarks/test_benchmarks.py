@@ -16,6 +16,7 @@ from tests.benchmarks import (
     processes,
     racing,
     record,
+    scale,
     step,
 )
 from trainers.config import TrialConfig
@@ -140,3 +141,9 @@ def test_recording_goes_on_where_it_was(tmp_path, capsys):
 def test_the_arms_of_an_experiment_are_points_too():
     arms = record.points("table2", 9, TrialConfig())
     assert arms[0]["params"] == {"arm": "baseline"} and arms[1]["config"]["scheme"] == "branchynet"
+
+
+def test_a_long_study(tmp_path, capsys):
+    found = scale.measure(tmp_path, trials=40, left=8)
+    assert set(scale.WANTED) <= set(found)
+    assert found["ask"] > 0 < found["report"]
