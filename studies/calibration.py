@@ -31,7 +31,7 @@ from studies.rungs import rung_epochs
 
 Curves = NDArray[np.float64]
 
-SAFE = 0.95  # of the searches; of fresh configs then about nine in ten, see LOG.md
+SAFE = 0.95  # of the searches; what a dozen configs choose then holds on fresh ones, see LOG.md
 LEVEL = 0.95  # of intervals
 DRAWS = 1000  # of the bootstrap, and searches drawn
 ETAS = (2, 3, 4)  # reduction factors that are tried
