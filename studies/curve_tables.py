@@ -222,7 +222,9 @@ def read_table(name: str) -> CurveTable:
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{name} is no table of learning curves: {error}") from None
+        # numpy's own word on a stranger's file is to load it unsafely
+        why = "" if type(error) is ValueError else f": {error}"
+        raise InputError(f"{name} is no table of learning curves{why}") from None
     return _checked(table)
 
 
@@ -249,7 +251,8 @@ def table_of(record: StudyReader) -> CurveTable:
     """The table of a study whose trials ran to their end.
 
     Trials that differ in nothing but their seed are one config's runs; of each config as many seeds
-    are taken as the one with the fewest has.
+    are taken as the one with the fewest has. A calibration is such a study of the space that it
+    calibrates.
 
     Raises:
         InputError: Trials that were stopped early or have not ended, or networks that differ in
@@ -275,6 +278,7 @@ def table_of(record: StudyReader) -> CurveTable:
             f"study {name!r} is no table yet: {left} of its {len(outcomes)} trials have not ended; "
             "the same search command goes on"
         )
+    added = {"seed"} if plan.calibrates else set()  # to the space's own parameters
     runs: list[dict[str, Any]] = []
     flops: set[tuple[tuple[int, int], ...]] = set()
     for outcome in outcomes:
@@ -285,7 +289,7 @@ def table_of(record: StudyReader) -> CurveTable:
         runs.append(
             {
                 "config": outcome.config,
-                "params": outcome.params,
+                "params": {k: x for k, x in outcome.params.items() if k not in added},
                 "seed": outcome.config.seed,
                 "seconds": [r.seconds for r in reports],
                 "accuracy": [list(r.accuracies) for r in reports if not r.diverged],
@@ -298,7 +302,8 @@ def table_of(record: StudyReader) -> CurveTable:
             f"study {name!r} has networks that differ in what their exits cost: a table needs one "
             "network"
         )
-    return made_of_runs(name, plan.space, plan.base, runs, next(iter(flops)))
+    space = plan.calibrates or plan.space
+    return made_of_runs(name, space, plan.base, runs, next(iter(flops)))
 
 
 def read_runs(path: str | Path) -> list[dict[str, Any]]:

@@ -128,6 +128,8 @@ def compare(
     chance = replace(RANDOM, objective=policy.objective, budgets=policy.budgets)
     is_random = policy.sampler == "random"
     with Replays(table, processes) as replays:
+        for count in workers:
+            replays.check(policy, trials, count, repetitions, seed)
 
         def row(made: Policy, count: int) -> Row:
             on_row(f"{policy_text(made, table.epochs)}, workers: {count}")
@@ -185,7 +187,7 @@ def sentences(found: Comparison) -> str:
         text += (
             f" What a search says of its pick is {signed(100 * optimism.median)} points "
             f"({signed(100 * optimism.low)} to {signed(100 * optimism.high)}) above the truth, the "
-            f"mean of the {table.seeds - 1} other runs of that config."
+            f"mean of that config's other runs ({table.seeds - 1})."
         )
     return text
 
@@ -199,8 +201,8 @@ def _against(row: Row, chance: Row) -> str:
     if gap.low > 0:
         return f"So this policy picks worse than random search {cost}."
     return (
-        f"So this policy picks no worse than random search {cost}, as far as these replays tell "
-        f"(difference {signed(100 * gap.median)} points, {signed(100 * gap.low)} to "
+        f"These replays cannot tell whether this policy picks better or worse than random search, "
+        f"{cost} (difference {signed(100 * gap.median)} points, {signed(100 * gap.low)} to "
         f"{signed(100 * gap.high)})."
     )
 

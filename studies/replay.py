@@ -152,6 +152,14 @@ class Replays:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
+    def check(self, policy: Policy, trials: int, workers: int, repetitions: int, seed: int) -> None:
+        """Refuses what `run` would, before any process starts. Raises InputError."""
+        for name, value in (("workers", workers), ("repetitions", repetitions)):
+            if value < 1:
+                raise InputError(f"{name} needs to be at least 1, got {value}")
+        policy.plan(self.table, trials, seed)
+        self.table.values(policy.objective, policy.budgets)
+
     def run(
         self,
         policy: Policy,
@@ -173,11 +181,7 @@ class Replays:
         Raises:
             InputError: Whatever does not fit, in one line.
         """
-        for name, value in (("workers", workers), ("repetitions", repetitions)):
-            if value < 1:
-                raise InputError(f"{name} needs to be at least 1, got {value}")
-        policy.plan(self.table, trials, seed)  # refuses before any process starts
-        self.table.values(policy.objective, policy.budgets)
+        self.check(policy, trials, workers, repetitions, seed)
         job = partial(_some, policy, trials, workers, seed)
         processes = min(self.processes, repetitions)
         if processes <= 1:

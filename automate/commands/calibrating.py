@@ -60,7 +60,7 @@ def calibrate(
         budgets: Weight of each exit in the anytime objective [default: equal].
         workers: Trials at a time [default: GPUs, or cores where the whole is long, else 1].
         threads: CPU threads of a trial [default: the faster of 1 and all].
-        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 on a GPU].
+        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 / workers on one, else 1].
         device: cpu or cuda [default: cuda where there is one].
         ray_address: A Ray cluster to run on.
         fresh: Delete the calibration and start over.
@@ -104,9 +104,10 @@ def calibrate(
         )  # fmt: skip
     kept = of_study(calibration_name(searched.study))
     if kept is not None and kept.configs:  # its own numbers, where nothing is said
-        configs = configs or kept.configs
-        seeds = seeds or kept.trials // kept.configs
-    plan = calibration_plan(searched, configs or CONFIGS, seeds or SEEDS)
+        configs = kept.configs if configs is None else configs
+        seeds = kept.trials // kept.configs if seeds is None else seeds
+    configs, seeds = CONFIGS if configs is None else configs, SEEDS if seeds is None else seeds
+    plan = calibration_plan(searched, configs, seeds)
     plan, outcomes = with_runtime(plan, explicit), None
     check(plan.base, plan.data_root)
     if not fresh:

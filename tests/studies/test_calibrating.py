@@ -12,6 +12,7 @@ from studies.calibrating import calibration_of, calibration_plan, curves_in, fla
 from studies.calibration import Rule
 from studies.calibration_sections import calibration, calibration_json, calibration_lines
 from studies.calibration_space import spread_out
+from studies.curve_tables import table_of
 from studies.experiments import space_of
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
@@ -54,6 +55,14 @@ def test_every_config_runs_with_each_seed_in_full(record):
     alphas = [o.config.alpha for o in outcomes if o.config]
     assert alphas[:6] == alphas[6:] and len(set(alphas)) == 6 and alphas[0] == (3.0,) * 4
     assert all(o.config.split_seed == 0 for o in outcomes if o.config)
+
+
+def test_it_is_a_table_to_replay_searches_on(record):
+    table = table_of(record)
+    assert (table.configs, table.seeds, table.space) == (6, 2, "diverse_alpha")
+    outcome = record.outcomes()[6 + table.params.index({f"alpha_{i}": 3.0 for i in (1, 2, 3, 4)})]
+    assert outcome.report is not None
+    assert table.accuracy[0, 1, -1] == pytest.approx(outcome.report.accuracies, abs=1e-4)
 
 
 def test_it_goes_on_and_takes_more_seeds(tmp_path):

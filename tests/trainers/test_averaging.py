@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainers import trained
+from trainers import checkpoints, trained
 from trainers.averaging import Average
 from trainers.config import TrialConfig
 from trainers.data import batches, load
@@ -73,9 +73,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, scheme):
     cut.close()
     gone_on = list(train(config, checkpoint=tmp_path / "cut.pt"))
     assert all(same(a, b) for a, b in zip(whole, gone_on, strict=True))
-    a, b = (
-        torch.load(tmp_path / f"{n}.pt", weights_only=True)["average"] for n in ("whole", "cut")
-    )
+    a, b = (checkpoints.read(tmp_path / f"{n}.pt")["average"] for n in ("whole", "cut"))
     assert float(a["steps"]) == float(b["steps"]) == 3 * 5
     for part in ("network", "teachers"):
         assert all(torch.equal(value, b[part][name]) for name, value in a[part].items())

@@ -24,9 +24,10 @@ class Planted:
         return (os.mkdir, (str(self.mark),))
 
 
-def test_content_comes_back(tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_content_comes_back(tmp_path, packed):
     path = tmp_path / "deep" / "run.pt"
-    checkpoints.write(path, {"weights": torch.arange(3), "reports": ["a"]})
+    checkpoints.write(path, {"weights": torch.arange(3), "reports": ["a"]}, packed)
     content = checkpoints.read(path)
     assert content["weights"].tolist() == [0, 1, 2] and content["reports"] == ["a"]
     assert list(path.parent.iterdir()) == [path], "no temporary file is left"
@@ -47,9 +48,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_every_truncation_is_refused_in_one_line(tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_every_truncation_is_refused_in_one_line(tmp_path, packed):
     path = tmp_path / "run.pt"
-    checkpoints.write(path, {"weights": torch.arange(1000)})
+    checkpoints.write(path, {"weights": torch.arange(1000)}, packed)
     whole = path.read_bytes()
     for length in [0, 1, 10, *range(100, len(whole) - 1, len(whole) // 20)]:
         path.write_bytes(whole[:length])
@@ -125,3 +127,37 @@ def test_a_read_only_folder_is_one_line(tmp_path, monkeypatch):
     with pytest.raises(checkpoints.UnwritableError, match="Read-only file system"):
         checkpoints.write(tmp_path / "run.pt", {"n": 1})
     assert not list(tmp_path.iterdir())
+
+
+def test_tensors_come_back_as_they_lay_in_memory(tmp_path):
+    path = tmp_path / "run.pt"
+    images = torch.randn(2, 3, 4, 5)
+    given = {
+        "weights": {"last": images.contiguous(memory_format=torch.channels_last), "plain": images},
+        "state": {0: {"momentum_buffer": torch.zeros(0)}, 1: {"momentum_buffer": None}},
+        "mixed": [torch.tensor(3), 1.5, "text", torch.tensor(True), torch.ones(2).bfloat16()],
+    }
+    checkpoints.write(path, given, packed=True)
+    found = checkpoints.read(path)
+    assert found["weights"]["last"].stride() == given["weights"]["last"].stride()
+    for name in ("last", "plain"):
+        assert torch.equal(found["weights"][name], images)
+    assert found["state"][0]["momentum_buffer"].shape == (0,)
+    assert found["state"][1] == {"momentum_buffer": None}
+    number, *others, flag, half = found["mixed"]
+    assert (number.shape, int(number), number.dtype) == ((), 3, torch.int64)
+    assert others == [1.5, "text"] and bool(flag) and half.dtype == torch.bfloat16
+
+
+def test_a_file_whose_parts_do_not_fit_is_damaged(tmp_path):
+    path = tmp_path / "run.pt"
+    checkpoints.write(path, {"weights": torch.arange(3)}, packed=True)
+    whole = torch.load(path)
+    for name, value in (
+        ("text", "{"),
+        ("text", whole["text"].replace("int64", "int8")),
+        ("flat", {}),
+    ):
+        torch.save({**whole, name: value}, path)
+        with pytest.raises(InputError, match=r"is damaged"):
+            checkpoints.read(path)

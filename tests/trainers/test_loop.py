@@ -70,7 +70,7 @@ def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(tmp_path, scheme, stop):
     cut.close()
     gone_on = list(train(config, checkpoint=path))
     assert all(same(a, b) for a, b in zip(whole, gone_on, strict=True))
-    weights = [torch.load(tmp_path / name, weights_only=True) for name in ("whole.pt", "cut.pt")]
+    weights = [checkpoints.read(tmp_path / name) for name in ("whole.pt", "cut.pt")]
     for part in ("network", "teachers"):
         for name, value in weights[0][part].items():
             assert torch.equal(value, weights[1][part][name]), name
@@ -129,7 +129,7 @@ def test_a_checkpoint_of_another_config_is_refused(tmp_path):
 def test_the_checkpoint_is_written_before_the_report_is_given(tmp_path):
     path = tmp_path / "run.pt"
     for report in train(DIGITS, checkpoint=path):
-        stored = torch.load(path, weights_only=True)
+        stored = checkpoints.read(path)
         assert len(stored["reports"]) == report.epoch
 
 
