@@ -4,8 +4,18 @@ import json
 
 import pytest
 
-from studies.overhead import start_table, trial_table
-from tests.benchmarks import against, epochs, loss, pipeline, processes, racing, record, step
+from studies.overhead import beyond_table, start_table, trial_table
+from tests.benchmarks import (
+    against,
+    epochs,
+    loss,
+    memory,
+    pipeline,
+    processes,
+    racing,
+    record,
+    step,
+)
 from trainers.config import TrialConfig
 from trainers.teams import Team, team_table
 
@@ -36,19 +46,27 @@ def test_loss(capsys):
 
 
 def test_pipeline(monkeypatch, capsys):
-    from trainers import bench
+    from trainers import pipeline as made
 
-    loader = bench.plain_loader
-    monkeypatch.setattr(bench, "plain_loader", lambda images, config: loader(images, config, 0))
-    plain, ours = pipeline.main(TINY, images=512)
-    assert ours.value > 0 < plain.value
-    assert (plain.side, ours.side) == ("plain", "ours")
+    loader = made.plain_loader
+    monkeypatch.setattr(made, "plain_loader", lambda images, config: loader(images, config, 0))
+    monkeypatch.setattr(made, "STEPS", 2)
+    plain, ours, inside = pipeline.main(TINY, images=512)
+    assert min(plain.value, ours.value, inside.value) > 0
+    assert (plain.side, ours.side, inside.side) == ("plain", "ours", "ours, inside training")
 
 
 @pytest.mark.slow
 def test_processes(capsys):
     rows = processes.main([*TINY, "--nets", "digits"])
     assert [row.unit for row in rows] == ["images/s"] * 3 + ["MB a process"] * 3
+
+
+@pytest.mark.slow
+def test_memory(capsys):
+    plain, ours = memory.main([*TINY, "--nets", "digits"])
+    assert (plain.side, ours.side[:4], plain.unit) == ("plain", "ours", "MB a process")
+    assert 50 < ours.value < 5000
 
 
 def test_a_team_of_processes():
@@ -58,9 +76,11 @@ def test_a_team_of_processes():
 
 
 def test_a_trials_cost():
-    ask, report, whole = trial_table(trials=3)
-    assert 0 < report.value < whole.value
+    ask, report, whole, clock = trial_table(trials=3)
+    assert 0 < report.value < whole.value <= clock.value * 1.5
     assert ask.rounds == 3
+    (row,) = beyond_table((("local", 1),), each=2, epochs=1)
+    assert -1 < row.value < 60
 
 
 @pytest.mark.slow
