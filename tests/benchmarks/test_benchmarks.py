@@ -2,10 +2,23 @@
 
 import json
 
+import numpy as np
 import pytest
 
-from studies.overhead import start_table, trial_table
-from tests.benchmarks import against, epochs, loss, pipeline, processes, racing, record, step
+from studies.overhead import beyond_table, start_table, trial_table
+from tests.benchmarks import (
+    against,
+    confirming,
+    epochs,
+    loss,
+    memory,
+    pipeline,
+    processes,
+    racing,
+    record,
+    scale,
+    step,
+)
 from trainers.config import TrialConfig
 from trainers.teams import Team, team_table
 
@@ -36,19 +49,27 @@ def test_loss(capsys):
 
 
 def test_pipeline(monkeypatch, capsys):
-    from trainers import bench
+    from trainers import pipeline as made
 
-    loader = bench.plain_loader
-    monkeypatch.setattr(bench, "plain_loader", lambda images, config: loader(images, config, 0))
-    plain, ours = pipeline.main(TINY, images=512)
-    assert ours.value > 0 < plain.value
-    assert (plain.side, ours.side) == ("plain", "ours")
+    loader = made.plain_loader
+    monkeypatch.setattr(made, "plain_loader", lambda images, config: loader(images, config, 0))
+    monkeypatch.setattr(made, "STEPS", 2)
+    plain, ours, inside = pipeline.main(TINY, images=512)
+    assert min(plain.value, ours.value, inside.value) > 0
+    assert (plain.side, ours.side, inside.side) == ("plain", "ours", "ours, inside training")
 
 
 @pytest.mark.slow
 def test_processes(capsys):
     rows = processes.main([*TINY, "--nets", "digits"])
     assert [row.unit for row in rows] == ["images/s"] * 3 + ["MB a process"] * 3
+
+
+@pytest.mark.slow
+def test_memory(capsys):
+    plain, ours = memory.main([*TINY, "--nets", "digits"])
+    assert (plain.side, ours.side[:4], plain.unit) == ("plain", "ours", "MB a process")
+    assert 50 < ours.value < 5000
 
 
 def test_a_team_of_processes():
@@ -58,9 +79,11 @@ def test_a_team_of_processes():
 
 
 def test_a_trials_cost():
-    ask, report, whole = trial_table(trials=3)
-    assert 0 < report.value < whole.value
+    ask, report, whole, clock = trial_table(trials=3)
+    assert 0 < report.value < whole.value <= clock.value * 1.5
     assert ask.rounds == 3
+    (row,) = beyond_table((("local", 1),), each=2, epochs=1)
+    assert -1 < row.value < 60
 
 
 @pytest.mark.slow
@@ -87,6 +110,19 @@ def test_racing(tmp_path, capsys):
     assert "a false claim" in capsys.readouterr().out
 
 
+def test_confirming():
+    rng = np.random.default_rng(0)
+    truth = np.concatenate([[0.0], rng.normal(0, 0.2, 59)])
+    values = truth[:, None] + rng.normal(0, 0.3, (60, 10)) + rng.normal(0, 1.0, (1, 10))
+    rows = confirming.confirmations(values, 60, trials=40, top=8, seeds=5)
+    found = {row.what: row.value for row in rows}
+    assert found["the search's best says too much"] > 0.3
+    assert abs(found["what is expected of it says too much"]) < 0.15
+    assert found["the chosen one over the default"] > 0
+    with pytest.raises(ValueError, match="40 configs and 12 seeds are needed"):
+        confirming.confirmations(values, 1, trials=40, top=8, seeds=10)
+
+
 def test_recording_goes_on_where_it_was(tmp_path, capsys):
     made, runs = tmp_path / "points.json", tmp_path / "runs.jsonl"
     record.main(["points", "diverse_alpha", "3", str(made), "--set", '{"epochs": 2}'])
@@ -105,3 +141,9 @@ def test_recording_goes_on_where_it_was(tmp_path, capsys):
 def test_the_arms_of_an_experiment_are_points_too():
     arms = record.points("table2", 9, TrialConfig())
     assert arms[0]["params"] == {"arm": "baseline"} and arms[1]["config"]["scheme"] == "branchynet"
+
+
+def test_a_long_study(tmp_path, capsys):
+    found = scale.measure(tmp_path, trials=40, left=8)
+    assert set(scale.WANTED) <= set(found)
+    assert found["ask"] > 0 < found["report"]
