@@ -4,8 +4,11 @@ import json
 
 import pytest
 
+from studies import samplers
 from studies.overhead import start_table, trial_table
-from tests.benchmarks import against, loss, pipeline, processes, racing, scale, step
+from studies.replay import Policy
+from tests.benchmarks import against, loss, pipeline, processes, racing, scale, step, sweep, workers
+from tests.studies import made_up_curves
 from trainers.teams import Team, team_table
 
 TINY = ["--rounds", "1", "--seconds", "0.01"]
@@ -82,3 +85,18 @@ def test_a_long_study(tmp_path, capsys):
     found = scale.measure(tmp_path, trials=40, left=8)
     assert set(scale.WANTED) <= set(found)
     assert found["ask"] > 0 < found["report"]
+
+
+def test_searches_of_many_workers(capsys):
+    rows = workers.main(["--trials", "8", "--workers", "1", "8", "--repetitions", "1"])
+    assert float(rows[1][1].replace(",", "")) < float(rows[0][1].replace(",", ""))
+
+
+def test_a_sweep_of_policies(tmp_path, capsys):
+    path = made_up_curves.table(configs=10, seeds=2).write(tmp_path / "small.npz")
+    job = (str(path), Policy(grace=4), 5, 4, 2)
+    assert len(sweep.run(job)) == 2
+    samplers.STARTUP = 10
+    some = list(sweep.policies(30, quick=False))
+    assert len(some) == len(set(some)) > 40
+    assert sweep.text(*some[0], epochs=30) == "random, full length"
