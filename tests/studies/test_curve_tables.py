@@ -203,4 +203,5 @@ def test_recorded_runs_that_are_none(tmp_path):
 def test_images_that_were_scored():
     assert images_of(np.array([0.5, 0.25, np.nan, 1.0])) == 4
     assert images_of(np.array([3 / 717, 700 / 717])) == 717
+    assert images_of(np.round(np.arange(500, 717) / 717, 6)) == 717
     assert images_of(np.random.default_rng(0).uniform(size=1000)) == curve_tables.DIVERGED - 1
