@@ -112,7 +112,8 @@ class Running:
         ),
     ] = None
     gpus_per_trial: Annotated[
-        float | None, Parameter(help="Share of a GPU, e.g. 0.25 [default: 1 on a GPU].")
+        float | None,
+        Parameter(help="Share of a GPU, e.g. 0.25 [default: 1 / workers on one, else 1]."),
     ] = None
     device: Annotated[
         str | None, Parameter(help="cpu or cuda [default: cuda where there is one].")

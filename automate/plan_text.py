@@ -141,6 +141,8 @@ def _stopping(plan: StudyPlan) -> str:
 
 def _machine(plan: StudyPlan) -> str:
     workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers on Ray"
+    if plan.on_one_gpu:
+        workers = f"{plan.workers} trials at a time on one GPU"
     threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
     text = f"{plan.device}, {workers}, {threads} a trial, {plan.base.precision}{_precision(plan)}"
     return text + (f", {plan.gpus_per_trial:g} GPU a trial" if plan.gpus_per_trial else "")

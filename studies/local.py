@@ -3,7 +3,6 @@
 import contextlib
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from types import FrameType
@@ -42,25 +41,31 @@ def search(
     Raises:
         StorageError: The storage failed, or a checkpoint cannot be written: the trial waits.
     """
-    grants = Grants(record, limits or Limits())
-    seconds: list[float] = []  # of the epochs that this process trained
     try:
         with record.renewing():
-            while (why := grants.out_of_time()) is None:
-                ticket = record.ask()
-                if ticket is None and record.held_back():
-                    time.sleep(ASK_AGAIN)  # another driver is at a run that the next ones wait for
-                    continue
-                if ticket is None:
-                    break
-                why = _one(record, ticket, on_event, grants, seconds)
-                why = why or faults.hopeless(record.outcomes())
-                if why is not None:
-                    break
-        record.tidy()
-        return why
+            return work(record, on_event, Grants(record, limits or Limits()))
     finally:
         record.release()
+
+
+def work(record: StudyRecord, on_event: OnEvent, grants: Grants) -> str | None:
+    """Runs waiting trials one after another; see `search`.
+
+    Args:
+        record: An open study, whose leases are renewed.
+        on_event: Called with what happens, in this thread.
+        grants: What may be spent.
+    """
+    seconds: list[float] = []  # of the epochs trained here
+    while (late := grants.out_of_time()) is None:
+        ticket = record.ask()
+        if ticket is None:
+            return None
+        refused = _one(record, ticket, on_event, grants, seconds)
+        refused = refused or faults.hopeless(record.outcomes())
+        if refused is not None:
+            return refused
+    return late
 
 
 def _one(

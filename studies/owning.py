@@ -82,7 +82,9 @@ class StudyDriver(StudyReader):
         self._held = HeldTrials() if held is None else held
         self._lock = lock
         self._driving = False
-        self._doubtful: int | None = None  # being taken: its server may have died before it said so
+        self._doubtful: int | None = (
+            None  # being taken, and not claimed yet: its server may die meanwhile
+        )
         self._space: Space | None = None
 
     def _drive(self) -> None:

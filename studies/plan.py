@@ -14,8 +14,7 @@ from trainers.config import TrialConfig, one_line
 from trainers.reports import Record
 
 SAMPLERS = {
-    "tpe": "tree-structured Parzen estimator (default); of a study with more than 500 ended "
-    "trials it sees the best 25 and the newest",
+    "tpe": "tree-structured Parzen estimator (default)",
     "random": "independent random points",
     "grid": "every point of the space's grid (where the space gives one)",
     "qmc": "quasi-Monte Carlo (scrambled Sobol)",
@@ -177,6 +176,12 @@ class StudyPlan(Record):
             super().__init__(**fields)
         except ValidationError as error:
             raise InputError(one_line(error)) from None
+
+    @property
+    def on_one_gpu(self) -> bool:
+        """Whether several trials at a time share one GPU."""
+        together = self.workers * self.gpus_per_trial
+        return self.device == "cuda" and self.workers > 1 and 0 < together < 1 + 1e-6
 
     @property
     def experiment(self) -> str | None:

@@ -33,7 +33,6 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search_spaces import Space
 from studies import making
-from studies.database import Database
 from studies.drivers import Driver
 from studies.experiments import space_of
 from studies.finalists import left_text
@@ -158,9 +157,6 @@ class StudyRecord(RaceDriver):
         """As many waiting trials as the plan has; with n drivers at it at once n - 1 too many."""
         number = len(self._all())
         while number < self.plan.trials:
-            if isinstance(self._direct, Database) and number >= len(self._points):
-                self._direct.enqueue(self._study_id, self.plan.trials)
-                return
             fixed = self._fixed(number)
             waiting = create_trial(
                 state=TrialState.WAITING,
@@ -200,10 +196,10 @@ class StudyRecord(RaceDriver):
         """A trial that was waiting and is RUNNING now, by compare-and-set."""
         if self._doubtful is not None:
             trial = self._direct.get_trial(self._doubtful)
-            self._doubtful = None
             claim = Claim.read(trial.user_attrs.get("claim"))
             if trial.state == TrialState.RUNNING and claim.owner is None:
                 return trial
+            self._doubtful = None
         rounds = self._rounds()
         for trial in self._all(TrialState.WAITING):
             if trial.number >= self.plan.trials:
@@ -214,9 +210,7 @@ class StudyRecord(RaceDriver):
             try:
                 self._doubtful = trial_id
                 if self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                    taken = self._direct.get_trial(trial_id)
-                    self._doubtful = None
-                    return taken
+                    return self._direct.get_trial(trial_id)
             except UpdateFinishedTrialError:
                 pass
             self._doubtful = None
@@ -228,6 +222,7 @@ class StudyRecord(RaceDriver):
         attempt = Claim.read(trial.user_attrs.get("claim")).attempt + 1
         claim = Claim(self.driver.name, attempt, self.driver.clock() + self.driver.lease)
         self._storage.set_trial_user_attr(trial_id, "claim", claim.to_json())
+        self._doubtful = None
         self.checkpoint(number).parent.mkdir(parents=True, exist_ok=True)
         done, start = epochs_of(trial), number < self._starts
         ticket = Ticket(number, self.plan.base, attempt, done, start, _failures(trial))

@@ -14,7 +14,7 @@ from urllib.parse import quote, quote_plus
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -22,10 +22,10 @@ from sqlalchemy.exc import (
     InterfaceError,
     NoSuchModuleError,
     OperationalError,
+    PendingRollbackError,
     SQLAlchemyError,
 )
 
-from studies.database import Database
 from trainers.catalog import InputError
 
 ENVIRONMENT = "AUTOMATE_STORAGE"
@@ -159,7 +159,9 @@ def _is_away(error: BaseException | None) -> bool:
     """Whether a connection broke or was refused, not a statement."""
     while isinstance(error, StorageInternalError):
         error = error.__cause__
-    return isinstance(error, OperationalError | InterfaceError) or (
+    # The last is what a session says that was broken while it was in a transaction: the storage
+    # has rolled it back by then.
+    return isinstance(error, OperationalError | InterfaceError | PendingRollbackError) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     )
 
@@ -244,7 +246,7 @@ def looked_at(database: Path) -> Iterator[sqlite3.Connection]:
             file.close()
 
 
-def connect(where: Place) -> Database:
+def connect(where: Place) -> RDBStorage:
     """The storage, its tables made where there are none.
 
     Raises:
@@ -274,7 +276,7 @@ def connect(where: Place) -> Database:
         for attempts_left in (2, 1, 0):
             try:
                 # Optuna fills templates in URLs: a brace is doubled to stay one.
-                return Database(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
+                return RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
             except SQLAlchemyError as error:
                 # Two drivers that make the tables of a new database at once: one finds them made.
                 if not attempts_left or "already exists" not in _cause(error):

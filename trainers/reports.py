@@ -62,6 +62,7 @@ class EpochReport(Record):
     mix_entropy: tuple[float, ...] = Field(
         default=(), description="(N,), nats, of each image's mix, mean over images; ln M at most"
     )
+    path: str = Field(default="", description="which way through a step, and the precision")
     budget: tuple[BudgetPoint, ...] = Field(
         default=(), description="dynamic inference by rising cost; empty without held-out images"
     )

@@ -60,7 +60,7 @@ def calibrate(
         budgets: Weight of each exit in the anytime objective [default: equal].
         workers: Trials at a time [default: GPUs, or cores where the whole is long, else 1].
         threads: CPU threads of a trial [default: the faster of 1 and all].
-        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 on a GPU].
+        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 / workers on one, else 1].
         device: cpu or cuda [default: cuda where there is one].
         ray_address: A Ray cluster to run on.
         fresh: Delete the calibration and start over.

@@ -7,8 +7,21 @@ import pytest
 from studies import samplers
 from studies.overhead import start_table, trial_table
 from studies.replay import Policy
-from tests.benchmarks import against, loss, pipeline, processes, racing, scale, step, sweep, workers
+from tests.benchmarks import (
+    against,
+    epochs,
+    loss,
+    pipeline,
+    processes,
+    racing,
+    record,
+    scale,
+    step,
+    sweep,
+    workers,
+)
 from tests.studies import made_up_curves
+from trainers.config import TrialConfig
 from trainers.teams import Team, team_table
 
 TINY = ["--rounds", "1", "--seconds", "0.01"]
@@ -22,6 +35,14 @@ def test_step(tmp_path, capsys):
     assert len(content["step"]) == len(rows)
     assert content["machine"]["torch"]
     assert "images/s" in capsys.readouterr().out
+
+
+def test_epochs(capsys):
+    rows = epochs.main(["--rounds", "1", "--nets", "digits"])
+    assert [row.side.split(",")[0] for row in rows] == [
+        "step by step", "step by step", "uncaptured", "2 together", "4 together",
+    ]  # fmt: skip
+    assert all(row.value > 0 for row in rows) and rows[0].ratio == 1
 
 
 def test_loss(capsys):
@@ -100,3 +121,23 @@ def test_a_sweep_of_policies(tmp_path, capsys):
     some = list(sweep.policies(30, quick=False))
     assert len(some) == len(set(some)) > 40
     assert sweep.text(*some[0], epochs=30) == "random, full length"
+
+
+def test_recording_goes_on_where_it_was(tmp_path, capsys):
+    made, runs = tmp_path / "points.json", tmp_path / "runs.jsonl"
+    record.main(["points", "diverse_alpha", "3", str(made), "--set", '{"epochs": 2}'])
+    record.main(["runs", str(made), str(runs), "--seeds", "1"])
+    first = runs.read_text().splitlines()
+    assert len(first) == 3 and json.loads(first[0])["params"] == {
+        f"alpha_{i}": 3.0 for i in range(1, 5)
+    }
+    runs.write_text("\n".join(first[:2]) + "\n")
+    record.main(["runs", str(made), str(runs), "--seeds", "1"])
+    again = [json.loads(line) for line in runs.read_text().splitlines()]
+    assert [line["point"] for line in again] == [0, 1, 2]
+    assert again[2]["accuracy"] == json.loads(first[2])["accuracy"], "a run is its seed's"
+
+
+def test_the_arms_of_an_experiment_are_points_too():
+    arms = record.points("table2", 9, TrialConfig())
+    assert arms[0]["params"] == {"arm": "baseline"} and arms[1]["config"]["scheme"] == "branchynet"
