@@ -381,7 +381,8 @@ def made_of_runs(
 
         flops = [(cost.flops, cost.flops_cascade) for cost in costs(base)]
     images = images_of(accuracy)
-    accuracy = np.round(accuracy * images) / images
+    if images <= MOST_IMAGES:
+        accuracy = np.round(accuracy * images) / images
     if catalog.is_path(base.dataset):
         base = base.with_(dataset=f"./{Path(base.dataset).name}")
     return _checked(

@@ -3,6 +3,7 @@
 import gzip
 import json
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,10 +70,16 @@ def test_a_version_of_the_future(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", curve_tables.shipped())
 def test_what_comes_with_automate(name):
     table = read_table(name)
-    assert table.seeds >= 5
+    assert table.configs >= 40 and table.seeds >= 3
     assert set(table.params[0].values()) == {3.0}, "the paper's default comes first"
     assert len({json.dumps(params) for params in table.params}) == table.configs
     assert not table.base.dataset.startswith("/")
+
+
+def test_what_comes_with_automate_is_small():
+    assert curve_tables.shipped() == ["digits", "vgg16-cifar100"]
+    folder = Path(curve_tables.__file__).parent / "tables"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 500_000
 
 
 def test_reports_are_what_a_run_said():
