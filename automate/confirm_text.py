@@ -62,7 +62,9 @@ def _say_table(c: Confirmation, stderr: bool) -> None:
                     for k in range(exits)
                 ),
                 "" if found is None else signed(c, found.difference),
-                "" if found is None else p_text(found.p).removeprefix("p ").removeprefix("= "),
+                ""
+                if found is None or not math.isfinite(found.low)  # one seed
+                else p_text(found.p).removeprefix("p ").removeprefix("= "),
                 "" if one.said is None else number(c, factor * one.said),
             ]
         )

@@ -144,7 +144,9 @@ def _machine(plan: StudyPlan) -> str:
     if plan.on_one_gpu:
         workers = f"{plan.workers} trials at a time on one GPU"
     threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
-    text = f"{plan.device}, {workers}, {threads} a trial, {plan.base.precision}{_precision(plan)}"
+    kernels = "fast kernels, " if plan.device == "cpu" else ""
+    precision = f"{kernels}{plan.base.precision}{_precision(plan)}"
+    text = f"{plan.device}, {workers}, {threads} a trial, {precision}"
     return text + (f", {plan.gpus_per_trial:g} GPU a trial" if plan.gpus_per_trial else "")
 
 

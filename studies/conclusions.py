@@ -160,7 +160,9 @@ def choice(c: Confirmation) -> str:
     names = [row.name for row in c.rows]
     chosen, best = judged.chosen, judged.best
     text = f"Take {names[chosen]}: "
-    if chosen != best:
+    if not math.isfinite(judged.means[best].half):
+        text += "with one seed nothing can be told apart, so the simplest config is taken."
+    elif chosen != best:
         text += (
             f"it is the simplest config whose mean lies within one standard error of the best one "
             f"({names[best]})."
@@ -205,6 +207,8 @@ def optimism(c: Confirmation) -> str:
 def _too_much(c: Confirmation, one: Optimism) -> str:
     sure = math.isfinite(one.low) and (one.low > 0 or one.high < 0)
     text = f"So it said {_by(c, one)} ({_gap_interval(c, one)})"
+    if not math.isfinite(one.low):
+        return f"{text}, which may be chance."
     return f"{text}." if sure else f"{text}, which chance explains."
 
 
@@ -238,7 +242,8 @@ def test(c: Confirmation) -> str:
     )
     differences = [
         f"{names[one.config]} {signed(c, one.difference)} "
-        f"({interval(c, one.low, one.high)}, {p_text(one.p)})"
+        f"({interval(c, one.low, one.high)}"
+        f"{f', {p_text(one.p)}' if math.isfinite(one.low) else ''})"
         for one in tested.differences
     ]
     return f"{text} Against {names[0]}: {'; '.join(differences)}." if differences else text

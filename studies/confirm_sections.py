@@ -104,7 +104,7 @@ def _compared(c: Confirmation, one: Difference | None) -> list[str]:
     return [
         say.signed(c, one.difference),
         f"{say.signed(c, one.low)} to {say.signed(c, one.high)}" if known else "",
-        say.p_text(one.p).removeprefix("p ").removeprefix("= "),
+        say.p_text(one.p).removeprefix("p ").removeprefix("= ") if known else "",
     ]
 
 

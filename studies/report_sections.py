@@ -288,10 +288,15 @@ def facts(view: View) -> list[Html]:
     """The plan, the states, the base configuration, and what it was made with."""
     plan = view.plan.model_dump(exclude={"base"})
     base = view.plan.base.model_dump()
-    seconds = sum(report.seconds for reports in view.reports.values() for report in reports)
+    every = [report for reports in view.reports.values() for report in reports]
+    seconds = sum(report.seconds for report in every)
+    ways = sorted({report.path for report in every if report.path})
+    held = max((report.memory for report in every if report.memory is not None), default=None)
     own: list[tuple[object, object]] = [
         ("states", v.states_text(view.outcomes)),
         ("training time of all epochs", f"{seconds:.0f} s"),
+        *([("way through a training step", "; ".join(ways))] if ways else []),
+        *([("most memory that a trial's process held", f"{held / 1e6:,.0f} MB")] if held else []),
         *((name, _shown(value)) for name, value in plan.items()),
         *((f"{name}, now", number) for name, number in view.versions.items()),
     ]

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers import checkpoints
+from trainers import checkpoints, memory
 from trainers.averaging import Average
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -98,8 +98,11 @@ class Run:
     @property
     def path(self) -> str:
         """How it trains, for people: which way through a step, and the precision."""
-        kernels = "fast kernels" if self.device.type == "cpu" else "step by step"
-        return f"{self.device.type.upper()}, {kernels}, {self.config.precision}"
+        if self.device.type == "cpu":
+            threads = torch.get_num_threads()
+            text = f"CPU, fast kernels, {self.config.precision}, {threads} thread"
+            return text if threads == 1 else f"{text}s"
+        return f"{self.device.type.upper()}, step by step, {self.config.precision}"
 
     def renew(self) -> None:
         """Back to fresh weights."""
@@ -297,6 +300,7 @@ def train(
     Raises:
         InputError: Data that is missing or does not fit the config; a checkpoint of another run.
     """
+    memory.begin(device)
     data = load(config) if data is None else data
     data = data.to(device)
     with _opened(config, data, device) as run:
@@ -320,6 +324,7 @@ def train(
                 split=data.split,
                 temperature=run.temperature(epoch) if finite else None,
                 path=run.path,
+                memory=memory.peak(device),
                 **scored,
             )
             reports.append(report)

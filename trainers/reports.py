@@ -67,6 +67,13 @@ class EpochReport(Record):
         default=(), description="dynamic inference by rising cost; empty without held-out images"
     )
 
+    memory: int | None = Field(
+        default=None,
+        ge=0,
+        description="bytes that the run's process held at most by then, libraries and all; on CUDA "
+        "of its allocator",
+    )
+
     @property
     def diverged(self) -> bool:
         """Whether the loss was not finite: the run has ended here."""

@@ -164,7 +164,7 @@ def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
     if json:
         say_json({"study": record.name, "report": page, **calibration_json(found)})
         return 0
-    head = ["after epoch", "run-to-run spread", "tau", "95 % interval", "halving keeps the best"]
+    head = ["after epoch", "scatter of runs", "tau", "95 % interval", "halving keeps the best"]
     rows = [row_of(moment, view.plan) for moment in shown(found)]
     say_table(head, rows, title="The order of the configs against that of the end")
     for line in calibration_lines(found, view.plan):

@@ -4,23 +4,18 @@ import json
 
 import pytest
 
-from studies import samplers
-from studies.overhead import start_table, trial_table
-from studies.replay import Policy
+from studies.overhead import beyond_table, start_table, trial_table
 from tests.benchmarks import (
     against,
     epochs,
     loss,
+    memory,
     pipeline,
     processes,
     racing,
     record,
-    scale,
     step,
-    sweep,
-    workers,
 )
-from tests.studies import made_up_curves
 from trainers.config import TrialConfig
 from trainers.teams import Team, team_table
 
@@ -51,19 +46,27 @@ def test_loss(capsys):
 
 
 def test_pipeline(monkeypatch, capsys):
-    from trainers import bench
+    from trainers import pipeline as made
 
-    loader = bench.plain_loader
-    monkeypatch.setattr(bench, "plain_loader", lambda images, config: loader(images, config, 0))
-    plain, ours = pipeline.main(TINY, images=512)
-    assert ours.value > 0 < plain.value
-    assert (plain.side, ours.side) == ("plain", "ours")
+    loader = made.plain_loader
+    monkeypatch.setattr(made, "plain_loader", lambda images, config: loader(images, config, 0))
+    monkeypatch.setattr(made, "STEPS", 2)
+    plain, ours, inside = pipeline.main(TINY, images=512)
+    assert min(plain.value, ours.value, inside.value) > 0
+    assert (plain.side, ours.side, inside.side) == ("plain", "ours", "ours, inside training")
 
 
 @pytest.mark.slow
 def test_processes(capsys):
     rows = processes.main([*TINY, "--nets", "digits"])
     assert [row.unit for row in rows] == ["images/s"] * 3 + ["MB a process"] * 3
+
+
+@pytest.mark.slow
+def test_memory(capsys):
+    plain, ours = memory.main([*TINY, "--nets", "digits"])
+    assert (plain.side, ours.side[:4], plain.unit) == ("plain", "ours", "MB a process")
+    assert 50 < ours.value < 5000
 
 
 def test_a_team_of_processes():
@@ -73,9 +76,11 @@ def test_a_team_of_processes():
 
 
 def test_a_trials_cost():
-    ask, report, whole = trial_table(trials=3)
-    assert 0 < report.value < whole.value
+    ask, report, whole, clock = trial_table(trials=3)
+    assert 0 < report.value < whole.value <= clock.value * 1.5
     assert ask.rounds == 3
+    (row,) = beyond_table((("local", 1),), each=2, epochs=1)
+    assert -1 < row.value < 60
 
 
 @pytest.mark.slow
@@ -100,27 +105,6 @@ def test_racing(tmp_path, capsys):
     rows = racing.main(["--studies", "4", "--json", str(tmp_path / "racing.json")])
     assert len(json.loads((tmp_path / "racing.json").read_text())) == len(rows)
     assert "a false claim" in capsys.readouterr().out
-
-
-def test_a_long_study(tmp_path, capsys):
-    found = scale.measure(tmp_path, trials=40, left=8)
-    assert set(scale.WANTED) <= set(found)
-    assert found["ask"] > 0 < found["report"]
-
-
-def test_searches_of_many_workers(capsys):
-    rows = workers.main(["--trials", "8", "--workers", "1", "8", "--repetitions", "1"])
-    assert float(rows[1][1].replace(",", "")) < float(rows[0][1].replace(",", ""))
-
-
-def test_a_sweep_of_policies(tmp_path, capsys):
-    path = made_up_curves.table(configs=10, seeds=2).write(tmp_path / "small.npz")
-    job = (str(path), Policy(grace=4), 5, 4, 2)
-    assert len(sweep.run(job)) == 2
-    samplers.STARTUP = 10
-    some = list(sweep.policies(30, quick=False))
-    assert len(some) == len(set(some)) > 40
-    assert sweep.text(*some[0], epochs=30) == "random, full length"
 
 
 def test_recording_goes_on_where_it_was(tmp_path, capsys):

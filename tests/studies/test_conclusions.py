@@ -100,6 +100,9 @@ def test_one_seed_proves_nothing_and_says_so():
     text = " ".join(sentences(made))
     assert "With one seed a config nothing can be told apart" in text
     assert "on 1 fresh seed and hold-out" in text
+    assert "with one seed nothing can be told apart, so the simplest" in choice(made)
+    assert optimism(made).count("which may be chance") == 1
+    assert " p = " not in " ".join(sentences(made)) and "standard error" not in choice(made)
     assert "(n = 1, unconfirmed)" in text and "nan" not in text and "inf" not in text
     json.dumps(as_json(made), allow_nan=False)
     assert math.isnan(made.front[0][0])
