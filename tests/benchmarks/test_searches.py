@@ -1,4 +1,4 @@
-"""The benchmark commands of searches, each in its smallest form: long ones, many workers, sweeps."""
+"""The benchmark commands of searches in their smallest form: long ones, many workers, sweeps."""
 
 from studies import samplers
 from studies.replay import Policy
