@@ -142,6 +142,22 @@ class CurveTable:
                 found[config, seed] = objective(name, self._points(row), budgets)
         return found
 
+    def spreads(self, name: str, budgets: Sequence[float] | None = None) -> tuple[float, float]:
+        """How an objective scatters after the last epoch: of one run about its config, and of the
+        configs about each other; fractions.
+
+        What a seed does to all configs is taken out, and what the runs' scatter brings into the
+        configs' means. NaN with one seed. Raises InputError as `values` does.
+        """
+        values = self.values(name, budgets)
+        if self.seeds < 2 or self.configs < 2:
+            return float("nan"), float("nan")
+        means = values.mean(axis=1)
+        rest = values - means[:, None] - values.mean(axis=0) + values.mean()
+        run = float((rest**2).sum() / ((self.configs - 1) * (self.seeds - 1)))
+        between = max(0.0, float(means.var(ddof=1)) - run / self.seeds)
+        return run**0.5, between**0.5
+
     def write(self, path: str | Path) -> Path:
         """Writes the table; an older file is replaced.
 

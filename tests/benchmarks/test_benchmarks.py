@@ -9,6 +9,7 @@ import pytest
 from studies.overhead import beyond_table, start_table, trial_table
 from tests.benchmarks import (
     against,
+    confirming,
     epochs,
     loss,
     memory,
@@ -17,6 +18,7 @@ from tests.benchmarks import (
     racing,
     ranks,
     record,
+    scale,
     step,
 )
 from trainers.config import TrialConfig
@@ -110,6 +112,19 @@ def test_racing(tmp_path, capsys):
     assert "a false claim" in capsys.readouterr().out
 
 
+def test_confirming():
+    rng = np.random.default_rng(0)
+    truth = np.concatenate([[0.0], rng.normal(0, 0.2, 59)])
+    values = truth[:, None] + rng.normal(0, 0.3, (60, 10)) + rng.normal(0, 1.0, (1, 10))
+    rows = confirming.confirmations(values, 60, trials=40, top=8, seeds=5)
+    found = {row.what: row.value for row in rows}
+    assert found["the search's best says too much"] > 0.3
+    assert abs(found["what is expected of it says too much"]) < 0.15
+    assert found["the chosen one over the default"] > 0
+    with pytest.raises(ValueError, match="40 configs and 12 seeds are needed"):
+        confirming.confirmations(values, 1, trials=40, top=8, seeds=10)
+
+
 def test_recording_goes_on_where_it_was(tmp_path, capsys):
     made, runs = tmp_path / "points.json", tmp_path / "runs.jsonl"
     record.main(["points", "diverse_alpha", "3", str(made), "--set", '{"epochs": 2}'])
@@ -148,3 +163,9 @@ def test_ranks(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "first safe epoch (halving): 1" in said, "the averaged order never changes"
     assert "against made, averaged: 8 points x 2 seeds" in said
+
+
+def test_a_long_study(tmp_path, capsys):
+    found = scale.measure(tmp_path, trials=40, left=8)
+    assert set(scale.WANTED) <= set(found)
+    assert found["ask"] > 0 < found["report"]

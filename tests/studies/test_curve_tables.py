@@ -95,6 +95,16 @@ def test_values_of_objectives():
         table.values("budget:150M")
 
 
+def test_how_runs_and_configs_scatter():
+    table = made_up_curves.table(configs=200, seeds=6, noise=0.004, images=60_000)
+    run, between = table.spreads("last")
+    # 0.004 of the run, and 0.2 of 0.004 that its last epoch adds; the seed's own 0.004 is out
+    assert run == pytest.approx(0.004 * 1.04**0.5, rel=0.1)
+    true = made_up_curves.table(configs=200, seeds=1, noise=0, images=60_000)
+    assert between == pytest.approx(true.values("last").std(), rel=0.1)
+    assert np.isnan(true.spreads("last")).all()
+
+
 def test_a_study_that_ran_in_full_is_a_table(tmp_path):
     plan = make_plan(tmp_path, early_stopping=False)
     with closing(StudyRecord.create_or_open(plan, runs=tmp_path)) as record:
