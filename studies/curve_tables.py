@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 VERSION = 1
 ENDING = ".npz"
 DIVERGED = 65_535  # in `right`
+ROUNDED = 6e-7  # what an accuracy of six decimals may be off
 MOST_IMAGES = 60_000  # that a count of right ones is looked for with
 
 Array = NDArray[np.float64]
@@ -395,6 +396,9 @@ def made_of_runs(
         from trainers.costs import costs  # torch
 
         flops = [(cost.flops, cost.flops_cascade) for cost in costs(base)]
+    images = images_of(accuracy)
+    if images <= MOST_IMAGES:
+        accuracy = np.round(accuracy * images) / images
     if catalog.is_path(base.dataset):
         base = base.with_(dataset=f"./{Path(base.dataset).name}")
     return _checked(
@@ -407,19 +411,19 @@ def made_of_runs(
             seconds=seconds,
             flops=tuple(first for first, _ in flops),
             flops_cascade=tuple(second for _, second in flops),
-            images=images_of(accuracy),
+            images=images,
         )
     )
 
 
 def images_of(accuracy: Array) -> int:
-    """The least number of images of which every accuracy is a whole number; the most that a file
-    can count where there is none below."""
+    """The least number of images of which every accuracy is a whole number, but for rounding to six
+    decimals; the most that a file can count where there is none below."""
     fractions = np.unique(accuracy[~np.isnan(accuracy)])
     some = fractions[:: max(1, len(fractions) // 20)]
     for images in range(1, MOST_IMAGES + 1):
         if all(
-            np.abs(tried * images - np.round(tried * images)).max(initial=0.0) < 1e-6
+            np.abs(tried * images - np.round(tried * images)).max(initial=0.0) <= ROUNDED * images
             for tried in (some, fractions)
         ):
             return images

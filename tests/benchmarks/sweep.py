@@ -32,18 +32,17 @@ def policies(epochs: int, quick: bool) -> Iterator[tuple[Policy, int]]:
     third, half = default_grace(epochs), epochs // 2 + 1
     graces = sorted({max(1, epochs // 10), max(1, epochs // 6), third // 2 + 1, third, half})
     yield RANDOM, 10
-    for sampler in ("random", "qmc", "tpe"):
+    for sampler in ("tpe", "random") if quick else ("tpe", "random", "qmc"):
         if sampler != "random":
             yield Policy(sampler, early_stopping=False), 10
-        for grace, eta in itertools.product(graces, (2,) if quick else (2, 3, 4)):
-            yield Policy(sampler, eta=eta, grace=grace), 10
-    if quick:
-        return
+        for grace, eta in itertools.product(graces, (2, 3) if quick else (2, 3, 4)):
+            if not quick or sampler == "tpe" or (grace, eta) in ((graces[0], 3), (third, 2)):
+                yield Policy(sampler, eta=eta, grace=grace), 10
     for startup in (5, 20):
-        yield Policy(early_stopping=False), startup
         yield Policy(grace=third), startup
-    for grace, tolerance in itertools.product(graces, (0.0025, 0.005, 0.01)):
-        yield Policy(grace=grace, tolerance=tolerance), 10
+    for grace in (third // 2 + 1, third):
+        for tolerance in (0.005,) if quick else (0.0025, 0.005, 0.01):
+            yield Policy(grace=grace, tolerance=tolerance), 10
 
 
 def run(job: Job) -> list[Replayed]:
