@@ -13,7 +13,7 @@ NOTE = (
     "How to read it: the runs of a seed share a hold-out, so configs are compared seed by seed. "
     "A 95 % interval holds the true value in 95 of 100 such studies, and p is how often luck alone "
     "would show a difference like this where there is none; both allow for how many candidates "
-    "were compared. ± is a 95 % interval too."
+    "were compared. ± is the 95 % interval of a mean by itself."
 )
 
 
@@ -176,6 +176,8 @@ def choice(c: Confirmation) -> str:
             f"it is the simplest config whose mean lies within one standard error of the best one "
             f"({names[best]})."
         )
+    elif chosen == 0:
+        text += "it has the best mean, and nothing is simpler."
     elif len(judged.within) > 1:
         text += "it has the best mean, and what comes within one standard error is no simpler."
     else:

@@ -49,7 +49,7 @@ def test_a_lead_that_is_no_proof_may_be_taken_and_is_called_so():
 
 def test_the_default_is_taken_where_nothing_beats_it_clearly():
     made = confirmation([-1.0, -1.5, -2.0])
-    assert choice(made).startswith("Take the paper's default: it has the best mean, and no simpler")
+    assert choice(made).startswith("Take the paper's default: it has the best mean, and nothing")
     assert "Worse than the paper's default: trial" in headline(made)
     assert "None of those that ran every round is ahead of it" in headline(made)
 
