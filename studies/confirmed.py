@@ -3,7 +3,8 @@
 Row 0 is the reference (the paper's default), the others are what the search thought best, in its
 order. NaN stands for a run that the race spared. Seeds and hold-outs are fresh and the same for
 all, so comparisons are paired (`studies.comparison`), and a seed's own hold-out makes the draw of
-images a part of the scatter between seeds. Units are the caller's: points of accuracy as a rule.
+images a part of the scatter between seeds (of the digits less so: their hold-outs share four
+fifths). Units are the caller's: points of accuracy as a rule.
 
 Of several noisy means the best is too high on average, confirmed or not. What is to be *expected*
 of a config is therefore its mean drawn toward the mean of all, by the share of their scatter that
