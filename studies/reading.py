@@ -253,10 +253,18 @@ class StudyReader:
         if len(set(values.values())) < 2 or None in values.values():
             return {}
         with quietly():
+            # Of what was read above; in the study another driver may complete more meanwhile.
+            seen = optuna.create_study(storage=optuna.storages.InMemoryStorage())
+            for trial in done:
+                seen.add_trial(
+                    optuna.create_trial(
+                        params=trial.params,
+                        distributions=trial.distributions,
+                        value=values[trial.number],
+                    )
+                )
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.plan.seed)
-            found = optuna.importance.get_param_importances(
-                self.study, evaluator=evaluator, target=lambda trial: values[trial.number] or 0.0
-            )
+            found = optuna.importance.get_param_importances(seen, evaluator=evaluator)
         return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
     def to_csv(self, target: str | Path | TextIO) -> None:

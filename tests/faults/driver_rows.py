@@ -66,7 +66,7 @@ def while_it_writes(what: str, places: tuple[str, ...]) -> End:
 
 
 @functools.cache
-def untouched(*more: str) -> Described:
+def unended(*more: str) -> Described:
     """What comes out if nobody ends the search."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -89,7 +89,7 @@ def tried(
         *more: Words of the search.
         alone: Those of the search that nobody ends, if others.
     """
-    whole = untouched(*(alone or more))
+    whole = unended(*(alone or more))
     done = 0
     while done < times:
         with tempfile.TemporaryDirectory() as folder:
