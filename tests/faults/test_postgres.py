@@ -1,9 +1,11 @@
 """A study on a real PostgreSQL: several drivers, a server that is started again, a password."""
 
 import time
+from contextlib import closing
 
 import pytest
 
+from studies import doctor
 from studies import storage as storages
 from studies.drivers import Driver
 from studies.listing import list_studies
@@ -92,6 +94,21 @@ def test_a_server_that_stays_away_ends_it_in_one_line_without_the_password(
     finally:
         server.start()
     assert record.report(ticket, make_report(1, 0.5)), "the same trial goes on"
+
+
+def test_a_study_on_a_server_is_mended_and_a_copy_kept(study, server: Server, tmp_path):
+    record = study("ghost", trials=2)
+    record.driver = Driver(f"{Driver().name.split(':')[0]}:4194303:1:1")  # one that is dead
+    ticket = record.ask()
+    assert ticket is not None and record.report(ticket, make_report(1, 0.5))
+    record._held.clear()
+    found = {f.what: f for f in doctor.study("ghost", server.url, tmp_path)}
+    assert found["ghosts"].verdict == "mended"
+    kept = found["copy"].text
+    with closing(StudyRecord.open("ghost", f"sqlite:///{kept}", tmp_path)) as copied:
+        assert (copied.outcome(0).state, copied.outcome(0).epochs) == ("RUNNING", 1)
+    with closing(StudyRecord.open("ghost", server.url, tmp_path)) as mended:
+        assert (mended.outcome(0).state, mended.outcome(0).epochs) == ("WAITING", 1)
 
 
 def test_a_wrong_password_is_one_line_that_does_not_show_it(server: Server, tmp_path):
