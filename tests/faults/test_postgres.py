@@ -11,7 +11,6 @@ from studies.drivers import Driver
 from studies.listing import list_studies
 from studies.record import StudyRecord
 from studies.storage import StorageError
-from tests.faults.drivers import Search, described, whole
 from tests.faults.servers import PASSWORD, Server
 from tests.studies.example import make_plan, make_report, run
 
@@ -117,28 +116,3 @@ def test_a_wrong_password_is_one_line_that_does_not_show_it(server: Server, tmp_
         list_studies(tmp_path, wrong)
     assert "wr0ng-secret" not in str(caught.value) and "\n" not in str(caught.value)
     assert "authentication failed" in str(caught.value)
-
-
-def test_two_searches_at_once_and_a_restart_of_the_server(server: Server, tmp_path):
-    """The command itself, twice on one study: together exactly the asked number of trials."""
-    words = ("--trials", "10", "--epochs", "6")
-    homes = [tmp_path / "one", tmp_path / "two"]
-    for home in homes:
-        home.mkdir()
-    drivers = [Search(home, *words, storage=server.url) for home in homes]
-    url = server.url
-    end = time.monotonic() + 120
-    while time.monotonic() < end and all(driver.poll() is None for driver in drivers):
-        if any(found.states.get("COMPLETE") for found in list_studies(tmp_path, url)):
-            break
-        time.sleep(0.2)
-    server.restart("fast", away=1.0)
-    for driver in drivers:
-        code, out, err = driver.ended()
-        assert code == 0, err
-        assert PASSWORD not in out + err
-    whole(tmp_path, 10, 6, url)
-    assert [trial[0] for trial in described(tmp_path, url)] == list(range(10))
-    for home in homes:
-        for file in home.rglob("*"):
-            assert not file.is_file() or PASSWORD.encode() not in file.read_bytes(), file
