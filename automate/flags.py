@@ -4,7 +4,8 @@ What a value may be is checked in the records; here tokens only become numbers.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,3 +93,68 @@ Runs = Annotated[Path, Parameter(name="--runs-dir", help="Folder of the studies.
 DataRoot = Annotated[
     str | None, Parameter(help="Where the data set lies (else $AUTOMATE_DATA, else ./data).")
 ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Running:
+    """What `search`, `confirm` and `reproduce` take alike: what runs a study, where, how long."""
+
+    workers: Annotated[
+        WholeOrNone,
+        Parameter(help="Trials at a time [default: GPUs, or cores where it is long, else 1]."),
+    ] = None
+    threads: Annotated[
+        WholeOrNone,
+        Parameter(
+            alias="--cpus-per-trial",
+            help="CPU threads of a trial [default: the faster of 1 and all].",
+        ),
+    ] = None
+    gpus_per_trial: Annotated[
+        float | None,
+        Parameter(help="Share of a GPU, e.g. 0.25 [default: 1 / workers on one, else 1]."),
+    ] = None
+    device: Annotated[
+        str | None, Parameter(help="cpu or cuda [default: cuda where there is one].")
+    ] = None
+    ray_address: Annotated[str | None, Parameter(help="A Ray cluster to run on.")] = None
+    timeout: Annotated[
+        Span,
+        Parameter(help="Begin no epoch after this time, e.g. 2h or 1h30m; what is cut waits."),
+    ] = None
+    max_epochs_total: Annotated[
+        WholeOrNone,
+        Parameter(help="Epochs of the whole study, never exceeded; what is cut waits."),
+    ] = None
+    data_root: DataRoot = None
+    storage: Storage = None
+    runs: Runs = Path("runs")
+    fresh: Annotated[Switch, Parameter(help="Delete the study and start over.")] = False
+    dry_run: Annotated[Switch, Parameter(help="Print the plan and end; nothing is made.")] = False
+    json: Json = False
+    quiet: Quiet = False
+
+    @property
+    def machine(self) -> dict[str, Any]:
+        """What runs it, as given."""
+        return {
+            "workers": self.workers,
+            "threads": self.threads,
+            "gpus_per_trial": self.gpus_per_trial,
+            "device": self.device,
+        }
+
+    def explicit(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What a study that goes on takes over: it keeps what runs it, unless it is said here."""
+        found = {name: value for name, value in self.machine.items() if value is not None}
+        return found | {name: settings[name] for name in ("precision",) if name in settings}
+
+    def tail(self, *studies: str) -> list[object]:
+        """The words after another command's name that mean the same studies."""
+        words: list[object] = [*studies]
+        words += ["--runs-dir", self.runs] if self.runs != Path("runs") else []
+        return words + (["--storage", self.storage] if self.storage else [])
+
+
+USUAL = Running()  # nothing given

@@ -40,6 +40,7 @@ automate train runs/<study>/best/1.yaml --seeds 3
 # name: (where it is, one line of help)
 COMMANDS = {
     "search": ("search:search", "Search a space; the same command again goes on."),
+    "confirm": ("confirming:confirm", "Confirm a search's best on fresh seeds and hold-outs."),
     "report": ("results:report", "Write a study's report, one HTML file that works offline."),
     "dashboard": ("results:dashboard", "Open a study in optuna-dashboard."),
     "export": ("results:export", "Write the best configs as YAML, or all trials as CSV."),
@@ -62,7 +63,8 @@ COMMANDS = {
     "backbones": ("listings:backbones", "List the backbones and what each exit costs."),
     "profile": ("measuring:profile", "Measure latency and memory of each exit."),
 }
-GO_ON = ("search", "train", "reproduce", "calibrate")  # given again, they go on where they stopped
+# Given again, they go on where they stopped.
+GO_ON = ("search", "confirm", "train", "reproduce", "calibrate")
 
 
 def version() -> str:

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from automate.printing import duration, size
+from studies.confirm import Shared
 from studies.limits import Limits
 from studies.plan import FRONT_FLOPS, OBJECTIVES, SAMPLERS, StudyPlan, is_front, objective_key
 from studies.rungs import rung_epochs
@@ -20,6 +21,7 @@ def plan_pairs(
     estimate: Estimate | None,
     so_far: str | None,
     limits: Limits | None = None,
+    parts: Shared | None = None,
 ) -> dict[str, str]:
     """Names and values, in the order in which they are read.
 
@@ -30,6 +32,7 @@ def plan_pairs(
         estimate: Of the trials that are left; None if none is.
         so_far: States of a study that goes on; None of a new one.
         limits: What this call may spend.
+        parts: How the epochs are shared with a confirmation, if they are.
     """
     base = plan.base
     pairs = {
@@ -47,6 +50,12 @@ def plan_pairs(
         "early stopping": _stopping(plan),
         "runs on": _machine(plan),
     }
+    if parts is not None:
+        pairs["confirmation"] = (
+            f"{parts.share:.0%} of the {parts.total:,} epochs: then the best {parts.top} and the "
+            f"default on up to {parts.seeds} fresh seeds and hold-outs, at most {parts.epochs:,} "
+            "epochs; the search has the rest"
+        )
     if so_far is not None:
         pairs["goes on from"] = so_far
     if estimate is not None:
@@ -132,8 +141,12 @@ def _stopping(plan: StudyPlan) -> str:
 
 def _machine(plan: StudyPlan) -> str:
     workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers on Ray"
+    if plan.on_one_gpu:
+        workers = f"{plan.workers} trials at a time on one GPU"
     threads = "1 thread" if plan.threads == 1 else f"{plan.threads} threads"
-    text = f"{plan.device}, {workers}, {threads} a trial, {plan.base.precision}{_precision(plan)}"
+    kernels = "fast kernels, " if plan.device == "cpu" else ""
+    precision = f"{kernels}{plan.base.precision}{_precision(plan)}"
+    text = f"{plan.device}, {workers}, {threads} a trial, {precision}"
     return text + (f", {plan.gpus_per_trial:g} GPU a trial" if plan.gpus_per_trial else "")
 
 
@@ -150,7 +163,11 @@ def _precision(plan: StudyPlan) -> str:
 
 
 def plan_json(
-    plan: StudyPlan, storage: str, estimate: Estimate | None, so_far: str | None
+    plan: StudyPlan,
+    storage: str,
+    estimate: Estimate | None,
+    so_far: str | None,
+    parts: Shared | None = None,
 ) -> dict[str, Any]:
     """The same for `--json`."""
     return {
@@ -158,4 +175,5 @@ def plan_json(
         "storage": storage,
         "goes_on_from": so_far,
         "estimate": None if estimate is None else asdict(estimate),
+        **({} if parts is None else {"confirmation": asdict(parts)}),
     }

@@ -2,16 +2,17 @@
 
 Curves are (C, S, E): the objective of C configs, each with S seeds, after each of E epochs.
 
-- `spread`: how far two runs of one config lie apart, epoch by epoch.
+- `spread`: how far runs of one config scatter, epoch by epoch, beyond what a seed does to all
+  configs alike.
 - `agreement`: Kendall's tau-b between the order of the configs after an epoch and the last one's,
   within each seed, with a bootstrap interval over the configs (Kendall 1945; Efron 1979).
 - `outcome`: what a rule of stopping keeps and costs, in searches drawn from the curves: configs
-  with replacement, of each a seed at random. All trials of a search are judged at a rung together,
-  which is stricter than one after another, as they come in a real search.
+  with replacement, all with one seed, as the trials of a real search have it. All trials are
+  judged at a rung together, which is stricter than one after another, as they really come.
 - `calibrate`: the cheapest rule that is safe, and the first epoch from which stopping is.
 
 Safe is what keeps the config that would be best at the end, or one whose end is within one
-run-to-run spread of it, in 95 of 100 such searches, and whose first rung sees an order that has
+spread of it, in 95 of 100 such searches, and whose first rung sees an order that has
 anything to do with the end's (the interval of tau lies above 0): where all differences are noise,
 whatever is kept is good enough, and a rung that draws lots would pass. Both have to hold for every
 later first rung, too.
@@ -30,7 +31,7 @@ from studies.rungs import rung_epochs
 
 Curves = NDArray[np.float64]
 
-SAFE = 0.95  # of the searches; of fresh configs then about nine in ten, see LOG.md
+SAFE = 0.95  # of the searches; what a dozen configs choose then holds on fresh ones, see LOG.md
 LEVEL = 0.95  # of intervals
 DRAWS = 1000  # of the bootstrap, and searches drawn
 ETAS = (2, 3, 4)  # reduction factors that are tried
@@ -85,7 +86,8 @@ class Moment:
 
     Attributes:
         epoch: Completed.
-        spread: Run to run, standard deviation in the objective's unit; None from one seed.
+        spread: Between runs that share a search's seed, standard deviation in the objective's
+            unit; None from one seed.
         tau: Agreement of the order with the last epoch's.
         halved: Stopping half of the trials here, and nowhere else.
     """
@@ -103,6 +105,7 @@ class Calibration:
     Attributes:
         configs, seeds, epochs: C, S, E.
         moments: One an epoch; the last one is the end itself.
+        anywhere: The spread at the end between runs that share no seed; None from one seed.
         again: Agreement of the last epoch's order with that of the other seeds' means: the best
             that any early order can come to; None from one seed.
         safe: The first epoch from which stopping half is safe; None if it never is.
@@ -114,6 +117,7 @@ class Calibration:
     seeds: int
     epochs: int
     moments: tuple[Moment, ...]
+    anywhere: Range | None
     again: Range | None
     safe: int | None
     chosen: Outcome
@@ -126,24 +130,33 @@ class Calibration:
 
     @property
     def margin(self) -> float:
-        """What counts as equally good at the end: the run-to-run spread there; 0 if not known."""
+        """What counts as equally good at the end: the spread there; 0 if not known."""
         last = self.moments[-1].spread
         return 0.0 if last is None else last.value
 
 
-def spread(curves: Curves) -> list[Range] | None:
-    """(E,), the run-to-run standard deviation after each epoch, pooled over the configs.
+def spread(curves: Curves, shared: bool = False) -> list[Range] | None:
+    """(E,), the standard deviation between runs of a config after each epoch, over all configs.
 
-    Its interval is that of a variance of normal deviates with C (S - 1) degrees of freedom. None
-    from one seed.
+    What a seed does to all configs alike is left out, because the trials of a search share one
+    seed: the residuals of a two-way layout, with (C - 1)(S - 1) degrees of freedom. Its interval is
+    that of a variance of normal deviates. None from one seed.
+
+    Args:
+        curves: (C, S, E), the same seeds for all configs.
+        shared: Whether to leave in what is shared, C (S - 1) degrees: two runs anywhere.
     """
     from scipy.stats import chi2
 
     configs, seeds, _ = curves.shape
     if seeds < 2:
         return None
+    apart = curves - curves.mean(axis=1, keepdims=True)
     free = configs * (seeds - 1)
-    pooled = np.sqrt(curves.var(axis=1, ddof=1).mean(axis=0))
+    if not shared:
+        apart -= apart.mean(axis=0, keepdims=True)
+        free -= seeds - 1
+    pooled = np.sqrt((apart**2).sum(axis=(0, 1)) / free)
     ends = chi2.ppf([(1 + LEVEL) / 2, (1 - LEVEL) / 2], free)
     low, high = (float(end) for end in np.sqrt(free / ends))
     return [Range(float(s), float(s) * low, float(s) * high) for s in pooled]
@@ -218,7 +231,7 @@ def pools(curves: Curves, draws: int = DRAWS, seed: int = 0, trials: int | None 
     rng = np.random.default_rng([seed, 1])
     configs, seeds, _ = curves.shape
     size = (draws, trials or configs)
-    made: Curves = curves[rng.integers(configs, size=size), rng.integers(seeds, size=size)]
+    made: Curves = curves[rng.integers(configs, size=size), rng.integers(seeds, size=(draws, 1))]
     return made
 
 
@@ -271,7 +284,7 @@ def calibrate(curves: Curves, usual: Rule, draws: int = DRAWS, seed: int = 0) ->
     configs, seeds, epochs = curves.shape
     if configs < FEWEST or epochs < 2 or not np.isfinite(curves).all():
         raise ValueError(f"curves of {configs} configs over {epochs} epochs cannot be calibrated")
-    scatter = spread(curves)
+    scatter, anywhere = spread(curves), spread(curves[:, :, -1:], shared=True)
     margin = 0.0 if scatter is None else scatter[-1].value
     searches = pools(curves, draws, seed)
     moments = tuple(
@@ -293,6 +306,7 @@ def calibrate(curves: Curves, usual: Rule, draws: int = DRAWS, seed: int = 0) ->
         seeds=seeds,
         epochs=epochs,
         moments=moments,
+        anywhere=None if anywhere is None else anywhere[0],
         again=repeated(curves, draws, seed),
         safe=safe if safe is not None and safe < epochs else None,
         chosen=min(found, key=lambda found: (found.epochs, -found.kept)),

@@ -31,10 +31,10 @@ def calibration(view: View) -> list[Html]:
     caption = (
         "Above: how far the order of the configs after an epoch agrees with the order at the end "
         "(Kendall's tau: 1 the same, 0 none; the band is its 95 % interval), and in how many of "
-        "a hundred searches stopping half of the trials there keeps the best. Below: how far two "
-        "runs of one config lie apart. Dotted: where the learning rate drops."
+        "a hundred searches stopping half of the trials there keeps the best. Below: how far runs "
+        "of one config scatter within a search. Dotted: where the learning rate drops."
     )
-    head = ["after epoch", "run-to-run spread", "tau", "95 % interval", "halving keeps the best"]
+    head = ["after epoch", "scatter of runs", "tau", "95 % interval", "halving keeps the best"]
     return [
         *(paragraph(line) for line in calibration_lines(found, view.plan)),
         figure(calibration_figure(found, view.plan), caption),
@@ -49,17 +49,20 @@ def calibration_lines(found: Calibration, plan: StudyPlan) -> list[str]:
         return v.gain_text(plan.objective, value)
 
     space = plan.calibrates or plan.space
-    end = found.moments[-1].spread
+    end, anywhere = found.moments[-1].spread, found.anywhere
     lines = [
         f"{found.configs} configs of {space}, each with {found.seeds} "
         f"seed{'s' * (found.seeds != 1)}, ran all {found.epochs} epochs; "
         f"{v.objective_name(plan.objective)} on the validation split."
     ]
-    if end is not None:
+    if end is not None and anywhere is not None:
         lines.append(
-            f"Two runs of one config that differ in their seed alone scatter by {gain(end.value)} "
-            f"at the end (standard deviation; 95 % interval {gain(end.low).split()[0]} to "
-            f"{gain(end.high)}). A lead of less than about twice that, of one run each, is no lead."
+            "Two runs of one config that differ in their seed alone scatter by "
+            f"{gain(anywhere.value)} at the end (standard deviation; 95 % interval "
+            f"{gain(anywhere.low).split()[0]} to {gain(anywhere.high)}). The trials of a search "
+            f"share one seed, which moves all of them alike: within a search it is "
+            f"{gain(end.value)} ({gain(end.low).split()[0]} to {gain(end.high)}), and a lead of "
+            "less than about three times that, of one run each, is no lead."
         )
     else:
         lines.append(
@@ -150,6 +153,7 @@ def calibration_json(found: Calibration) -> dict[str, Any]:
         "flags": flags_of(found),
         "chosen": asdict(found.chosen),
         "usual": asdict(found.usual),
+        "spread_anywhere": None if found.anywhere is None else found.anywhere._asdict(),
         "again": None if found.again is None else found.again._asdict(),
         "by_epoch": [
             {
@@ -165,7 +169,7 @@ def calibration_json(found: Calibration) -> dict[str, Any]:
 
 
 def calibration_figure(found: Calibration, plan: StudyPlan) -> go.Figure:
-    """tau and what halving keeps by epoch, each up to 1; below the spread between runs."""
+    """tau and what halving keeps by epoch, each up to 1; below the scatter of runs."""
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.06
     )
@@ -186,7 +190,7 @@ def calibration_figure(found: Calibration, plan: StudyPlan) -> go.Figure:
     spreads = [moment.spread for moment in found.moments if moment.spread is not None]
     if spreads:
         scaled = [Range(*(scale * part for part in spread)) for spread in spreads]
-        _band(figure, epochs, scaled, "run-to-run spread", exit_colours(4)[1], 2)
+        _band(figure, epochs, scaled, "scatter of runs", exit_colours(4)[1], 2)
     lines = [upright(e, panel, color=FAINT, dash="dot", width=1) for e in plan.base.milestones
              for panel in (1, 2)]  # fmt: skip
     if found.stops:

@@ -259,14 +259,16 @@ class _Asks(Searcher):
         driver = self.driver
         ticket = None
         if not driver.asks_no_more():
-            if driver.tickets and driver.clock() < driver.ask_at:
+            if driver.clock() < driver.ask_at:
                 return None  # Tune's word for "not now"
+            held_back = False
             try:
                 ticket = driver.ask(trial_id)
+                held_back = ticket is None and driver.record.held_back()
             except StorageError as error:
                 driver.failure = error
-            if ticket is None and driver.tickets and not driver.asks_no_more():
-                return None  # one of those that run may come back
+            if ticket is None and (driver.tickets or held_back) and not driver.asks_no_more():
+                return None  # one of those that run may come back, or let the next ones begin
         if ticket is None:
             return Searcher.FINISHED  # type: ignore[return-value]  # "no more"
         plan = self.driver.record.plan

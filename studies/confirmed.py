@@ -92,7 +92,7 @@ class Judgement:
             left the race gets none: it left because it looked bad, so that it looks bad is no news
             (on equal configs such a claim is wrong in 6 to 9 of 100 studies).
         sigma: Scatter of a run about config and seed; NaN from one seed.
-        finalists: Rows that ran every round, the reference first.
+        finalists: The reference, and the rows that ran every round.
         best: The finalist with the highest mean.
         chosen: The simplest finalist within one standard error of the best.
         within: The finalists that are within it, simplest first.
@@ -145,7 +145,7 @@ def judge(
     fitted = fit(values)
     ran = ~np.isnan(values)
     seeds = int(ran.any(axis=0).sum())
-    finalists = [row for row in range(len(values)) if ran[row].sum() == seeds]
+    finalists = [row for row in range(len(values)) if not row or ran[row].sum() == seeds]
     ranks = list(range(len(values))) if simplicity is None else list(simplicity)
     best = max(finalists, key=lambda row: (fitted.means[row], -ranks[row]))
     behind = {row: float(fitted.means[best] - fitted.means[row]) for row in finalists}

@@ -312,9 +312,12 @@ def needless(record: StudyRecord) -> list[Path]:
     """What no trial, front or export needs: folders of ended trials, and half-written files.
 
     A trial that waits or runs goes on from its checkpoints; an export is trained anew from its
-    config, so an ended trial needs none.
+    config, so an ended trial needs none; a confirmation's is scored on the test split in the end.
     """
-    going_on = {o.number: o.state for o in record.outcomes() if o.state in ("WAITING", "RUNNING")}
+    needed = ["WAITING", "RUNNING"]
+    if record.plan.confirms:
+        needed.append("COMPLETE")
+    going_on = {o.number: o.state for o in record.outcomes() if o.state in needed}
     home = record.folder / "trials"
     found: list[Path] = []
     for folder in sorted(home.iterdir()) if home.is_dir() and not home.is_symlink() else []:

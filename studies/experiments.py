@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from search_spaces import Point, Space, load_space
 from studies.calibration_space import calibration_space
+from studies.finalists import race_space
 from studies.plan import StudyPlan
 from trainers.catalog import unknown
 from trainers.config import TrialConfig
@@ -284,8 +285,8 @@ def arms_of(name: str, base: TrialConfig, only: Sequence[str] | None = None) -> 
 
 
 def space_of(plan: StudyPlan) -> Space:
-    """What a study's trials are taken from: a search space, or the grid of an experiment or of a
-    calibration.
+    """What a study's trials are taken from: a search space, or the grid of an experiment, a
+    calibration or a confirmation.
 
     The points of an experiment are every arm with the first seed, then every arm with the next one,
     so that a study that is stopped has whole comparisons, and one with more seeds goes on.
@@ -293,6 +294,8 @@ def space_of(plan: StudyPlan) -> Space:
     name = plan.experiment
     if plan.calibrates is not None:
         return calibration_space(plan)
+    if plan.confirms is not None:
+        return race_space(plan)
     if name is None:
         return load_space(plan.space)
     arms = {arm.key: arm for arm in arms_of(name, plan.base)}

@@ -56,6 +56,11 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
             f"study {record.name} reproduces {record.plan.experiment} on the test split, by which "
             "nothing may be selected: export from a search"
         )
+    if record.plan.confirms:
+        raise InputError(
+            f"study {record.name} confirms {record.plan.confirms}: export from that, "
+            f"`automate export {record.plan.confirms}`"
+        )
     if top < 1:
         raise InputError(f"top needs to be at least 1, got {top}")
     outcomes = record.outcomes()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from studies.reading import StudyReader
 from trainers.catalog import InputError
@@ -30,6 +30,14 @@ class Limits:
             raise InputError(f"timeout needs to be above 0 seconds, got {self.seconds:g}")
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"max-epochs-total needs to be at least 1, got {self.epochs}")
+
+    def after(self, seconds: float) -> "Limits":
+        """What is left of them once so much time has gone; a moment at least."""
+        return (
+            self
+            if self.seconds is None
+            else replace(self, seconds=max(1e-3, self.seconds - seconds))
+        )
 
 
 class Grants:

@@ -14,6 +14,8 @@ from studies.storage import StorageError
 from studies.trial import Event, OnEvent
 from trainers.checkpoints import UnwritableError
 
+ASK_AGAIN = 2.0  # seconds
+
 
 class _Hung(Exception):
     """No epoch came for too long."""
@@ -39,22 +41,31 @@ def search(
     Raises:
         StorageError: The storage failed, or a checkpoint cannot be written: the trial waits.
     """
-    grants = Grants(record, limits or Limits())
-    seconds: list[float] = []  # of the epochs that this process trained
     try:
         with record.renewing():
-            while (why := grants.out_of_time()) is None:
-                ticket = record.ask()
-                if ticket is None:
-                    break
-                why = _one(record, ticket, on_event, grants, seconds)
-                why = why or faults.hopeless(record.outcomes())
-                if why is not None:
-                    break
-        record.tidy()
-        return why
+            return work(record, on_event, Grants(record, limits or Limits()))
     finally:
         record.release()
+
+
+def work(record: StudyRecord, on_event: OnEvent, grants: Grants) -> str | None:
+    """Runs waiting trials one after another; see `search`.
+
+    Args:
+        record: An open study, whose leases are renewed.
+        on_event: Called with what happens, in this thread.
+        grants: What may be spent.
+    """
+    seconds: list[float] = []  # of the epochs trained here
+    while (late := grants.out_of_time()) is None:
+        ticket = record.ask()
+        if ticket is None:
+            return None
+        refused = _one(record, ticket, on_event, grants, seconds)
+        refused = refused or faults.hopeless(record.outcomes())
+        if refused is not None:
+            return refused
+    return late
 
 
 def _one(

@@ -121,7 +121,7 @@ def settle(
     else:
         plan = resume.going_on(stored, plan, runtime)
         made = dict(source.get_study_system_attrs(study_id).get(MADE) or {})
-        grows = plan.experiment or plan.calibrates
+        grows = plan.experiment or plan.calibrates or plan.confirms
         if grows and plan.trials > len(made.get("points") or []):  # more seeds
             made["points"], _ = resume.first_points(space, plan)
             source.set_study_system_attr(study_id, MADE, made)

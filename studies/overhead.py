@@ -11,6 +11,8 @@ from pathlib import Path
 
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
+from studies.search import drive
+from studies.trial import Event
 from trainers.bench import Row
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport, ExitPoint
@@ -19,19 +21,20 @@ EPOCHS = 8
 
 
 def trial_table(*, trials: int = 30, space: str = "diverse_alpha") -> list[Row]:
-    """CPU time of asking for a trial, storing its epochs and telling its end, on SQLite.
+    """Time of asking for a trial, storing its epochs and telling its end, on SQLite.
 
-    The trials train nothing: their reports are made up.
+    The trials train nothing: their reports are made up. CPU time, which other load leaves as it is,
+    and the time on the clock of the whole, which waits for the disk too.
     """
     base = TrialConfig(epochs=EPOCHS)
     plan = StudyPlan(study="overhead", space=space, base=base, trials=trials, grace=2)
-    asks, reports, whole = [], [], []
+    asks, reports, whole, clock = [], [], [], []
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(StudyRecord.create_or_open(plan, runs=Path(folder))) as record,
     ):
         while True:
-            begin = time.thread_time()
+            begin, wall = time.thread_time(), time.perf_counter()
             ticket = record.ask()
             if ticket is None:
                 break
@@ -44,10 +47,63 @@ def trial_table(*, trials: int = 30, space: str = "diverse_alpha") -> list[Row]:
                 if not going_on:
                     break
             whole.append(time.thread_time() - begin)
+            clock.append(time.perf_counter() - wall)
     return [
-        Row("a trial", name, 1e3 * statistics.median(times), "ms CPU", rounds=len(times))
-        for name, times in (("ask", asks), ("an epoch's report", reports), ("in all", whole))
+        Row("a trial", name, 1e3 * statistics.median(times), unit, rounds=len(times))
+        for name, times, unit in (
+            ("ask", asks, "ms CPU"),
+            ("an epoch's report", reports, "ms CPU"),
+            (f"in all, {EPOCHS} epochs", whole, "ms CPU"),
+            (f"in all, {EPOCHS} epochs", clock, "ms"),
+        )
     ]
+
+
+def beyond_table(
+    sides: Sequence[tuple[str, int]] = (("local", 1), ("Ray", 2)), *, each: int = 4, epochs: int = 6
+) -> list[Row]:
+    """Seconds that a trial of the digits takes beyond its epochs: choosing, starting, storing,
+    checkpoints, and what Ray does between them.
+
+    Counted from the first epoch's report, so that starting processes is left out; no trial is
+    stopped early, so that all workers end together.
+
+    Args:
+        sides: Names, and numbers of workers.
+        each: Trials of each worker.
+        epochs: Of a trial.
+    """
+    rows = []
+    for name, workers in sides:
+        base = TrialConfig(epochs=epochs)
+        plan = StudyPlan(
+            study="beyond",
+            space="diverse_alpha",
+            base=base,
+            trials=each * workers,
+            grace=epochs,
+            early_stopping=False,
+            workers=workers,
+        )
+        heard: list[tuple[float, float]] = []
+
+        def hear(event: Event, heard: list[tuple[float, float]] = heard) -> None:
+            if event.kind == "epoch" and event.report is not None:
+                heard.append((time.perf_counter(), event.report.seconds))
+
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            closing(StudyRecord.create_or_open(plan, runs=Path(folder))) as record,
+        ):
+            drive(record, on_event=hear)
+        passed = heard[-1][0] - heard[0][0]
+        trained = sum(seconds for _, seconds in heard[1:])
+        beyond = (workers * passed - trained) / (plan.trials - 1)
+        note = f"{trained / (len(heard) - 1):.3f} s an epoch"
+        rows.append(
+            Row("a trial beyond its epochs", name, beyond, "s", rounds=plan.trials, note=note)
+        )
+    return rows
 
 
 def _made_up(number: int, epoch: int) -> EpochReport:

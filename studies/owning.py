@@ -82,7 +82,9 @@ class StudyDriver(StudyReader):
         self._held = HeldTrials() if held is None else held
         self._lock = lock
         self._driving = False
-        self._doubtful: int | None = None  # being taken: its server may have died before it said so
+        self._doubtful: int | None = (
+            None  # being taken, and not claimed yet: its server may die meanwhile
+        )
         self._space: Space | None = None
 
     def _drive(self) -> None:
@@ -302,7 +304,12 @@ class StudyDriver(StudyReader):
             self._held.pop(held.ticket.number, None)
             return False
         self._held.pop(held.ticket.number, None)
-        checkpoints.remove(self.checkpoint(held.ticket.number))  # an ended trial goes on nowhere
+        path = self.checkpoint(held.ticket.number)
+        if self.plan.confirms and state == TrialState.COMPLETE:
+            # What wins the race is scored on the test split once that is over.
+            checkpoints.remove_older(path)
+        else:
+            checkpoints.remove(path)  # an ended trial goes on nowhere
         return True
 
     def _early(self, held: Held) -> tuple[float, ...] | None:

@@ -33,8 +33,9 @@ OBJECTIVES = {
 FRONT, FRONT_FLOPS = "front", "front+flops"
 # Objectives that see no difference in cost between networks: they only ever ask for the largest.
 COST_BLIND = ("anytime", "mean", "last", "exit")
-# A study's space is "reproduce:table2" where it runs an experiment of the paper.
-EXPERIMENT = "reproduce:"
+# A study's space is "reproduce:table2" where it runs an experiment of the paper, and "confirm:X"
+# where it confirms what the search X found.
+EXPERIMENT, CONFIRM = "reproduce:", "confirm:"
 # And "calibrate:diverse_alpha" where it measures when stopping is right in that space.
 CALIBRATION = "calibrate:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
@@ -85,6 +86,19 @@ def default_study_name(base: TrialConfig, space: str) -> str:
 def default_grace(epochs: int) -> int:
     """Epochs before the first rung where nothing is said: a third of the full length."""
     return max(1, epochs // 3)
+
+
+class Finalist(Record):
+    """One config that is confirmed.
+
+    The first of a confirmation is what the others are compared with: the paper's default.
+    """
+
+    name: str = Field(description="for people: `trial 14`, `the paper's default`")
+    trial: int | None = Field(description="of the search; None of a config that it never ran")
+    config: TrialConfig
+    said: float | None = Field(description="the objective as the search saw it, one run")
+    accuracies: tuple[float, ...] = Field((), description="of each exit, likewise")
 
 
 class StudyPlan(Record):
@@ -147,6 +161,15 @@ class StudyPlan(Record):
         None, description="the study by whose calibration the rungs were set (none: by none)"
     )
     only: tuple[str, ...] | None = Field(None, description="an experiment's arms (none: all)")
+    finalists: tuple[Finalist, ...] | None = Field(
+        None, description="of a confirmation: its rows, the one to compare with first"
+    )
+    race: tuple[int, ...] | None = Field(
+        None, description="of a confirmation: how many run in each round, the first row not counted"
+    )
+    box: tuple[float, float, float] | None = Field(
+        None, description="of a confirmation: the search's box of the hypervolume"
+    )
 
     def __init__(self, /, **fields: Any) -> None:
         try:
@@ -155,9 +178,34 @@ class StudyPlan(Record):
             raise InputError(one_line(error)) from None
 
     @property
+    def on_one_gpu(self) -> bool:
+        """Whether several trials at a time share one GPU."""
+        together = self.workers * self.gpus_per_trial
+        return self.device == "cuda" and self.workers > 1 and 0 < together < 1 + 1e-6
+
+    @property
     def experiment(self) -> str | None:
         """Name of the paper's experiment that this study runs; None of a search."""
         return self.space.removeprefix(EXPERIMENT) if self.space.startswith(EXPERIMENT) else None
+
+    @property
+    def confirms(self) -> str | None:
+        """Name of the search that this study confirms; None of any other."""
+        return self.space.removeprefix(CONFIRM) if self.space.startswith(CONFIRM) else None
+
+    @model_validator(mode="after")
+    def _a_confirmation_is_a_race(self) -> Self:
+        rows, rounds = self.finalists or (), self.race or ()
+        if (self.confirms is None) != (not rows) or (not rows) != (not rounds):
+            raise InputError(f"finalists and race belong to a confirmation, not to {self.space}")
+        if rows and self.trials != len(rows) * len(rounds):
+            raise InputError(
+                f"a confirmation of {len(rows)} configs in {len(rounds)} rounds has "
+                f"{len(rows) * len(rounds)} trials, got {self.trials}"
+            )
+        if rows and self.early_stopping:
+            raise InputError("a confirmation stops no trial early")
+        return self
 
     @property
     def calibrates(self) -> str | None:

@@ -92,6 +92,16 @@ class StudyReader:
         return optuna.load_study(study_name=self.name, storage=self._storage)
 
     @property
+    def storage(self) -> BaseStorage:
+        """Where it lies, for another study of the same storage."""
+        return self._direct
+
+    @property
+    def box(self) -> Box | None:
+        """The hypervolume's box; None with another objective."""
+        return self._box
+
+    @property
     def metric_names(self) -> list[str]:
         """What each value of a trial is, in the order in which Optuna has them."""
         return list(metrics(self.plan.objective, self._columns))

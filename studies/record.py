@@ -35,11 +35,12 @@ from search_spaces import Space
 from studies import making
 from studies.drivers import Driver
 from studies.experiments import space_of
+from studies.finalists import left_text
 from studies.front import checked_budgets, planned_objective
-from studies.judging import StudyJudge
 from studies.listing import Summary, list_studies
 from studies.owning import Held, HeldTrials, lock_of
 from studies.plan import StudyPlan, checked_study_name, is_front
+from studies.raced import RaceDriver
 from studies.reading import one_line
 from studies.resume import checked_config
 from studies.samplers import TrialSampler
@@ -58,7 +59,7 @@ from trainers.config import TrialConfig
 __all__ = ["Outcome", "State", "StudyRecord", "Summary", "Ticket", "list_studies"]
 
 
-class StudyRecord(StudyJudge):
+class StudyRecord(RaceDriver):
     """A study to be searched: made, or found, by `create_or_open` or `open`."""
 
     @classmethod
@@ -132,7 +133,9 @@ class StudyRecord(StudyJudge):
             InputError: No such study; the known ones and the nearest are named.
         """
         if name is None:
-            readable = [summary for summary in list_studies(runs, storage) if summary.plan]
+            # Of a confirmation its search is meant, which shows both.
+            found = [summary for summary in list_studies(runs, storage) if summary.plan]
+            readable = [summary for summary in found if summary.plan and not summary.plan.confirms]
             if not readable:
                 where = place(storage, runs, None)
                 home = f"folder {runs}" if where.own else f"storage {where.label}"
@@ -193,20 +196,21 @@ class StudyRecord(StudyJudge):
         """A trial that was waiting and is RUNNING now, by compare-and-set."""
         if self._doubtful is not None:
             trial = self._direct.get_trial(self._doubtful)
-            self._doubtful = None
             claim = Claim.read(trial.user_attrs.get("claim"))
             if trial.state == TrialState.RUNNING and claim.owner is None:
                 return trial
+            self._doubtful = None
+        rounds = self._rounds()
         for trial in self._all(TrialState.WAITING):
             if trial.number >= self.plan.trials:
                 return None
+            if rounds is not None and trial.number // len(rounds[0]) >= len(rounds):
+                return None  # it waits for the round before
             trial_id = self._trial_id(trial.number)
             try:
                 self._doubtful = trial_id
                 if self._storage.set_trial_state_values(trial_id, TrialState.RUNNING):
-                    taken = self._direct.get_trial(trial_id)
-                    self._doubtful = None
-                    return taken
+                    return self._direct.get_trial(trial_id)
             except UpdateFinishedTrialError:
                 pass
             self._doubtful = None
@@ -218,6 +222,7 @@ class StudyRecord(StudyJudge):
         attempt = Claim.read(trial.user_attrs.get("claim")).attempt + 1
         claim = Claim(self.driver.name, attempt, self.driver.clock() + self.driver.lease)
         self._storage.set_trial_user_attr(trial_id, "claim", claim.to_json())
+        self._doubtful = None
         self.checkpoint(number).parent.mkdir(parents=True, exist_ok=True)
         done, start = epochs_of(trial), number < self._starts
         ticket = Ticket(number, self.plan.base, attempt, done, start, _failures(trial))
@@ -234,6 +239,9 @@ class StudyRecord(StudyJudge):
             run_on=run_on,
         )
         self._held[number] = held
+        if self._has_left(number):
+            self._end(held, TrialState.PRUNED, None, left_text(self.plan, number))
+            return None
         try:
             held.ticket = replace(ticket, config=self._config(trial, trial_id))
         except DATABASE_FAILURES:

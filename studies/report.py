@@ -13,6 +13,8 @@ from studies import report_sections as sections
 from studies import teacher_sections
 from studies import verdict as v
 from studies.calibration_sections import calibration
+from studies.conclusions import headline
+from studies.confirm_sections import confirmation_parts
 from studies.experiment_report import experiment_header, experiment_sections
 from studies.joint_figures import joint_deployable, joint_envelope, joint_figure
 from studies.page import Html, figure, footer, page, section, table, tag, write
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from studies.record import StudyRecord
 
 PARTS = (
+    ("confirmed", "Confirmed", lambda view: confirmation_parts(view.confirmation)),
     ("front", "Front", sections.front),
     ("choice", "Which network to take", sections.choice),
     ("best", "The best", sections.best),
@@ -68,8 +71,15 @@ def report_page(views: Sequence[View]) -> str:
     """The document, from what was read.
 
     Raises:
-        InputError: An experiment of the paper together with something else.
+        InputError: An experiment of the paper together with something else; a confirmation, which
+            is shown with its search.
     """
+    for view in views:
+        if view.plan.confirms:
+            raise InputError(
+                f"study {view.plan.study} confirms {view.plan.confirms}: its verdict is in the "
+                f"report of that, `automate report {view.plan.confirms}`"
+            )
     names = {view.plan.experiment for view in views}
     if len(names) > 1:
         raise InputError(
@@ -117,9 +127,17 @@ def _header(view: View, level: str = "h1") -> Html:
         "header",
         tag("p", kicker, class_="kicker"),
         tag(level, plan.study),
-        tag("p", v.verdict(view.outcomes, plan), class_="verdict"),
+        tag("p", _verdict(view), class_="verdict"),
         tag("dl", *(tag("div", tag("dt", a), tag("dd", b)) for a, b in tiles), class_="tiles"),
     )
+
+
+def _verdict(view: View) -> str:
+    """Of the confirmation, where there is one that is over; else of the search."""
+    confirmed = view.confirmation
+    if confirmed is not None and confirmed.judged is not None:
+        return headline(confirmed)
+    return v.verdict(view.outcomes, view.plan)
 
 
 # Studies that differ in one of these have accuracies that do not compare; in the network they may.

@@ -6,6 +6,8 @@ import shlex
 from typing import TYPE_CHECKING
 
 from studies import verdict as v
+from studies.conclusions import choice as say_choice
+from studies.confirm_sections import add_finalists
 from studies.figures import (
     epochs_figure,
     front_figure,
@@ -45,12 +47,22 @@ def front(view: View) -> list[Html]:
     below = sum(100 * point.accuracy < low for point in drawn)
     if below:
         caption += f" {below} points lie below the frame: double click to see all."
-    return [figure(front_figure(view.outcomes, view.plan), caption, wide=True)]
+    plot = front_figure(view.outcomes, view.plan)
+    if view.confirmation is not None and view.confirmation.judged is not None:
+        add_finalists(plot, view.confirmation)
+        caption += (
+            " The bars are the confirmed finalists: means over fresh seeds and hold-outs with "
+            "their 95 % intervals; all other points are of one run each."
+        )
+    return [figure(plot, caption, wide=True)]
 
 
 def choice(view: View) -> list[Html]:
     """Which one network to take, and its learning curve."""
     parts = [paragraph(v.recommendation(view.outcomes, view.plan), kind="lead")]
+    if view.confirmation is not None and (text := say_choice(view.confirmation)):
+        before = paragraph("Before it was confirmed: ", v.recommendation(view.outcomes, view.plan))
+        parts = [paragraph(text, kind="lead"), before]
     taken = v.recommended(view.outcomes)
     if taken is not None:
         caption = (
@@ -276,10 +288,15 @@ def facts(view: View) -> list[Html]:
     """The plan, the states, the base configuration, and what it was made with."""
     plan = view.plan.model_dump(exclude={"base"})
     base = view.plan.base.model_dump()
-    seconds = sum(report.seconds for reports in view.reports.values() for report in reports)
+    every = [report for reports in view.reports.values() for report in reports]
+    seconds = sum(report.seconds for report in every)
+    ways = sorted({report.path for report in every if report.path})
+    held = max((report.memory for report in every if report.memory is not None), default=None)
     own: list[tuple[object, object]] = [
         ("states", v.states_text(view.outcomes)),
         ("training time of all epochs", f"{seconds:.0f} s"),
+        *([("way through a training step", "; ".join(ways))] if ways else []),
+        *([("most memory that a trial's process held", f"{held / 1e6:,.0f} MB")] if held else []),
         *((name, _shown(value)) for name, value in plan.items()),
         *((f"{name}, now", number) for name, number in view.versions.items()),
     ]

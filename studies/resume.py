@@ -97,8 +97,8 @@ def box_of(space: Space, plan: StudyPlan, points: list[dict[str, Any]]) -> Box |
     A factor `MARGIN` around the FLOPs of the base config's exits, those of the first points and
     those of the space's corners; accuracy from chance up.
     """
-    if ranked_by(plan.objective) != "hypervolume":
-        return None
+    if ranked_by(plan.objective) != "hypervolume" or plan.box is not None:
+        return plan.box
     from trainers.costs import costs  # torch
 
     flops = [cost.flops for config in _known(space, plan, points) for cost in costs(config)]
@@ -145,12 +145,13 @@ def going_on(stored: StudyPlan, asked: StudyPlan, runtime: Mapping[str, Any]) ->
             "values, start over with --fresh, or take another --study NAME"
         )
     data_root = asked.data_root if asked.data_root is not None else stored.data_root
-    return with_runtime(stored.with_(trials=asked.trials, data_root=data_root), runtime)
+    changes = {"trials": asked.trials, "race": asked.race, "data_root": data_root}
+    return with_runtime(stored.with_(**changes), runtime)
 
 
 def differences(stored: StudyPlan, asked: StudyPlan) -> list[str]:
     """The fields that make two plans different searches: "base.lr is 0.1, now 0.2"."""
-    free = {"study", "base", "trials", "data_root", "speeds", "calibrated", *RUNTIME}
+    free = {"study", "base", "trials", "race", "data_root", "speeds", "calibrated", *RUNTIME}
     before, now = stored.model_dump(exclude=free), asked.model_dump(exclude=free)
     for name, plan in ((before, stored), (now, asked)):
         name |= {

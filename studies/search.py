@@ -30,6 +30,7 @@ KeptCalibration = Callable[[str], tuple[StudyPlan, dict[str, Any]] | None]
 
 # Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
 RAY_PAYS_FROM = 120.0
+TOGETHER = 4  # trials that share a GPU: three times the images a second of one (LOG.md)
 
 
 def cores() -> int:
@@ -124,11 +125,11 @@ def make_plan(
         eta, grace, tolerance: See `StudyPlan`. If none is given those of a calibration, where
             there is one; else 2, a third of the epochs and 0.
         run_on: See `StudyPlan`; 0 if not given.
-        workers: Trials at a time; if not given the machine's GPUs, or its cores where the search is
-            long enough for Ray's start to pay, else 1.
+        workers: Trials at a time; if not given four on a single GPU, one on each of several, or
+            the machine's cores where the search is long enough for Ray's start to pay, else 1.
         threads: CPU threads of a trial; if not given 1 beside other trials, else the faster of one
             and all.
-        gpus_per_trial: Share of a GPU; 1 on a GPU if not given.
+        gpus_per_trial: Share of a GPU; if not given 1 / workers on a single GPU, 1 on several.
         device: "cpu" or "cuda"; CUDA where there is one if not given.
         stored: The plan of the study of a name, if it is there already: what runs it is taken from
             there where it is not given, and nothing is measured again.
@@ -180,6 +181,8 @@ def make_plan(
     elif "precision" not in fields and settled_device(device) == "cpu":
         speeds = measure_precisions(base)
         base = base.with_(precision=max(speeds, key=lambda name: speeds[name]))
+    elif "precision" not in fields and _bf16_in_hardware():
+        base = base.with_(precision="bf16")
     one_thread = None if speeds is None else speeds[base.precision]
     machine = settled_machine(
         base, trials, data_root, workers, threads, gpus_per_trial, device, one_thread
@@ -203,6 +206,13 @@ def make_plan(
         speeds=speeds,
         **machine,
     )
+
+
+def _bf16_in_hardware() -> bool:
+    """Whether the GPU computes in bf16, which then is what it is fastest in."""
+    import torch
+
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def settled_device(device: str | None) -> str:
@@ -301,6 +311,9 @@ def drive(
 ) -> str | None:
     """Runs the trials of an open study that wait, in this process or on Ray as its plan says.
 
+    Several at a time that fit on one GPU share it in this process: on Ray, in processes of their
+    own, they would take turns on it.
+
     Args:
         record: From `StudyRecord.create_or_open`.
         ray_address, on_event, limits: See `search`.
@@ -308,6 +321,10 @@ def drive(
     Returns:
         Why it ended before its trials did; None if none waits.
     """
+    if ray_address is None and record.plan.on_one_gpu:
+        from studies import streams
+
+        return streams.search(record, on_event, limits)
     if record.plan.workers > 1 or ray_address is not None:
         from studies import cluster
 
@@ -348,7 +365,9 @@ def settled_machine(
         if device == "cuda" and not gpus:
             raise InputError("device cuda: no CUDA device is visible; take --device cpu")
         if device == "cuda":
-            gpus_per_trial = 1.0 if gpus_per_trial is None else gpus_per_trial
+            if gpus_per_trial is None:
+                shared = workers or (min(TOGETHER, trials) if gpus == 1 else gpus)
+                gpus_per_trial = min(1.0, gpus / shared)
             workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
             threads = threads or max(1, cores() // (workers or 1))
         elif workers is None:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import (
     InterfaceError,
     NoSuchModuleError,
     OperationalError,
+    PendingRollbackError,
     SQLAlchemyError,
 )
 
@@ -158,7 +159,9 @@ def _is_away(error: BaseException | None) -> bool:
     """Whether a connection broke or was refused, not a statement."""
     while isinstance(error, StorageInternalError):
         error = error.__cause__
-    return isinstance(error, OperationalError | InterfaceError) or (
+    # The last is what a session says that was broken while it was in a transaction: the storage
+    # has rolled it back by then.
+    return isinstance(error, OperationalError | InterfaceError | PendingRollbackError) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     )
 

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from studies.confirmation import Confirmation
 from studies.learning_figures import Reports
 from studies.plan import StudyPlan
 from studies.rungs import rung_epochs
@@ -28,6 +29,7 @@ class View:
         importances: Parameter -> share of the objective's variance; empty with too few trials.
         log: Parameters whose distribution is logarithmic.
         versions: Of what reads the study now.
+        confirmation: What a confirmation of this search has come to, if there is one.
     """
 
     plan: StudyPlan
@@ -37,6 +39,7 @@ class View:
     importances: dict[str, float] = field(default_factory=dict)
     log: frozenset[str] = frozenset()
     versions: dict[str, str] = field(default_factory=dict)
+    confirmation: Confirmation | None = None
 
     @property
     def rungs(self) -> list[int]:
@@ -56,6 +59,8 @@ class View:
 
 def look(record: StudyRecord) -> View:
     """All of a study that the report shows. Reads only; a search may be running on it."""
+    from studies.confirm import confirmation_of
+
     outcomes = tuple(sorted(record.outcomes(), key=lambda outcome: outcome.number))
     distributions = [
         item
@@ -70,6 +75,7 @@ def look(record: StudyRecord) -> View:
         importances={} if record.plan.experiment else dict(record.importances()),
         log=frozenset(name for name, kind in distributions if getattr(kind, "log", False)),
         versions=_versions(),
+        confirmation=confirmation_of(record),
     )
 
 

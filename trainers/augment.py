@@ -6,7 +6,6 @@ depend on the generator alone and not on the batch size.
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from trainers import autoaugment
 from trainers.config import Augmentation
@@ -96,15 +95,16 @@ def crop_flip(
     Returns:
         (B, C, side, side) uint8, or (B, C, H, W).
     """
-    b, channels, height, width = pixels.shape
-    if side is not None:
-        height = width = side
-    places = torch.arange(b, device=pixels.device)
-    both = torch.cat((pixels, pixels.flip(3)))
-    padded = functional.pad(both.index_select(0, places + b * mirrors), (pad,) * 4, value=fill)
-    image, channel, row, _ = padded.stride()
+    b, channels, high, wide = pixels.shape
+    height, width = (high, wide) if side is None else (side, side)
+    both = pixels.new_full((2, b, channels, high + 2 * pad, wide + 2 * pad), fill)
+    inner = both[..., pad : pad + high, pad : pad + wide]
+    inner[0] = pixels
+    inner[1] = pixels.flip(3)
+    mirrored, image, channel, row, _ = both.stride()
     reach = (channels - 1) * channel + (height - 1) * row + width
-    cuts = padded.as_strided(
-        (padded.numel() - reach + 1, channels, height, width), (1, channel, row, 1)
+    cuts = both.as_strided(
+        (both.numel() - reach + 1, channels, height, width), (1, channel, row, 1)
     )
-    return cuts.index_select(0, places * image + shifts[:, 0] * row + shifts[:, 1])
+    places = image * torch.arange(b, device=pixels.device) + mirrored * mirrors
+    return cuts.index_select(0, places + shifts[:, 0] * row + shifts[:, 1])

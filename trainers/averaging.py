@@ -60,6 +60,12 @@ class Average:
         self.steps += 1
 
     @torch.no_grad()
+    def restart(self) -> None:
+        """Begins anew, from the weights as they are."""
+        self.steps.zero_()
+        torch._foreach_copy_(self._averages, self._values)
+
+    @torch.no_grad()
     def look(self) -> nn.ModuleDict:
         """The averaged modules, with what is not averaged as it stands in the trained ones."""
         for mine, live in zip(self._copies, self._others, strict=True):

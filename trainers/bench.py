@@ -18,10 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainers.config import TrialConfig
 from trainers.costs import costs
-from trainers.data import Images, batches
+from trainers.data import Images
 from trainers.loop import Run
 from trainers.losses import loss
-from trainers.plain import PlainRun, plain_loader, plain_loss
+from trainers.plain import PlainRun, plain_loss
 from trainers.teachers import Teachers
 
 FOREIGN = 0.1  # share of the machine in other hands from which a round is dropped
@@ -292,30 +292,6 @@ def loss_table(*, rounds: int = 6, seconds: float = 0.1) -> list[Row]:
     finally:
         torch.set_num_threads(before)
     return rows
-
-
-def pipeline_table(*, images: int = 10_000, rounds: int = 3) -> list[Row]:
-    """Augmented CIFAR-sized batches, without training: a DataLoader over PIL images, and ours."""
-    config = TrialConfig(dataset="cifar100")
-    data = random_images(config, images)
-    loader = plain_loader(data, config)
-
-    def ours() -> None:
-        for _ in batches(data, config.batch_size, augmentation="crop_flip", shuffle=True):
-            pass
-
-    def plain() -> None:
-        for _ in loader:
-            pass
-
-    return interleaved(
-        "crop, flip, normalise",
-        {"plain": plain, "ours": ours},
-        amount=images,
-        rounds=rounds,
-        seconds=0.0,
-        clock=time.perf_counter,
-    )
 
 
 def machine() -> dict[str, Any]:

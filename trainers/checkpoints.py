@@ -149,6 +149,13 @@ def remove(path: Path) -> None:
             file.unlink()
 
 
+def remove_older(path: Path) -> None:
+    """The checkpoint before the newest, where the newest is there."""
+    if path.exists():
+        with contextlib.suppress(OSError):
+            before(path).unlink()
+
+
 def read(path: Path, device: str = "cpu") -> dict[str, Any]:
     """The content of a file that `write` made.
 

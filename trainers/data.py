@@ -26,6 +26,8 @@ __all__ = [
     "describe_folder",
     "fetch",
     "load",
+    "normalisation",
+    "passes",
     "score_batch",
 ]
 
@@ -164,6 +166,50 @@ def score_batch(images: Images) -> int:
     return min(500, max(32, 500 * 32**2 // images.side**2))
 
 
+def passes(
+    images: Images,
+    batch_size: int,
+    *,
+    augmentation: Augmentation = "none",
+    shuffle: bool = False,
+    generator: torch.Generator | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass over the images as they are stored, augmented; the last batch smaller if need be.
+
+    The random numbers of the whole pass are drawn first, on the CPU whatever the device: the order
+    `randperm(n)` if shuffled, then what the augmentation draws, by place in the pass.
+
+    Args:
+        images: On any device.
+        batch_size: Images a batch; what an image becomes does not depend on it.
+        augmentation: See `trainers.augment.augment`.
+        shuffle: Whether in a random order.
+        generator: On the CPU; torch's default one if None.
+
+    Yields:
+        (B, C, side, side) uint8, and (B,) int64, on the images' device.
+    """
+    n, device = len(images), images.labels.device
+    order = torch.randperm(n, generator=generator).to(device) if shuffle else None
+    drawn = draw(augmentation, n, images.stored.shape[-1], images.side, generator)
+    # "actions" are read one by one, on the CPU, so that nothing waits for the device.
+    for name in drawn.keys() - {"actions"}:
+        drawn[name] = drawn[name].to(device)
+    for start in range(0, n, batch_size):
+        part = slice(start, start + batch_size)
+        index = part if order is None else order[part]
+        mine = {name: values[part] for name, values in drawn.items()}
+        yield augment(images.read(index), augmentation, mine, images.side), images.labels[index]
+
+
+def normalisation(images: Images) -> tuple[Tensor, Tensor]:
+    """scale and offset (C,): a value v of 0..255 becomes v scale + offset."""
+    mean, std = (
+        torch.tensor(values, device=images.labels.device) for values in (images.mean, images.std)
+    )
+    return 1 / (255 * std), -mean / std
+
+
 def batches(
     images: Images,
     batch_size: int,
@@ -172,33 +218,13 @@ def batches(
     shuffle: bool = False,
     generator: torch.Generator | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass over the images, the last batch smaller if need be.
-
-    The random numbers of the whole pass are drawn first, on the CPU whatever the device: the order
-    `randperm(n)` if shuffled, then what the augmentation draws, by place in the pass.
-
-    Args:
-        images: On any device.
-        batch_size: Images a batch.
-        augmentation: See `trainers.augment.augment`.
-        shuffle: Whether in a random order.
-        generator: On the CPU; torch's default one if None.
-
-    Yields:
-        (B, C, side, side) float32 normalised, and (B,) int64, on the images' device.
-    """
-    n, device = len(images), images.labels.device
-    order = torch.randperm(n, generator=generator).to(device) if shuffle else None
-    drawn = draw(augmentation, n, images.stored.shape[-1], images.side, generator)
-    # "actions" are read one by one, on the CPU, so that nothing waits for the device.
-    for name in drawn.keys() - {"actions"}:
-        drawn[name] = drawn[name].to(device)
-    mean = torch.tensor(images.mean, device=device).view(1, -1, 1, 1)
-    std = torch.tensor(images.std, device=device).view(1, -1, 1, 1)
-    scale, offset = 1 / (255 * std), -mean / std
-    for start in range(0, n, batch_size):
-        part = slice(start, start + batch_size)
-        index = part if order is None else order[part]
-        mine = {name: values[part] for name, values in drawn.items()}
-        pixels = augment(images.read(index), augmentation, mine, images.side)
-        yield pixels.float().mul_(scale).add_(offset), images.labels[index]
+    """`passes`, normalised: (B, C, side, side) float32, and (B,) int64, on the images' device."""
+    scale, offset = (values.view(1, -1, 1, 1) for values in normalisation(images))
+    for pixels, labels in passes(
+        images,
+        batch_size,
+        augmentation=augmentation,
+        shuffle=shuffle,
+        generator=generator,
+    ):
+        yield pixels.float().mul_(scale).add_(offset), labels

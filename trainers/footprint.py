@@ -10,16 +10,14 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from trainers import memory
 from trainers.config import TrialConfig
 from trainers.loop import Run
 from trainers.losses import loss
-
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -132,11 +130,7 @@ def _start(device: str) -> int | None:
     # What earlier rounds freed goes back to the system, or it would hide what this one takes.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
-    try:
-        CLEAR.write_text("5")  # Linux: the peak of resident memory becomes the present one
-    except OSError:
-        return None
-    return _status("VmRSS")
+    return memory.status("VmRSS") if memory.begin() else None
 
 
 def _peak(device: str, before: int | None) -> int | None:
@@ -144,15 +138,5 @@ def _peak(device: str, before: int | None) -> int | None:
         return None
     if device == "cuda":
         return torch.cuda.max_memory_allocated() - before
-    peak = _status("VmHWM")
+    peak = memory.status("VmHWM")
     return None if peak is None else max(0, peak - before)
-
-
-def _status(name: str) -> int | None:
-    """A line of /proc/self/status in bytes; None where there is none."""
-    try:
-        lines = STATUS.read_text().splitlines()
-    except OSError:
-        return None
-    found = next((line for line in lines if line.startswith(f"{name}:")), None)
-    return None if found is None else 1024 * int(found.split()[1])

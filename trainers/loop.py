@@ -2,16 +2,18 @@
 
 import math
 import os
+import threading
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainers import checkpoints
+from trainers import checkpoints, memory
 from trainers.averaging import Average
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -25,6 +27,7 @@ from trainers.sgd import SGD
 from trainers.teachers import Teachers
 
 LOOK_EVERY = 50  # batches, between two looks at the loss on a GPU, which waits for it
+_seeding = threading.Lock()  # weights are drawn from the process's one generator
 
 
 def learning_rate(config: TrialConfig, epoch: int) -> float:
@@ -51,6 +54,23 @@ def _placed(images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         yield places, pixels, labels
 
 
+def fresh(config: TrialConfig) -> tuple[MultiExitNet, Teachers]:
+    """Network and teachers as the config's seed makes them, on the CPU."""
+    with _seeding, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = build_network(config)
+        return network, Teachers(config, network.features)
+
+
+def epoch_generator(config: TrialConfig, epoch: int) -> torch.Generator:
+    """What order and augmentation of an epoch are drawn from.
+
+    They depend on (seed, epoch) alone, so that a run goes on from a checkpoint bit for bit without
+    any random state in it.
+    """
+    return torch.Generator().manual_seed((config.seed * 1_000_003 + epoch) % 2**63)
+
+
 class Run:
     """Network, teachers and optimizer of one config on one device.
 
@@ -63,10 +83,7 @@ class Run:
     def __init__(self, config: TrialConfig, device: str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            network = build_network(config)
-            teachers = Teachers(config, network.features)
+        network, teachers = fresh(config)
         if self.device.type == "cpu":
             use_fast_paths(network)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -77,11 +94,20 @@ class Run:
         if learned := list(self.teachers.parameters()):
             groups.append({"params": learned})
         settings = {name: getattr(config, name) for name in ("lr", "momentum", "weight_decay")}
-        self.optimizer: SGD | torch.optim.SGD = (
-            SGD(groups, **settings)
-            if self.device.type == "cpu"
-            else torch.optim.SGD(groups, **settings, fused=True)
-        )
+        self.optimizer = SGD(groups, **settings)
+
+    @property
+    def path(self) -> str:
+        """How it trains, for people: which way through a step, and the precision."""
+        if self.device.type == "cpu":
+            threads = torch.get_num_threads()
+            text = f"CPU, fast kernels, {self.config.precision}, {threads} thread"
+            return text if threads == 1 else f"{text}s"
+        return f"{self.device.type.upper()}, step by step, {self.config.precision}"
+
+    def renew(self) -> None:
+        """Back to fresh weights."""
+        self.__init__(self.config, str(self.device))  # type: ignore[misc]
 
     def forward(self, images: Tensor, network: MultiExitNet | None = None) -> tuple[Tensor, Tensor]:
         """Features (M, B, C) and logits (M, B, K) in float32, of the trained network if None."""
@@ -128,15 +154,12 @@ class Run:
         lr = learning_rate(config, epoch)
         for group, factor in zip(self.optimizer.param_groups, (1.0, config.mix_lr), strict=False):
             group["lr"] = lr * factor
-        # Order, augmentation and dropout of an epoch depend on (seed, epoch) alone, so that a run
-        # goes on from a checkpoint bit for bit without any random state in it.
-        seed = (config.seed * 1_000_003 + epoch) % 2**63
-        generator = torch.Generator().manual_seed(seed)
+        generator = epoch_generator(config, epoch)
         total, seen = torch.zeros((), device=self.device), 0
         look_every = 1 if self.device.type == "cpu" else LOOK_EVERY
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(seed)
+            torch.manual_seed(generator.initial_seed())  # of dropout
             for nth, (pixels, labels) in enumerate(
                 batches(
                     images,
@@ -283,40 +306,80 @@ def train(
     Raises:
         InputError: Data that is missing or does not fit the config; a checkpoint of another run.
     """
+    memory.begin(device)
     data = load(config) if data is None else data
     data = data.to(device)
-    run = Run(config, device)
-    reports: list[EpochReport] = []
-    if checkpoint is not None:
-        run, reports = _resumed(run, checkpoint)
-        yield from reports
-    for epoch in range(len(reports), config.epochs):
-        begin = time.perf_counter()
-        mean_loss = run.train_epoch(data.fit, epoch)
-        finite = math.isfinite(mean_loss)
-        scored: dict[str, Any] = {"exits": ()}
-        last = epoch + 1 == config.epochs
-        if finite and (last or each_epoch or data.split == "validation"):
-            held_out = data.split == "validation"
-            scored = run.score(data.score, epoch, calibrate=data.calibrate, cross_fit=held_out)
-        report = EpochReport(
-            epoch=epoch + 1,
-            loss=mean_loss if finite else None,
-            seconds=time.perf_counter() - begin,
-            split=data.split,
-            temperature=run.temperature(epoch) if finite else None,
-            **scored,
-        )
-        reports.append(report)
-        if checkpoint is not None and finite:
-            run.save(checkpoint, reports)
-        yield report
-        if not finite:
-            return
+    with _opened(config, data, device) as run:
+        reports: list[EpochReport] = []
+        if checkpoint is not None:
+            reports = _resumed(run, checkpoint)
+            yield from reports
+        for epoch in range(len(reports), config.epochs):
+            begin = time.perf_counter()
+            mean_loss = run.train_epoch(data.fit, epoch)
+            finite = math.isfinite(mean_loss)
+            scored: dict[str, Any] = {"exits": ()}
+            last = epoch + 1 == config.epochs
+            if finite and (last or each_epoch or data.split == "validation"):
+                held_out = data.split == "validation"
+                scored = run.score(data.score, epoch, calibrate=data.calibrate, cross_fit=held_out)
+            report = EpochReport(
+                epoch=epoch + 1,
+                loss=mean_loss if finite else None,
+                seconds=time.perf_counter() - begin,
+                split=data.split,
+                temperature=run.temperature(epoch) if finite else None,
+                path=run.path,
+                memory=memory.peak(device),
+                **scored,
+            )
+            reports.append(report)
+            if checkpoint is not None and finite:
+                run.save(checkpoint, reports)
+            yield report
+            if not finite:
+                return
 
 
-def _resumed(run: Run, checkpoint: Path) -> tuple[Run, list[EpochReport]]:
-    """The run as its newest readable checkpoint has it, with its reports; as new without any.
+def rescored(config: TrialConfig, data: Data, checkpoint: Path, device: str = "cpu") -> EpochReport:
+    """What a finished run's network reaches on other images: `data.score`.
+
+    Args:
+        config: Of the run.
+        data: Whose `calibrate` images set the thresholds of dynamic inference, if there are any.
+        checkpoint: Of the run's last epoch.
+        device: "cpu" or "cuda".
+
+    Raises:
+        InputError: A checkpoint that is damaged, of another run, or of an earlier epoch.
+    """
+    data, run = data.to(device), Run(config, device)
+    last = run.restore(checkpoint)[-1]
+    if last.epoch < config.epochs:
+        raise InputError(f"{checkpoint} is of epoch {last.epoch}, not of the last, {config.epochs}")
+    begin = time.perf_counter()
+    scored = run.score(data.score, config.epochs - 1, calibrate=data.calibrate)
+    return EpochReport(
+        epoch=last.epoch,
+        loss=last.loss,
+        seconds=time.perf_counter() - begin,
+        split=data.split,
+        temperature=last.temperature,
+        **scored,
+    )
+
+
+def _opened(config: TrialConfig, data: Data, device: str) -> AbstractContextManager[Run]:
+    """A run for this device: on a CPU step by step, on a GPU as CUDA graphs."""
+    if torch.device(device).type == "cpu":
+        return nullcontext(Run(config, device))
+    from trainers.captured import opened  # what a CPU never needs
+
+    return opened(config, data, device)
+
+
+def _resumed(run: Run, checkpoint: Path) -> list[EpochReport]:
+    """Takes the run to its newest readable checkpoint, if any; gives the reports up to there.
 
     Raises:
         InputError: Only checkpoints of another run are there.
@@ -328,7 +391,7 @@ def _resumed(run: Run, checkpoint: Path) -> tuple[Run, list[EpochReport]]:
         try:
             reports = run.restore(path)
         except InputError as error:
-            run = Run(run.config, str(run.device))  # half a state may have been taken over
+            run.renew()  # half a state may have been taken over
             if refused is None or "belongs to another run" in str(refused):
                 refused = error
             continue
@@ -336,10 +399,10 @@ def _resumed(run: Run, checkpoint: Path) -> tuple[Run, list[EpochReport]]:
             os.replace(path, checkpoint)
             reason = refused or f"{checkpoint} is gone"
             warnings.warn(f"{reason}: going on from epoch {len(reports)}", stacklevel=3)
-        return run, reports
+        return reports
     if refused is not None:
         if "belongs to another run" in str(refused):
             raise refused
         checkpoints.remove(checkpoint)
         warnings.warn(f"{refused}: starting over", stacklevel=3)
-    return run, []
+    return []

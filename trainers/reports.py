@@ -62,8 +62,16 @@ class EpochReport(Record):
     mix_entropy: tuple[float, ...] = Field(
         default=(), description="(N,), nats, of each image's mix, mean over images; ln M at most"
     )
+    path: str = Field(default="", description="which way through a step, and the precision")
     budget: tuple[BudgetPoint, ...] = Field(
         default=(), description="dynamic inference by rising cost; empty without held-out images"
+    )
+
+    memory: int | None = Field(
+        default=None,
+        ge=0,
+        description="bytes that the run's process held at most by then, libraries and all; on CUDA "
+        "of its allocator",
     )
 
     @property

@@ -1,8 +1,9 @@
-"""SGD with momentum on a CPU: PyTorch's fused kernel, called without what surrounds it.
+"""SGD with momentum: PyTorch's fused kernel, called without what surrounds it.
 
 `torch.optim.SGD(fused=True)` computes the same, bit for bit, but its first call imports PyTorch's
 compiler, more than a second of every start, and gathers its lists anew at each step, which is a
-hundredth of a tiny network's. The state is that of `torch.optim.SGD`, so that checkpoints go on.
+hundredth of a tiny network's. In a CUDA graph it takes its lr from a tensor. The state is that of
+`torch.optim.SGD`, so that checkpoints go on.
 """
 
 from collections.abc import Sequence
@@ -40,27 +41,48 @@ class SGD:
     def step(self) -> None:
         """One step of all parameters that have a gradient."""
         for group in self.param_groups:
-            given = [p for p in group["params"] if p.grad is not None]
-            if not given:
-                continue
-            buffers = []
-            if group["momentum"]:
-                for parameter in given:
-                    if parameter not in self._buffers:  # 0 is where PyTorch's begins as well
-                        self._buffers[parameter] = torch.zeros_like(parameter)
-                    buffers.append(self._buffers[parameter])
-            torch._fused_sgd_(
-                given,
-                [p.grad for p in given],
-                buffers,
-                weight_decay=group["weight_decay"],
-                momentum=group["momentum"],
-                lr=group["lr"],
-                dampening=0.0,
-                nesterov=False,
-                maximize=False,
-                is_first_step=False,
-            )
+            given = [(p, grad) for p in group["params"] if (grad := p.grad) is not None]
+            self.update(group, [p for p, _ in given], [grad for _, grad in given], group["lr"])
+
+    def begin(self) -> None:
+        """Momentum of every parameter is 0, in a tensor that stays where it is from then on."""
+        for group in self.param_groups:
+            for parameter in group["params"] if group["momentum"] else ():
+                self._buffer(parameter).zero_()
+
+    def _buffer(self, parameter: Tensor) -> Tensor:
+        if parameter not in self._buffers:  # 0 is where PyTorch's begins as well
+            self._buffers[parameter] = torch.zeros_like(parameter)
+        return self._buffers[parameter]
+
+    def update(
+        self,
+        group: dict[str, Any],
+        given: list[Tensor],
+        grads: list[Tensor],
+        lr: float | Tensor,
+    ) -> None:
+        """One step of some parameters of a group.
+
+        Args:
+            group: Of `param_groups`.
+            given: The parameters. grads: Theirs, laid out in memory as they are.
+            lr: A number, or a scalar tensor on their device.
+        """
+        if not given:
+            return
+        torch._fused_sgd_(
+            given,
+            grads,
+            [self._buffer(parameter) for parameter in given] if group["momentum"] else [],
+            weight_decay=group["weight_decay"],
+            momentum=group["momentum"],
+            lr=lr,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """As `torch.optim.SGD` gives it."""
@@ -88,11 +110,12 @@ class SGD:
             raise ValueError(f"the state is of {sizes[0]} parameters a group, here are {sizes[1]}")
         for mine, saved in zip(self.param_groups, groups, strict=True):
             mine.update({name: saved[name] for name in ("lr", "momentum", "weight_decay")})
-        self._buffers = {}
+        for buffer in self._buffers.values():
+            buffer.zero_()
         for index, one in state["state"].items():
-            if (buffer := one["momentum_buffer"]) is None:
+            if (saved := one["momentum_buffer"]) is None:
                 continue
-            here = torch.zeros_like(self._params[index])
-            if buffer.shape != here.shape:
+            here = self._buffer(self._params[index])
+            if saved.shape != here.shape:
                 raise ValueError(f"the momentum of parameter {index} has another shape")
-            self._buffers[self._params[index]] = here.copy_(buffer)
+            here.copy_(saved)

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from trainers.config import TrialConfig
+from trainers.data import Data, Images
 from trainers.loop import Run
 
 FEW = 8  # images of the first, careful try
 STEP = 0.5  # seconds that a timed step should take at most: fewer images where it would take more
 ROUNDS = 2  # turns of each candidate, at least
+BATCHES = 32  # of an epoch that is timed on a GPU
 HOPELESS = 3.0  # times slower than fp32 in the first try, from which bf16 is not timed any further
 SAME_LOSS = 1e-2  # relative, of the first step on a few images; on a full batch 1e-3 holds
 SAME_LAYER = 0.03  # relative, of a layer's output and gradients: bf16 itself rounds by 0.004
@@ -90,11 +92,33 @@ def throughput(
     Returns:
         One value for each number of threads.
     """
+    if torch.device(device).type == "cuda":
+        return [_on_gpu(config, device)] * len(threads)  # where the CPU's threads do nothing
     before = torch.get_num_threads()
     try:
         return _in_turns([_Candidate(config, device, number) for number in threads], seconds)
     finally:
         torch.set_num_threads(before)
+
+
+def _on_gpu(config: TrialConfig, device: str) -> float:
+    """Images per second of an epoch as a search trains it."""
+    from trainers.captured import opened
+
+    generator = torch.Generator().manual_seed(0)
+    number, side = BATCHES * config.batch_size, config.image_size
+    pixels = torch.randint(
+        256, (number, config.channels, side, side), dtype=torch.uint8, generator=generator
+    )
+    labels = torch.randint(config.classes, (number,), generator=generator)
+    one = (0.5,) * config.channels
+    images = Images(pixels, labels, tuple(map(str, range(config.classes))), one, one)
+    data = Data(images, images, "test").to(device)
+    with opened(config, data, device) as run:
+        run.train_epoch(data.fit, 0)
+        begin = time.perf_counter()
+        run.train_epoch(data.fit, 0)  # ends when the GPU has
+        return number / (time.perf_counter() - begin)
 
 
 def precisions(config: TrialConfig, threads: int = 1, seconds: float = 0.1) -> dict[str, float]:

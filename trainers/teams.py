@@ -5,17 +5,16 @@ Each worker is a process of its own that trains on random images; the teams take
 
 import itertools
 import multiprocessing
-import resource
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from trainers import memory
 from trainers.bench import NETS, Foreign, Row, compared, kept, random_images
 from trainers.config import TrialConfig
 from trainers.data import Images, batches
@@ -57,16 +56,6 @@ def steps(config: TrialConfig, images: Images) -> Iterator[int]:
             yield len(labels)
 
 
-def peak_memory() -> int:
-    """Bytes that this process has held at most."""
-    try:
-        # Not getrusage: on Linux that begins with what the parent held.
-        status = Path("/proc/self/status").read_text()
-        return 1024 * int(status.split("VmHWM:")[1].split()[0])
-    except (OSError, IndexError):
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def work(pipe: Connection, fields: dict[str, Any], threads: int, plain: bool) -> None:
     """A worker: a number of seconds comes, (images, seconds, CPU seconds, peak bytes) go back."""
     torch.set_num_threads(threads)
@@ -80,7 +69,7 @@ def work(pipe: Connection, fields: dict[str, Any], threads: int, plain: bool) ->
         while time.perf_counter() - begin < seconds:
             done += next(going)
         passed = time.perf_counter() - begin
-        pipe.send((done, passed, time.process_time() - cpu, peak_memory()))
+        pipe.send((done, passed, time.process_time() - cpu, memory.peak()))
     pipe.close()
 
 

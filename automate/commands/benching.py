@@ -44,7 +44,8 @@ def bench(
     Ratios are against the plain trainer: eager fp32, a DataLoader over PIL images, the loss as a
     double loop. Each is the median of interleaved rounds, with the least and the greatest.
     """
-    from trainers.bench import NETS, SHORT, loss_table, pipeline_table, step_table
+    from trainers.bench import NETS, SHORT, loss_table, step_table
+    from trainers.pipeline import pipeline_table
 
     for part in parts:
         if part not in PARTS:
@@ -96,17 +97,22 @@ def paths(nets: "Sequence[str]") -> "list[Row]":
     return rows
 
 
-def processes(net: str, rounds: int, seconds: float = 2.0) -> "list[Row]":
-    """The plain trainer, and ours as one process and as a process a core, in the best precision."""
-    from studies.search import cores
+def best_precision(net: str) -> str:
+    """The faster one here, measured."""
     from trainers.bench import NETS
     from trainers.config import TrialConfig
     from trainers.speed import precisions
-    from trainers.teams import Team, team_table
 
     speeds = precisions(TrialConfig(**NETS[net]))
-    best = max(speeds, key=lambda name: speeds[name])
-    number = cores()
+    return max(speeds, key=lambda name: speeds[name])
+
+
+def processes(net: str, rounds: int, seconds: float = 2.0) -> "list[Row]":
+    """The plain trainer, and ours as one process and as a process a core, in the best precision."""
+    from studies.search import cores
+    from trainers.teams import Team, team_table
+
+    best, number = best_precision(net), cores()
     teams = [
         Team(f"plain, 1 x {number}", 1, number, plain=True),
         Team(f"{best}, 1 x {number}", 1, number, best),

@@ -60,7 +60,7 @@ def calibrate(
         budgets: Weight of each exit in the anytime objective [default: equal].
         workers: Trials at a time [default: GPUs, or cores where the whole is long, else 1].
         threads: CPU threads of a trial [default: the faster of 1 and all].
-        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 on a GPU].
+        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 / workers on one, else 1].
         device: cpu or cuda [default: cuda where there is one].
         ray_address: A Ray cluster to run on.
         fresh: Delete the calibration and start over.
@@ -164,7 +164,7 @@ def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
     if json:
         say_json({"study": record.name, "report": page, **calibration_json(found)})
         return 0
-    head = ["after epoch", "run-to-run spread", "tau", "95 % interval", "halving keeps the best"]
+    head = ["after epoch", "scatter of runs", "tau", "95 % interval", "halving keeps the best"]
     rows = [row_of(moment, view.plan) for moment in shown(found)]
     say_table(head, rows, title="The order of the configs against that of the end")
     for line in calibration_lines(found, view.plan):

@@ -1,5 +1,6 @@
 """`automate reproduce`: an experiment of the paper, and ours beside its figures."""
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -36,18 +37,7 @@ def reproduce(
     rule: Literal["last", "paper"] = "last",
     rounds: flags.Whole = 5,
     study: str | None = None,
-    workers: flags.WholeOrNone = None,
-    threads: Annotated[flags.WholeOrNone, Parameter(alias="--cpus-per-trial")] = None,
-    gpus_per_trial: float | None = None,
-    device: str | None = None,
-    ray_address: str | None = None,
-    data_root: flags.DataRoot = None,
-    storage: flags.Storage = None,
-    runs: flags.Runs = Path("runs"),
-    fresh: flags.Switch = False,
-    dry_run: flags.Switch = False,
-    json: flags.Json = False,
-    quiet: flags.Quiet = False,
+    running: flags.Running = flags.USUAL,
     config: ExperimentConfig = None,
 ) -> int:
     """Run an experiment of the paper; ours beside it.
@@ -67,21 +57,15 @@ def reproduce(
             test accuracy, which selects on the test set and is marked so.
         rounds: How often cost measures each method.
         study: Name of the study [default: <dataset>-<backbone>-<experiment>].
-        workers: Trials at a time [default: GPUs, or cores where the whole is long, else 1].
-        threads: CPU threads of a trial [default: the faster of 1 and all].
-        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 on a GPU].
-        device: cpu or cuda [default: cuda where there is one].
-        ray_address: A Ray cluster to run on.
-        fresh: Delete the study and start over.
-        dry_run: Print the plan and end; nothing is made.
     """
     from studies.experiments import EXPERIMENTS, settled, trains
 
     if listed:
-        _list(json)
+        _list(running.json)
         return 0
     if name is None:
         raise InputError(f"name an experiment of the paper: {', '.join(EXPERIMENTS)} (or --list)")
+    storage, runs, json, quiet = running.storage, running.runs, running.json, running.quiet
     settings: dict[str, Any] = dict(config or {})
     name = settled(name)
     if name == "table1":
@@ -89,31 +73,26 @@ def reproduce(
     if not trains(name):
         if rounds < 1:
             raise InputError(f"rounds needs to be at least 1, got {rounds}")
-        machine = {"device": device, "threads": threads, "rounds": rounds}
-        return _cost(dataset, backbone, only, settings, machine, runs, dry_run, json)
+        machine = {"device": running.device, "threads": running.threads, "rounds": rounds}
+        return _cost(dataset, backbone, only, settings, machine, runs, running.dry_run, json)
+    from studies.limits import Limits
     from studies.record import StudyRecord
     from studies.reproduce import plans
     from studies.storage import place
     from trainers.data import check
 
-    runtime: dict[str, Any] = {
-        "workers": workers,
-        "threads": threads,
-        "gpus_per_trial": gpus_per_trial,
-        "device": device,
-    }
-    explicit = {key: value for key, value in runtime.items() if value is not None}
-    if "precision" in settings:
-        explicit["precision"] = settings["precision"]
+    explicit = running.explicit(settings)
+    limits = Limits(running.timeout, running.max_epochs_total)
+    began = time.monotonic()
     asked = plans(
         name, datasets=dataset, backbones=backbone, seeds=seeds, only=only or None, rule=rule,
-        study=study, data_root=data_root, **runtime, **settings,
+        study=study, data_root=running.data_root, **running.machine, **settings,
     )  # fmt: skip
     todo = []
     for plan in asked:  # whatever is wrong with any of them is said before the first is trained
         check(plan.base, plan.data_root)
         outcomes = None
-        if not fresh:
+        if not running.fresh:
             plan, outcomes = as_stored(plan, storage, runs, explicit, keep_trials=seeds is None)
         cost = left(plan, outcomes or [])
         todo.append((plan, cost))
@@ -121,21 +100,22 @@ def reproduce(
             label = place(storage, runs, plan.study).label
             say_pairs(_pairs(plan, label, cost, outcomes is not None), stderr=json)
             say(stderr=json)
-    if dry_run:
+    if running.dry_run:
         if json:
             say_json([{"plan": plan, "left": cost and cost.epochs} for plan, cost in todo])
         return 0
     for plan, cost in todo:
         if cost is not None:
-            record = StudyRecord.create_or_open(plan, storage, runs, fresh, explicit)
+            record = StudyRecord.create_or_open(plan, storage, runs, running.fresh, explicit)
             with closing(record):
-                drive_shown(record, ray_address, quiet=quiet, json=json)
+                now = limits.after(time.monotonic() - began)
+                drive_shown(record, running.ray_address, now, quiet=quiet, json=json)
     with ExitStack() as stack:
         records = [
             stack.enter_context(closing(StudyRecord.open(plan.study, storage, runs)))
             for plan, _ in todo
         ]
-        return _ending(name, records, runs, storage, json=json, quiet=quiet)
+        return _ending(name, records, running)
 
 
 def _list(json: bool) -> None:
@@ -203,11 +183,7 @@ def _pairs(
 def _ending(
     name: str,
     records: "Sequence[StudyRecord]",
-    runs: Path,
-    storage: str | None,
-    *,
-    json: bool,
-    quiet: bool,
+    running: flags.Running,
 ) -> int:
     """The cells, the report, and how to make it again. 1 if no run came to its end."""
     from automate.experiment_text import experiment_json, say_experiment
@@ -215,6 +191,7 @@ def _ending(
     from studies.report import write_report
     from studies.view import look
 
+    runs, json = running.runs, running.json
     home = runs / records[0].name / "report.html" if len(records) == 1 else runs / f"{name}.html"
     write_report(records, home)
     measured = [measure(look(record)) for record in records]
@@ -224,10 +201,8 @@ def _ending(
         return 0 if good else 1
     say_experiment(measured)
     say(f"Report: {home}")
-    if not quiet:
-        tail = [record.name for record in records]
-        tail += ["--runs-dir", str(runs)] if runs != Path("runs") else []
-        tail += ["--storage", storage] if storage else []
+    if not running.quiet:
+        tail = running.tail(*(record.name for record in records))
         say("Next:")
         say(f"  {command('report', *tail)}")
     return 0 if good else 1

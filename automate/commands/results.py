@@ -29,8 +29,11 @@ def report(
 
     Several studies share one file.
     """
+    from automate.confirm_text import say_confirmation
     from automate.experiment_text import experiment_json, say_experiment
     from automate.front_text import front_json, say_front
+    from studies.conclusions import as_json
+    from studies.confirm import confirmation_of
     from studies.measured import measure
     from studies.record import StudyRecord
     from studies.report import write_report
@@ -44,7 +47,7 @@ def report(
         ]
         home = runs / records[0].name if len(records) == 1 else runs
         path = write_report(records, out or home / "report.html")
-        found = [(record.plan, record.outcomes()) for record in records]
+        found = [(record.plan, record.outcomes(), confirmation_of(record)) for record in records]
         experiments = [measure(look(r)) for r in records if r.plan.experiment]
     if experiments:
         if json:
@@ -54,13 +57,21 @@ def report(
             say(f"Report: {path}")
         return
     if json:
-        listed = [{"study": plan.study, **front_json(seen, plan)} for plan, seen in found]
+        listed = [
+            {
+                "study": plan.study,
+                **front_json(seen, plan),
+                **({} if made is None else {"confirmation": as_json(made)}),
+            }
+            for plan, seen, made in found
+        ]
         say_json({"report": path, "studies": listed})
         return
-    for plan, outcomes in found:
+    for plan, outcomes, made in found:
         say(plan.study, style="bold")
         say_front(outcomes, plan)
         say(recommendation(outcomes, plan))
+        say_confirmation(made)
     say(f"Report: {path}")
 
 

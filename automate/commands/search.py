@@ -1,6 +1,7 @@
 """`automate search`: the plan, the search, its front."""
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing, nullcontext, redirect_stdout, suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from studies.trial import Event
 
 OVER = ("COMPLETE", "PRUNED", "FAIL")
+NO_CANDIDATE = "fewer than two trials have run their full length"
 
 
 def search(
@@ -29,8 +31,13 @@ def search(
     space: str,
     study: str | None = None,
     trials: flags.WholeOrNone = None,
-    timeout: flags.Span = None,
-    max_epochs_total: flags.WholeOrNone = None,
+    confirm: Annotated[
+        float | None,
+        Parameter(
+            help="Share of the epochs, e.g. 0.3, that is spent on confirming the best on fresh "
+            "seeds and hold-outs, as `automate confirm` does [default: none]."
+        ),
+    ] = None,
     sampler: Annotated[str, Parameter(help=f"One of {', '.join(SAMPLERS)}.")] = "tpe",
     objective: Annotated[
         str | None,
@@ -46,18 +53,7 @@ def search(
     grace: flags.WholeOrNone = None,
     tolerance: float | None = None,
     run_on: float | None = None,
-    workers: flags.WholeOrNone = None,
-    threads: Annotated[flags.WholeOrNone, Parameter(alias="--cpus-per-trial")] = None,
-    gpus_per_trial: float | None = None,
-    device: str | None = None,
-    ray_address: str | None = None,
-    data_root: flags.DataRoot = None,
-    storage: flags.Storage = None,
-    runs: flags.Runs = Path("runs"),
-    fresh: flags.Switch = False,
-    dry_run: flags.Switch = False,
-    json: flags.Json = False,
-    quiet: flags.Quiet = False,
+    running: flags.Running = flags.USUAL,
     config: Config = None,
 ) -> int:
     """Search a space; the same command again goes on.
@@ -70,8 +66,6 @@ def search(
         study: Name of the study [default: <dataset>-<backbone>-<space>].
         trials: Total number of trials [default: the study's own where it goes on, else the
             data set's].
-        timeout: Begin no epoch after this time, e.g. 2h or 1h30m; what is cut waits.
-        max_epochs_total: Epochs of the whole study, never exceeded; what is cut waits.
         budgets: Weight of each exit in the anytime accuracy [default: equal].
         search_seed: Seed of the sampler.
         early_stopping: Stop trials at rungs.
@@ -83,36 +77,25 @@ def search(
             calibrate`, else 0].
         run_on: Share of the stopped trials, e.g. 0.05, that run on to the end outside the search,
             so that the report can say how often stopping cost the winner [default: 0].
-        workers: Trials at a time [default: GPUs, or cores where the search is long, else 1].
-        threads: CPU threads of a trial [default: the faster of 1 and all].
-        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 on a GPU].
-        device: cpu or cuda [default: cuda where there is one].
-        ray_address: A Ray cluster to run on.
-        fresh: Delete the study and start over.
-        dry_run: Print the plan and end; nothing is made.
     """
+    from automate.commands.confirming import confirm_found
     from automate.plan_text import plan_json, plan_pairs
     from search_spaces import load_space
     from studies import resume
+    from studies.confirm import shared
     from studies.limits import Limits
     from studies.record import StudyRecord
     from studies.search import make_plan
     from studies.storage import place
-    from studies.verdict import states_text
+    from studies.verdict import ranked, states_text
     from trainers.data import check
 
-    limits = Limits(timeout, max_epochs_total)
+    storage, runs, json, quiet = running.storage, running.runs, running.json, running.quiet
     settings: dict[str, Any] = dict(config or {})
-    runtime: dict[str, Any] = {
-        "workers": workers,
-        "threads": threads,
-        "gpus_per_trial": gpus_per_trial,
-        "device": device,
-    }
     plan = make_plan(
         space,
         study=study,
-        data_root=data_root,
+        data_root=running.data_root,
         trials=trials,
         sampler=sampler,
         objective=objective,
@@ -123,31 +106,32 @@ def search(
         grace=grace,
         tolerance=tolerance,
         run_on=run_on,
-        stored=lambda name: None if fresh else stored_plan(name, storage, runs),
+        stored=lambda name: None if running.fresh else stored_plan(name, storage, runs),
         calibration=lambda name: stored_calibration(name, storage, runs),
-        **runtime,
+        **running.machine,
         **settings,
     )
     check(plan.base, plan.data_root)
-    # A study that goes on keeps what runs it, unless it was said otherwise here.
-    explicit = {name: value for name, value in runtime.items() if value is not None}
-    if "precision" in settings:
-        explicit["precision"] = settings["precision"]
+    explicit = running.explicit(settings)
+    parts = None if confirm is None else shared(plan, confirm, running.max_epochs_total)
+    plan = plan if parts is None else plan.with_(trials=parts.trials)
+    limits = Limits(running.timeout, running.max_epochs_total if parts is None else parts.most)
+    began = time.monotonic()
     outcomes = None
     points, _ = resume.first_points(load_space(plan.space), plan)
-    if not fresh:
+    if not running.fresh:
         plan, outcomes = as_stored(plan, storage, runs, explicit, keep_trials=trials is None)
     plan = plan.with_(trials=resume.total(plan, len(points)))
     label = place(storage, runs, plan.study).label
     so_far = None if outcomes is None else states_text(outcomes)
     cost = left(plan, outcomes or [])
     if not quiet:
-        pairs = plan_pairs(plan, load_space(space).title, label, cost, so_far, limits)
+        pairs = plan_pairs(plan, load_space(space).title, label, cost, so_far, limits, parts)
         say_pairs(pairs, stderr=json)
         say(stderr=json)
-    if dry_run:
+    if running.dry_run:
         if json:
-            say_json(plan_json(plan, label, cost, so_far))
+            say_json(plan_json(plan, label, cost, so_far, parts))
         return 0
     if cost is None:
         more = f"For more, give a larger total, e.g. --trials {2 * plan.trials}."
@@ -157,11 +141,17 @@ def search(
         say(f"{text} {more}", stderr=json)
         record = StudyRecord.open(plan.study, storage, runs)
     else:
-        record = StudyRecord.create_or_open(plan, storage, runs, fresh, explicit)
+        record = StudyRecord.create_or_open(plan, storage, runs, running.fresh, explicit)
     with closing(record):
         if cost is not None:
-            drive_shown(record, ray_address, limits, quiet=quiet, json=json)
-        return _ending(record, runs, storage, json=json, quiet=quiet)
+            drive_shown(record, running.ray_address, limits, quiet=quiet, json=json)
+        if parts is not None and all(outcome.state in OVER for outcome in record.outcomes()):
+            record.release()
+            if len(ranked(record.outcomes())) > 1:
+                confirm_found(record, parts, running, began)
+            else:
+                say(f"Nothing to confirm: {NO_CANDIDATE}.", stderr=True)
+        return _ending(record, running)
 
 
 def as_stored(
@@ -261,15 +251,17 @@ def drive_shown(
         say(f"Stopped: {why}. What is left waits; the same command goes on.", stderr=True)
 
 
-def _ending(
-    record: "StudyRecord", runs: Path, storage: str | None, *, json: bool, quiet: bool
-) -> int:
+def _ending(record: "StudyRecord", running: flags.Running) -> int:
     """The front, the verdict, the report, and what to do next. 1 if no trial came to its end."""
+    from automate.confirm_text import say_confirmation
     from automate.front_text import front_json, say_front
+    from studies.conclusions import as_json
+    from studies.confirm import confirmation_of
     from studies.report import write_report
-    from studies.verdict import finished
+    from studies.verdict import finished, ranked
 
-    plan, outcomes = record.plan, record.outcomes()
+    runs, json, quiet = running.runs, running.json, running.quiet
+    plan, outcomes, confirmed = record.plan, record.outcomes(), confirmation_of(record)
     failed = [outcome for outcome in outcomes if outcome.state == "FAIL"]
     if failed:
         reasons = "; ".join(f"trial {o.number}: {o.reason}" for o in failed[:3])
@@ -277,20 +269,23 @@ def _ending(
         say(f"{len(failed)} of {len(outcomes)} trials failed: {reasons}{more}", stderr=True)
     if not json:
         say_front(outcomes, plan)
+        say_confirmation(confirmed)
     write_report([record], record.folder / "report.html")
     page = runs / plan.study / "report.html"
     good = bool(finished(outcomes))
     if json:
         found = front_json(outcomes, plan)
+        if confirmed is not None:
+            found["confirmation"] = as_json(confirmed)
         say_json({"study": plan.study, "folder": page.parent, "report": page, **found})
         return 0 if good else 1
     say(f"Report: {page}")
     if good and not quiet:
-        tail = [plan.study] + (["--runs-dir", str(runs)] if runs != Path("runs") else [])
-        tail += ["--storage", storage] if storage else []
+        tail = running.tail(plan.study)
         say("Next:")
         for words in (
             ("dashboard", *tail),
+            *([("confirm", *tail)] if confirmed is None and len(ranked(outcomes)) > 1 else []),
             ("export", *tail, "--top", "3"),
             ("train", page.parent / "best" / "1.yaml", "--seeds", "3"),
             ("report", *tail),

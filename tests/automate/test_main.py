@@ -91,7 +91,7 @@ def test_no_command_is_help(cli: Cli):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("serch", "unknown command 'serch': known are search, report,"),
+        ("serch", "unknown command 'serch': known are search, confirm, report,"),
         ("serch", "did you mean 'search'?"),
         ("zzz", "see `automate --help`"),
         ("--foo", "unknown option --foo"),

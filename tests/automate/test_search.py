@@ -61,7 +61,7 @@ def test_dry_run_tells_the_plan_and_makes_nothing(cli: Cli, tmp_path):
         "30 trials, tpe (seed 0)",
         "alpha 30 5 10 10",
         "after epoch 10, 20: the best 1 in 2 goes on",
-        "1 worker, 1 thread a trial, fp32",
+        "1 worker, 1 thread a trial, fast kernels, fp32",
         "900 epochs, 2 min 42 s (1,000 images/s a worker), ",
         " of checkpoints at a time",
     ):
@@ -196,9 +196,9 @@ def test_more_trials_and_starting_over(cli: Cli, untrained):
 def test_what_runs_a_study_is_kept_unless_it_is_said_again(cli: Cli, untrained):
     assert cli(f"{TINY} --precision bf16").code == 0
     again = TINY.replace(QUICK, "").replace("3", "4")
-    assert "1 worker, 1 thread a trial, bf16" in cli(f"{again} --dry-run").out
+    assert "1 worker, 1 thread a trial, fast kernels, bf16" in cli(f"{again} --dry-run").out
     assert (
-        "1 worker, 2 threads a trial, fp32"
+        "1 worker, 2 threads a trial, fast kernels, fp32"
         in cli(f"{again} --dry-run --threads 2 --precision fp32").out
     )
     found = json.loads(cli(f"{again} --dry-run --cpus-per-trial 2 --json").out)
@@ -213,15 +213,15 @@ def test_the_faster_precision_is_taken_once_a_study_and_said(cli: Cli, untrained
         return {"fp32": 1000.0, "bf16": 3100.0}
 
     monkeypatch.setattr("studies.search.measure_precisions", measured)
-    assert "a trial, bf16 (3.1x the images/s of fp32, measured)" in cli(TINY).out
+    assert "a trial, fast kernels, bf16 (3.1x the images/s of fp32, measured)" in cli(TINY).out
     more = TINY.replace("3", "4")
     again = cli(more)  # goes on with it, and measures no more
     assert (again.code, len(calls)) == (0, 1)
-    assert "a trial, bf16 (3.1x the images/s of fp32, measured)" in again.out
+    assert "a trial, fast kernels, bf16 (3.1x the images/s of fp32, measured)" in again.out
     with closing(StudyRecord.open()) as record:
         assert {o.config.precision for o in record.outcomes() if o.config} == {"bf16"}
     said = cli(f"{more.replace('4', '5')} --precision fp32")  # what is said holds
-    assert "a trial, fp32 (bf16 reaches 3.1x its images/s, measured)" in said.out
+    assert "a trial, fast kernels, fp32 (bf16 reaches 3.1x its images/s, measured)" in said.out
     assert len(calls) == 1
     cli(f"{more} --fresh --precision fp32")
     assert len(calls) == 1

@@ -3,8 +3,9 @@
 python -m tests.benchmarks.against --rounds 3
 
 Same space (one alpha per exit), training function, trials, epochs, grace and eta for all: plain
-Optuna with its SuccessiveHalvingPruner; Ray Tune with its OptunaSearch and ASHAScheduler; ours in
-one process and on Ray. The first two are what a careful user would write.
+Optuna with its SuccessiveHalvingPruner; Ray Tune with its OptunaSearch and ASHAScheduler; Syne Tune
+with its ASHA, where it is installed (see `tests.benchmarks.syne`); ours in one process and on Ray.
+The others are what a careful user would write.
 """
 
 import statistics
@@ -25,6 +26,7 @@ from studies.front import objective
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
 from studies.search import drive
+from tests.benchmarks import syne
 from tests.benchmarks.showing import show
 from trainers.bench import Row
 from trainers.config import TrialConfig
@@ -167,9 +169,14 @@ def ray_tune(search: Search, folder: Path) -> Found:
     return Found(states, config_of(max(full, key=lambda m: m["value"])["config"]))
 
 
+def syne_tune(search: Search, folder: Path) -> Found:
+    return Found(*syne.searched(search.base, search.trials, search.seed, search.grace, ETA, folder))
+
+
 SIDES: dict[str, Callable[[Search, Path], Found]] = {
     "Optuna + SuccessiveHalvingPruner": plain_optuna,
     "Ray Tune OptunaSearch + ASHA": ray_tune,
+    **({"Syne Tune ASHA": syne_tune} if syne.INSTALLED else {}),
     "ours, one process": ours,
     "ours, Ray": ours_on_ray,
 }
@@ -197,6 +204,8 @@ def table(
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.simplefilter("ignore")
+    if not syne.INSTALLED:
+        print(syne.MISSING)
     base = TrialConfig(epochs=epochs)
     chosen = sides or tuple(SIDES)
     figures: dict[str, dict[str, list[float]]] = {name: {} for name in chosen}
@@ -224,7 +233,9 @@ def table(
 
 
 def main(words: list[str] | None = None, trials: int = 20) -> list[Row]:
-    return show("against others", lambda given: table(trials, given.rounds), words)
+    return show(
+        "against others", lambda given: table(given.trials, given.rounds), words, trials=trials
+    )
 
 
 if __name__ == "__main__":

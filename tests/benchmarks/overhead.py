@@ -3,7 +3,7 @@
 python -m tests.benchmarks.overhead
 """
 
-from studies.overhead import start_table, trial_table
+from studies.overhead import beyond_table, start_table, trial_table
 from tests.benchmarks.showing import show
 from trainers.bench import Row
 
@@ -13,7 +13,11 @@ SIDES = (("local", ("--workers", "1")), ("nothing said", ()), ("Ray", ("--worker
 def main(words: list[str] | None = None, sides: tuple = SIDES, trials: int = 30) -> list[Row]:
     return show(
         "overhead",
-        lambda given: trial_table(trials=trials) + start_table(sides, rounds=given.rounds),
+        lambda given: [
+            *trial_table(trials=trials),
+            *beyond_table(),
+            *start_table(sides, rounds=given.rounds),
+        ],
         words,
     )
 

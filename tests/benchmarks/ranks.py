@@ -33,7 +33,7 @@ from studies.curve_tables import read_runs
 from studies.rungs import rung_epochs
 from trainers.config import TrialConfig
 
-DRAWS = 600
+DRAWS = 300
 
 
 @dataclass(frozen=True)

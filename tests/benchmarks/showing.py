@@ -11,14 +11,26 @@ from trainers.bench import NETS, SHORT, Row, machine
 
 
 def show(
-    title: str, make: Callable[[argparse.Namespace], list[Row]], words: list[str] | None = None
+    title: str,
+    make: Callable[[argparse.Namespace], list[Row]],
+    words: list[str] | None = None,
+    trials: int | None = None,
 ) -> list[Row]:
-    """Makes a table's rows, prints them, and writes them where that is asked."""
+    """Makes a table's rows, prints them, and writes them where that is asked.
+
+    Args:
+        title: Of the table.
+        make: From the flags.
+        words: The flags; those of the command if None.
+        trials: The default of `--trials`, for those that take it.
+    """
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("--nets", nargs="+", choices=NETS, default=list(SHORT))
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each turn")
     parser.add_argument("--json", type=Path)
+    if trials is not None:
+        parser.add_argument("--trials", type=int, default=trials)
     given = parser.parse_args(words)
     rows = make(given)
     say_rows(title, rows)

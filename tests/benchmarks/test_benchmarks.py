@@ -4,8 +4,19 @@ import json
 
 import pytest
 
-from studies.overhead import start_table, trial_table
-from tests.benchmarks import against, loss, pipeline, processes, racing, step
+from studies.overhead import beyond_table, start_table, trial_table
+from tests.benchmarks import (
+    against,
+    epochs,
+    loss,
+    memory,
+    pipeline,
+    processes,
+    racing,
+    record,
+    step,
+)
+from trainers.config import TrialConfig
 from trainers.teams import Team, team_table
 
 TINY = ["--rounds", "1", "--seconds", "0.01"]
@@ -21,25 +32,41 @@ def test_step(tmp_path, capsys):
     assert "images/s" in capsys.readouterr().out
 
 
+def test_epochs(capsys):
+    rows = epochs.main(["--rounds", "1", "--nets", "digits"])
+    assert [row.side.split(",")[0] for row in rows] == [
+        "step by step", "step by step", "uncaptured", "2 together", "4 together",
+    ]  # fmt: skip
+    assert all(row.value > 0 for row in rows) and rows[0].ratio == 1
+
+
 def test_loss(capsys):
     rows = loss.main(TINY)
     assert sum(row.unit == "ATen operations" for row in rows) == 8
 
 
 def test_pipeline(monkeypatch, capsys):
-    from trainers import bench
+    from trainers import pipeline as made
 
-    loader = bench.plain_loader
-    monkeypatch.setattr(bench, "plain_loader", lambda images, config: loader(images, config, 0))
-    plain, ours = pipeline.main(TINY, images=512)
-    assert ours.value > 0 < plain.value
-    assert (plain.side, ours.side) == ("plain", "ours")
+    loader = made.plain_loader
+    monkeypatch.setattr(made, "plain_loader", lambda images, config: loader(images, config, 0))
+    monkeypatch.setattr(made, "STEPS", 2)
+    plain, ours, inside = pipeline.main(TINY, images=512)
+    assert min(plain.value, ours.value, inside.value) > 0
+    assert (plain.side, ours.side, inside.side) == ("plain", "ours", "ours, inside training")
 
 
 @pytest.mark.slow
 def test_processes(capsys):
     rows = processes.main([*TINY, "--nets", "digits"])
     assert [row.unit for row in rows] == ["images/s"] * 3 + ["MB a process"] * 3
+
+
+@pytest.mark.slow
+def test_memory(capsys):
+    plain, ours = memory.main([*TINY, "--nets", "digits"])
+    assert (plain.side, ours.side[:4], plain.unit) == ("plain", "ours", "MB a process")
+    assert 50 < ours.value < 5000
 
 
 def test_a_team_of_processes():
@@ -49,9 +76,11 @@ def test_a_team_of_processes():
 
 
 def test_a_trials_cost():
-    ask, report, whole = trial_table(trials=3)
-    assert 0 < report.value < whole.value
+    ask, report, whole, clock = trial_table(trials=3)
+    assert 0 < report.value < whole.value <= clock.value * 1.5
     assert ask.rounds == 3
+    (row,) = beyond_table((("local", 1),), each=2, epochs=1)
+    assert -1 < row.value < 60
 
 
 @pytest.mark.slow
@@ -76,3 +105,23 @@ def test_racing(tmp_path, capsys):
     rows = racing.main(["--studies", "4", "--json", str(tmp_path / "racing.json")])
     assert len(json.loads((tmp_path / "racing.json").read_text())) == len(rows)
     assert "a false claim" in capsys.readouterr().out
+
+
+def test_recording_goes_on_where_it_was(tmp_path, capsys):
+    made, runs = tmp_path / "points.json", tmp_path / "runs.jsonl"
+    record.main(["points", "diverse_alpha", "3", str(made), "--set", '{"epochs": 2}'])
+    record.main(["runs", str(made), str(runs), "--seeds", "1"])
+    first = runs.read_text().splitlines()
+    assert len(first) == 3 and json.loads(first[0])["params"] == {
+        f"alpha_{i}": 3.0 for i in range(1, 5)
+    }
+    runs.write_text("\n".join(first[:2]) + "\n")
+    record.main(["runs", str(made), str(runs), "--seeds", "1"])
+    again = [json.loads(line) for line in runs.read_text().splitlines()]
+    assert [line["point"] for line in again] == [0, 1, 2]
+    assert again[2]["accuracy"] == json.loads(first[2])["accuracy"], "a run is its seed's"
+
+
+def test_the_arms_of_an_experiment_are_points_too():
+    arms = record.points("table2", 9, TrialConfig())
+    assert arms[0]["params"] == {"arm": "baseline"} and arms[1]["config"]["scheme"] == "branchynet"

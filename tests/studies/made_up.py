@@ -70,6 +70,8 @@ def report(config: TrialConfig, epoch: int, accuracies: list[float]) -> EpochRep
         teachers=tuple(accuracies) if mix else (),
         mix=mix,
         mix_entropy=entropy,
+        path="CPU, fast kernels, fp32, 1 thread",
+        memory=700_000_000 + epoch,
     )
 
 

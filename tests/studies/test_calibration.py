@@ -1,7 +1,5 @@
 """When stopping is right: against loops by hand, and curves of which the answer is known."""
 
-import itertools
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -48,14 +46,18 @@ def test_tau_is_scipys_with_and_without_multiplicities(ties):
     assert np.isnan(kendall(a, np.zeros(9))[0])
 
 
-def test_the_spread_is_pooled_and_its_interval_holds_it():
+def test_the_spread_leaves_out_what_a_seed_does_to_all_and_its_interval_holds_it():
     assert spread(rng.normal(size=(5, 1, 3))) is None
-    hits = 0
+    hits, anywhere = 0, []
     for _ in range(300):
-        found = spread(rng.normal(0, 2.0, size=(6, 3, 1)) + np.arange(6)[:, None, None])
-        assert found is not None
+        of_config, of_seed = np.arange(6)[:, None, None], rng.normal(0, 5.0, size=(1, 3, 1))
+        table = rng.normal(0, 2.0, size=(6, 3, 1)) + of_config + of_seed
+        found, both = spread(table), spread(table, shared=True)
+        assert found is not None and both is not None
         hits += found[0].low <= 2.0 <= found[0].high
+        anywhere.append(both[0].value ** 2)
     assert 0.91 < hits / 300 < 0.985
+    assert np.mean(anywhere) == pytest.approx(2.0**2 + 5.0**2, rel=0.2)
 
 
 def test_agreement_is_the_mean_over_seeds_with_an_interval_around_it():
@@ -99,8 +101,9 @@ def test_searches_are_drawn_from_the_curves_and_always_the_same():
     table = rng.normal(size=(4, 2, 3))
     drawn = pools(table, draws=50)
     assert drawn.shape == (50, 4, 3) and np.array_equal(drawn, pools(table, draws=50))
-    rows = {tuple(row) for row in drawn.reshape(-1, 3)}
-    assert rows <= {tuple(table[c, s]) for c, s in itertools.product(range(4), range(2))}
+    for search in drawn:  # all of one seed
+        rows = {tuple(row) for row in search}
+        assert any(rows <= {tuple(row) for row in table[:, s]} for s in range(2))
     assert pools(table, draws=2, trials=9).shape == (2, 9, 3)
 
 

@@ -4,12 +4,14 @@ import io
 import threading
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from studies.drivers import Driver
 from studies.front import objective
 from studies.record import StudyRecord, Ticket
+from studies.storage import StorageError
 from tests.studies.example import (
     FLOPS,
     SPACE,
@@ -222,6 +224,24 @@ def test_a_trial_given_back_goes_on_with_its_own_config(create):
     run(record, second)
     assert record.outcome(1).state in ("COMPLETE", "PRUNED")
     assert [report.epoch for report in record.reports(1)][:2] == [1, 2]
+
+
+def test_a_trial_that_was_taken_when_the_storage_failed_is_taken_up_again(create, monkeypatch):
+    record = create(trials=2)
+    write, failures = record._storage.set_trial_user_attr, iter([True, True])
+
+    def failing(trial_id, key, value):
+        if key == "claim" and next(failures, False):
+            raise StorageInternalError("the server is away")
+        write(trial_id, key, value)
+
+    monkeypatch.setattr(record._storage, "set_trial_user_attr", failing)
+    for _ in range(2):
+        with pytest.raises(StorageError, match="the server is away"):
+            record.ask()
+    ticket = asked(record)
+    assert (ticket.number, ticket.attempt) == (0, 1)
+    assert asked(record).number == 1 and record.ask() is None
 
 
 def test_the_next_ticket_tells_why_attempts_broke(create):

@@ -185,6 +185,12 @@ def test_the_facts_stand_beside_their_figures(page: str) -> None:
     assert "may need a different network for each point" in text
 
 
+def test_the_page_says_how_the_trials_trained_and_what_they_held(page: str) -> None:
+    text = Parts(page).text
+    assert "way through a training stepCPU, fast kernels, fp32, 1 thread" in text
+    assert "most memory that a trial's process held700 MB" in text
+
+
 def test_diverged_trials_reach_no_front_and_no_table() -> None:
     view = small()
     last = view.outcomes[1]

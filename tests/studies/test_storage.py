@@ -6,10 +6,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.storages import InMemoryStorage
+from sqlalchemy.exc import ArgumentError, OperationalError, PendingRollbackError
 
 from studies.record import StudyRecord
-from studies.storage import StorageError, connect, holds_studies, one_line_errors, place
+from studies.storage import (
+    StorageError,
+    connect,
+    holds_studies,
+    one_line_errors,
+    patiently,
+    place,
+)
 from tests.studies.example import make_plan, make_report, run, run_all
 from trainers.catalog import InputError
 
@@ -274,6 +283,21 @@ def test_a_study_deleted_while_it_is_searched_is_one_line(tmp_path):
         record.report(ticket, make_report(1, 0.5))
     record._held.clear()
     record.close()
+
+
+def test_a_transaction_that_a_server_broke_is_tried_again(tmp_path):
+    where = place("postgresql://user@127.0.0.1/none", tmp_path, "tried")
+    broken = [PendingRollbackError("rollback() first"), OperationalError("", {}, Exception())]
+
+    def call() -> str:
+        if broken:
+            raise StorageInternalError("it failed") from broken.pop()
+        return "done"
+
+    assert patiently(where, call, patience=60.0) == "done"
+    broken.append(ArgumentError("no such column"))
+    with pytest.raises(StorageInternalError):
+        patiently(where, call, patience=60.0)
 
 
 def test_errors_of_the_user_pass_unchanged(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainers import footprint
+from trainers import footprint, memory
 from trainers.config import TrialConfig
 from trainers.footprint import footprints
 
@@ -61,5 +61,5 @@ def test_the_peak_of_resident_memory_is_seen():
 
 
 def test_without_proc_the_peak_is_none(monkeypatch, tmp_path):
-    monkeypatch.setattr(footprint, "CLEAR", tmp_path / "none" / "clear_refs")
+    monkeypatch.setattr(memory, "CLEAR", tmp_path / "none" / "clear_refs")
     assert footprint._start("cpu") is None and footprint._peak("cpu", None) is None

@@ -1,0 +1,77 @@
+"""A confirmation in words and tables: who raced, how far, and the verdict."""
+
+import math
+
+from automate.printing import say, say_table
+from studies import verdict as v
+from studies.conclusions import NOTE, number, p_text, sentences, signed, unit
+from studies.confirmation import Confirmation
+from studies.plan import StudyPlan
+
+
+def race_pairs(plan: StudyPlan, storage: str) -> dict[str, object]:
+    """A plan in words, before the race begins."""
+    rows, race, base = plan.finalists or (), plan.race or (), plan.base
+    last = base.seed + len(race) - 1
+    return {
+        "study": plan.study,
+        "stored in": storage,
+        "confirms": plan.confirms,
+        "candidates": ", ".join(row.name for row in rows[1:]),
+        "compared with": rows[0].name,
+        "seeds": f"{len(race)}, from {base.seed} to {last}, each with a hold-out of its own; none "
+        "was used by the search",
+        "race": f"{' then '.join(map(str, race))} candidates a round, and {rows[0].name}",
+        "training": f"{base.epochs} epochs, nothing is stopped early",
+        "test images": "read once, after the race, for the finalists alone",
+        "runs on": f"{plan.device}, {plan.workers} at a time, threads: {plan.threads}",
+    }
+
+
+def say_confirmation(c: Confirmation | None, *, stderr: bool = False) -> None:
+    """The table and the sentences; nothing without a confirmation."""
+    if c is None:
+        return
+    if c.judged is not None:
+        _say_table(c, stderr)
+    for text in sentences(c):
+        say(text, stderr=stderr)
+    if c.judged is not None:
+        say(NOTE, stderr=stderr)
+
+
+def _say_table(c: Confirmation, stderr: bool) -> None:
+    judged = c.judged
+    assert judged is not None
+    exits = c.exits.shape[2]
+    head = ["config", "runs", f"{v.objective_name(c.plan.objective)}{' (%)' if unit(c) else ''}"]
+    head += [f"exit {k + 1} (%)" for k in range(exits)]
+    head += [f"against {c.rows[0].name}", "p", "the search said"]
+    order = sorted(range(len(c.rows)), key=lambda row: (-c.rounds[row], -judged.means[row].mean))
+    rows = []
+    for row in order:
+        mean, found, one = judged.means[row], judged.difference(row), c.rows[row]
+        factor = 100 if unit(c) else 1
+        rows.append(
+            [
+                one.name + (" *" if row == judged.chosen else ""),
+                str(c.rounds[row]),
+                _cell(mean.mean, mean.half, 2 if unit(c) else 4),
+                *(
+                    _cell(judged.exits[row][k].mean, judged.exits[row][k].half)
+                    for k in range(exits)
+                ),
+                "" if found is None else signed(c, found.difference),
+                ""
+                if found is None or not math.isfinite(found.low)  # one seed
+                else p_text(found.p).removeprefix("p ").removeprefix("= "),
+                "" if one.said is None else number(c, factor * one.said),
+            ]
+        )
+    title = "Confirmed on fresh seeds and hold-outs (mean ± 95 % interval; * is the one to take)"
+    say_table(head, rows, title=title, stderr=stderr)
+
+
+def _cell(mean: float, half: float, digits: int = 2) -> str:
+    spread = f" ± {half:.{digits}f}" if math.isfinite(half) else ""
+    return f"{mean:.{digits}f}{spread}"

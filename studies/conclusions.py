@@ -1,0 +1,358 @@
+"""What a confirmation says, in sentences: the terminal and the report print the same ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from studies import verdict as v
+from studies.comparison import Difference
+from studies.confirmation import Confirmation
+from studies.confirmed import Estimate, Judgement, Optimism
+
+NOTE = (
+    "How to read it: the runs of a seed share a hold-out, so configs are compared seed by seed. "
+    "A 95 % interval holds the true value in 95 of 100 such studies, and p is how often luck alone "
+    "would show a difference like this where there is none; both allow for how many candidates "
+    "were compared. ± is a 95 % interval too."
+)
+
+
+def unit(c: Confirmation) -> str:
+    """` %` of accuracies, nothing of the hypervolume."""
+    return "" if c.plan.objective == "hypervolume" else " %"
+
+
+def number(c: Confirmation, value: float) -> str:
+    """A value of the objective without its unit."""
+    return f"{value:.2f}" if unit(c) else f"{value:.4f}"
+
+
+def difference_text(c: Confirmation, value: float) -> str:
+    """`0.49 points`, without its sign."""
+    return f"{abs(value):.2f} points" if unit(c) else f"{abs(value):.4f}"
+
+
+def signed(c: Confirmation, value: float) -> str:
+    """`+0.49`."""
+    return v.signed(value, 2 if unit(c) else 4)
+
+
+def plus_minus(c: Confirmation, value: Estimate) -> str:
+    """`94.31 ± 0.22 % (n = 5)`; of one run `94.31 % (n = 1, unconfirmed)`."""
+    mean = number(c, value.mean)
+    if not math.isfinite(value.half):
+        return f"{mean}{unit(c)} ({f'n = {value.n}' if value.n > 1 else v.UNCONFIRMED})"
+    return f"{mean} ± {number(c, value.half)}{unit(c)} (n = {value.n})"
+
+
+def interval(c: Confirmation, low: float, high: float) -> str:
+    """`95 % interval −0.20 to +0.62`; of one seed words instead."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "from one seed no interval can be given"
+    return f"95 % interval {signed(c, low)} to {signed(c, high)}"
+
+
+def p_text(p: float) -> str:
+    """`p < 0.001`, `p = 0.032`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def sentences(c: Confirmation) -> list[str]:
+    """All of them, the verdict first."""
+    return [text for text in (headline(c), choice(c), optimism(c), test(c)) if text]
+
+
+def headline(c: Confirmation) -> str:
+    """Whether anything is better than the default."""
+    if not c.over:
+        return (
+            f"The confirmation is not finished ({c.runs} runs so far, {_rounds_done(c)} of "
+            f"{len(c.plan.race or ())} rounds): nothing can be said yet."
+        )
+    judged = c.judged
+    if judged is None:
+        return f"{_broke(c)}: nothing can be compared."
+    names, seeds = [row.name for row in c.rows], c.values.shape[1]
+    base, what = names[0], v.objective_name(c.plan.objective)
+    where = f"on {seeds} fresh {'seed and hold-out' if seeds == 1 else 'seeds and hold-outs'}"
+    better = [one for one in judged.separated if one.difference > 0]
+    worse = [one for one in judged.separated if one.difference < 0]
+    text = ""
+    if better:
+        first, *others = better
+        text = (
+            f"{_upper(names[first.config])} is better than {base} {where}: "
+            f"{difference_text(c, first.difference)} of {what} ({_how_sure(c, first)})."
+        )
+        if others:
+            listed = ", ".join(
+                f"{names[one.config]} by {difference_text(c, one.difference)}" for one in others
+            )
+            text += f" So is {listed}."
+    elif judged.differences:
+        text = _no_difference(c, judged, where)
+    if worse:
+        listed = ", ".join(
+            f"{names[one.config]} by {difference_text(c, one.difference)} ({_how_sure(c, one)})"
+            for one in worse
+        )
+        text += f" Worse than {base}: {listed}."
+    if c.failed:
+        text += f" {_broke(c)}."
+    return (
+        text.strip() or f"Only {base} came through the race: there is nothing to compare it with."
+    )
+
+
+def _broke(c: Confirmation) -> str:
+    runs = "1 run broke" if c.failed == 1 else f"{c.failed} runs broke"
+    if not c.lost:
+        return f"{runs} and left a gap"
+    return f"{runs}; nothing is known of {', '.join(row.name for row in c.lost)}"
+
+
+def _no_difference(c: Confirmation, judged: Judgement, where: str) -> str:
+    names = [row.name for row in c.rows]
+    first = max(judged.differences, key=lambda one: one.difference)
+    name, base = names[first.config], names[0]
+    text = (
+        f"No difference at this budget: {where} no candidate is reliably better than {base}. "
+    )  # fmt: skip
+    if not math.isfinite(first.low):
+        return f"{text}With one seed a config nothing can be told apart; give more, e.g. --seeds 5."
+    if first.difference > 0:
+        text += (
+            f"The largest lead is {name}'s, {difference_text(c, first.difference)} "
+            f"({interval(c, first.low, first.high)}), which may be luck."
+        )
+        if first.seeds_needed is not None:
+            text += (
+                f" If it is real, about {first.seeds_needed} seeds a config would show it "
+                "(4 times in 5)."
+            )
+    else:
+        text += f"None of those that ran every round is ahead of it; the nearest is {name}, "
+        text += f"{difference_text(c, first.difference)} behind "
+        text += f"({interval(c, first.low, first.high)})."
+    if judged.detectable is not None:
+        seeds = c.values.shape[1]
+        text += (
+            f" At this scatter ({difference_text(c, judged.sigma)} from run to run) {seeds} seeds "
+            f"find a difference of {difference_text(c, judged.detectable)} 4 times in 5, and "
+            "smaller ones less often."
+        )
+    return text
+
+
+def _how_sure(c: Confirmation, one: Difference) -> str:
+    return (
+        f"{interval(c, one.low, one.high)}, {p_text(one.p)}, corrected for "
+        f"{len(c.rows) - 1} comparison{'s' * (len(c.rows) > 2)}"
+    )
+
+
+def choice(c: Confirmation) -> str:
+    """Which config to take: the simplest within one standard error of the best."""
+    judged = c.judged
+    if judged is None:
+        return ""
+    names = [row.name for row in c.rows]
+    chosen, best = judged.chosen, judged.best
+    text = f"Take {names[chosen]}: "
+    if not math.isfinite(judged.means[best].half):
+        text += "with one seed nothing can be told apart, so the simplest config is taken."
+    elif chosen != best:
+        text += (
+            f"it is the simplest config whose mean lies within one standard error of the best one "
+            f"({names[best]})."
+        )
+    elif len(judged.within) > 1:
+        text += "it has the best mean, and what comes within one standard error is no simpler."
+    else:
+        text += "it has the best mean, and no simpler config comes within one standard error of it."
+    found = judged.difference(chosen)
+    if found is not None and not found.separated:
+        text += f" That it is better than {names[0]} is not proven."
+    mean, drawn = judged.means[chosen], judged.expected[chosen]
+    text += f" {_upper(v.objective_name(c.plan.objective))}: {plus_minus(c, mean)}"
+    if abs(mean.mean - drawn) >= (0.005 if unit(c) else 0.00005):
+        way = "less" if drawn < mean.mean else "more"
+        text += (
+            f"; of new runs expect {number(c, drawn)}{unit(c)}, "
+            f"{difference_text(c, mean.mean - drawn)} {way}, as the best of several is partly luck"
+        )
+    return f"{text}."
+
+
+def optimism(c: Confirmation) -> str:
+    """What the search said minus what was confirmed."""
+    judged = c.judged
+    if judged is None or judged.naive is None or judged.naive.row is None:
+        return ""
+    one, name = judged.naive, c.rows[judged.naive.row].name
+    text = (
+        f"The search's best, {name}: it said {number(c, one.said)}{unit(c)} (one run), fresh runs "
+        f"give {plus_minus(c, one.confirmed)}. {_too_much(c, one)}"
+    )
+    if judged.average is not None and len(c.rows) > 2:
+        average = judged.average
+        text += (
+            f" Over all {len(c.rows) - 1} candidates it said {_by(c, average)} "
+            f"({_gap_interval(c, average)})."
+        )
+    return text
+
+
+def _too_much(c: Confirmation, one: Optimism) -> str:
+    sure = math.isfinite(one.low) and (one.low > 0 or one.high < 0)
+    text = f"So it said {_by(c, one)} ({_gap_interval(c, one)})"
+    if not math.isfinite(one.low):
+        return f"{text}, which may be chance."
+    return f"{text}." if sure else f"{text}, which chance explains."
+
+
+def _by(c: Confirmation, one: Optimism) -> str:
+    way = "too much" if one.gap >= 0 else "too little"
+    return f"{difference_text(c, one.gap)} {way}"
+
+
+def _gap_interval(c: Confirmation, one: Optimism) -> str:
+    if not (math.isfinite(one.low) and math.isfinite(one.high)):
+        return "from one seed no interval can be given"
+    low, high = (one.low, one.high) if one.gap >= 0 else (-one.high, -one.low)
+    return f"95 % interval {signed(c, low)} to {signed(c, high)}"
+
+
+def test(c: Confirmation) -> str:
+    """The finalists on the test split, and that nothing was chosen by it."""
+    judged, tested = c.judged, c.tested
+    if judged is None or not c.over:
+        return ""
+    if tested is None:
+        broken = bool((c.test_values == c.test_values).any())
+        return "A finalist has no test figures: its runs diverged or broke." if broken else ""
+    names = [c.rows[row].name for row in judged.finalists]
+    listed = "; ".join(
+        f"{name} {plus_minus(c, mean)}" for name, mean in zip(names, tested.means, strict=True)
+    )
+    text = (
+        "Test images, read once, after the race, for the finalists alone, and nothing was chosen "
+        f"by them: {listed}."
+    )
+    differences = [
+        f"{names[one.config]} {signed(c, one.difference)} "
+        f"({interval(c, one.low, one.high)}"
+        f"{f', {p_text(one.p)}' if math.isfinite(one.low) else ''})"
+        for one in tested.differences
+    ]
+    return f"{text} Against {names[0]}: {'; '.join(differences)}." if differences else text
+
+
+def _rounds_done(c: Confirmation) -> int:
+    """Rounds in which nothing is left to run."""
+    return c.ended // len(c.plan.finalists or ())
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def as_json(c: Confirmation) -> dict[str, Any]:
+    """The same for machines: % and points of accuracy, plain numbers of the hypervolume."""
+    judged, tested = c.judged, c.tested
+    found: dict[str, Any] = {
+        "study": c.plan.study,
+        "search": c.plan.confirms,
+        "objective": c.plan.objective,
+        "unit": "points of accuracy" if unit(c) else "share of the box",
+        "over": c.over,
+        "race": {"rounds": list(c.plan.race or ()), "runs": c.runs, "failed": c.failed},
+        "seeds": [c.plan.base.seed + k for k in range(c.values.shape[1])],
+        "split_seeds": [c.plan.base.split_seed + k for k in range(c.values.shape[1])],
+        "sentences": sentences(c),
+        "how_to_read": NOTE,
+        "verdict": None if judged is None else _verdict(judged),
+        "chosen": None if judged is None else c.rows[judged.chosen].name,
+        "candidates": [],
+    }
+    for row, one in enumerate(c.rows):
+        entry: dict[str, Any] = {
+            "name": one.name,
+            "trial": one.trial,
+            "config": one.config.model_dump(mode="json"),
+            "search_said": None if one.said is None else (100 if unit(c) else 1) * one.said,
+            "rounds": c.rounds[row],
+            "values": _plain(c.values[row]),
+            "exits": [_plain(run) for run in c.exits[row]],
+        }
+        if judged is not None:
+            entry |= {
+                "finalist": row in judged.finalists,
+                "mean": _estimate(judged.means[row]),
+                "expected": judged.expected[row],
+                "exit_means": [_estimate(mean) for mean in judged.exits[row]],
+                "difference": _difference(judged.difference(row)),
+                "on_front": _plain(c.front[row]),
+            }
+            if tested is not None and row in judged.finalists:
+                place = judged.finalists.index(row)
+                entry["test"] = {
+                    "mean": _estimate(tested.means[place]),
+                    "exit_means": [_estimate(mean) for mean in tested.exits[place]],
+                    "difference": _difference(tested.difference(place)),
+                }
+        found["candidates"].append(entry)
+    return found
+
+
+def _verdict(judged: Judgement) -> dict[str, Any]:
+    return {
+        "separated": [one.config for one in judged.separated],
+        "finalists": list(judged.finalists),
+        "best": judged.best,
+        "chosen": judged.chosen,
+        "within_one_standard_error": list(judged.within),
+        "run_to_run": _finite(judged.sigma),
+        "found_4_times_in_5": judged.detectable,
+        "optimism_of_best": _optimism(judged.naive),
+        "optimism_on_average": _optimism(judged.average),
+    }
+
+
+def _optimism(one: Optimism | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {
+        "row": one.row,
+        "said": one.said,
+        "confirmed": _estimate(one.confirmed),
+        "gap": one.gap,
+        "low": _finite(one.low),
+        "high": _finite(one.high),
+    }
+
+
+def _estimate(one: Estimate) -> dict[str, Any]:
+    return {"mean": one.mean, "low": _finite(one.low), "high": _finite(one.high), "n": one.n}
+
+
+def _difference(one: Difference | None) -> dict[str, Any] | None:
+    if one is None:
+        return None
+    return {
+        "difference": one.difference,
+        "low": _finite(one.low),
+        "high": _finite(one.high),
+        "p": one.p,
+        "seeds_needed": one.seeds_needed,
+    }
+
+
+def _plain(values: Any) -> list[float | None]:
+    return [_finite(float(value)) for value in values]
+
+
+def _finite(value: float) -> float | None:
+    """A number, or None where JSON has none for it."""
+    return value if math.isfinite(value) else None

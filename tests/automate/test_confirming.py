@@ -1,0 +1,133 @@
+"""`automate confirm`, and `automate search --confirm`, to the verdict."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from studies import confirm
+from studies.record import StudyRecord
+from studies.search import Speed
+from tests.automate.conftest import Cli
+from tests.studies import made_up_confirmations as made
+from trainers.config import TrialConfig
+
+QUICK = "--workers 1 --threads 1"
+
+
+@pytest.fixture(autouse=True)
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of known speed, trials without training, and no weights to score."""
+    monkeypatch.setattr("studies.search.measure", lambda *_: Speed(1000.0, 1))
+    monkeypatch.setattr(
+        "studies.search.measure_precisions", lambda *_: {"fp32": 1000.0, "bf16": 900.0}
+    )
+
+    def run(config: TrialConfig, **_: object) -> Iterator[object]:
+        return made.reports(config)
+
+    monkeypatch.setattr("studies.trial.run", run)
+    monkeypatch.setattr(
+        confirm, "_scored", lambda record, o: o.report.model_copy(update={"split": "test"})
+    )
+
+
+@pytest.fixture
+def searched(cli: Cli) -> str:
+    said = cli(f"search --space diverse_alpha --trials 9 --epochs 3 --no-early-stopping {QUICK}")
+    assert said.code == 0, said.err
+    assert "automate confirm digits-cnn4-diverse_alpha" in said.out
+    return "digits-cnn4-diverse_alpha"
+
+
+def test_from_the_race_to_the_verdict(cli: Cli, searched, tmp_path):
+    dry = cli("confirm --top 5 --seeds 4 --dry-run")
+    for text in (
+        "digits-cnn4-diverse_alpha-confirm", "4, from 1 to 4", "then 2 candidates a round",
+        "the paper's default", "read once, after the race", "at most ", "weights until the test",
+    ):  # fmt: skip
+        assert text in dry.out, text
+    assert not (tmp_path / "runs" / f"{searched}-confirm").exists()
+    said = cli("confirm --top 5 --seeds 4")
+    assert said.code == 0
+    for text in (
+        "Confirmed on fresh seeds and hold-outs", "Take ", "The search's best, ", "Test images, ",
+        "How to read it", f"runs/{searched}/confirmation.json", "Next:",
+    ):  # fmt: skip
+        assert text in said.out, text
+    again = cli("confirm --json --quiet")
+    found = json.loads(again.out)
+    assert found["sentences"][0] in " ".join(said.out.split()).replace("  ", " ")
+    stored = json.loads((tmp_path / "runs" / searched / "confirmation.json").read_text())
+    assert stored.items() <= found.items()
+    page = (tmp_path / "runs" / searched / "report.html").read_text()
+    assert 'id="confirmed"' in page
+    report = cli("report --json")
+    assert json.loads(report.out)["studies"][0]["confirmation"]["chosen"] == found["chosen"]
+    assert "Confirmed on fresh seeds" in cli("report").out
+    more = cli("confirm --seeds 5 --quiet")
+    assert more.code == 0
+    with closing(StudyRecord.open(f"{searched}-confirm")) as record:
+        assert record.plan.trials == 6 * 5
+
+
+def test_what_cannot_be_confirmed_is_one_line(cli: Cli, searched):
+    assert cli("confirm --top 3 --seeds 2 --quiet").code == 0
+    for words, text in (
+        ("confirm --top 4", "confirms 3 candidates, got --top 4"),
+        ("confirm --seeds 1", "seeds can be added, not taken away"),
+        (f"confirm {searched}-confirm", "is a confirmation: only a search can be confirmed"),
+        ("confirm nothing", "unknown study 'nothing'"),
+        (f"report {searched}-confirm", f"automate report {searched}"),
+        (f"export {searched}-confirm", "export from that"),
+        ("search --space single_alpha --confirm 0.01", "at least 4 are needed"),
+        ("search --space single_alpha --confirm 1.2", "a share above 0 and below 1, got 1.2"),
+    ):
+        said = cli(words)
+        assert said.code == 2 and text in said.err, (words, said)
+        assert len(said.err.strip().splitlines()) == 1
+    assert cli("confirm --top 4 --fresh --quiet").code == 0
+
+
+def test_a_search_keeps_a_share_of_its_epochs_for_the_confirmation(cli: Cli, tmp_path):
+    words = f"search --space diverse_alpha --trials 20 --epochs 3 --confirm 0.5 {QUICK}"
+    dry = cli(f"{words} --dry-run --json")
+    found = json.loads(dry.out)
+    assert found["plan"]["trials"] == 10 and found["confirmation"]["epochs"] == 30
+    assert "50% of the 60 epochs: then the best 1 and the default on up to 5" in dry.err
+    said = cli(words)
+    assert said.code == 0
+    assert "Confirming the best of digits-cnn4-diverse_alpha" in said.out
+    assert "Take " in said.out and "Test images, " in said.out
+    total = 0
+    for name in ("digits-cnn4-diverse_alpha", "digits-cnn4-diverse_alpha-confirm"):
+        with closing(StudyRecord.open(name)) as record:
+            total += sum(outcome.epochs for outcome in record.outcomes())
+    assert 30 < total <= 60
+    again = cli(f"{words} --json --quiet")
+    assert again.code == 0
+    assert json.loads(again.out)["confirmation"]["over"] is True
+    with closing(StudyRecord.open("digits-cnn4-diverse_alpha")) as record:
+        assert record.plan.trials == 10
+
+
+def test_an_interrupted_confirmation_goes_on_with_the_same_command(cli: Cli, searched, monkeypatch):
+    calls = 0
+
+    def run(config: TrialConfig, **_: object) -> Iterator[object]:
+        nonlocal calls
+        for report in made.reports(config):
+            calls += 1
+            if calls == 8:
+                raise KeyboardInterrupt
+            yield report
+
+    monkeypatch.setattr("studies.trial.run", run)
+    said = cli("confirm --top 3 --seeds 2")
+    assert said.code == 130
+    assert "automate confirm --top 3 --seeds 2" in said.err
+    said = cli("confirm --max-epochs-total 12")
+    assert "not finished" in said.out and "Stopped: the 12 epochs" in said.err
+    said = cli("confirm")
+    assert said.code == 0 and "Take " in said.out

@@ -1,0 +1,175 @@
+"""What a confirmation says, in words and for machines."""
+
+import json
+import math
+from html import escape
+
+import pytest
+
+from studies.conclusions import NOTE, as_json, choice, headline, optimism, sentences
+from studies.conclusions import test as on_test
+from studies.confirm_sections import add_finalists, confirmation_parts, confirmed_figure
+from studies.figures import front_figure
+from studies.report import report_page
+from tests.studies import made_up
+from tests.studies.made_up_confirmations import confirmation
+
+
+def test_a_better_config_is_called_so_with_all_that_belongs_to_it():
+    made = confirmation([2.0, 0.0, -0.5, -1.0])
+    text = headline(made)
+    assert text.startswith("Trial 11 is better than the paper's default on 5 fresh seeds and hold")
+    assert "points of anytime accuracy (95 % interval +" in text
+    assert "p < 0.001, corrected for 4 comparisons" in text
+    assert choice(made).startswith("Take trial 11: it has the best mean")
+    assert "not proven" not in choice(made)
+
+
+def test_no_difference_says_what_would_be_needed():
+    made = confirmation([0.15, 0.1, 0.1, 0.0], rng=3)
+    text = headline(made)
+    assert text.startswith("No difference at this budget: on 5 fresh seeds and hold-outs no cand")
+    assert "seeds a config would show it (4 times in 5)" in text or "behind" in text
+    assert "5 seeds find a difference of" in text
+    judged = made.judged
+    assert judged is not None and not judged.separated
+
+
+def test_a_lead_that_is_no_proof_may_be_taken_and_is_called_so():
+    for rng in range(60):
+        made = confirmation([0.35, 0.0, 0.0], rng=rng)
+        judged = made.judged
+        if judged is not None and judged.chosen and not judged.separated:
+            break
+    assert f"Take {made.rows[judged.chosen].name}: " in choice(made)
+    assert "That it is better than the paper's default is not proven." in choice(made)
+    assert headline(made).startswith("No difference at this budget")
+
+
+def test_the_default_is_taken_where_nothing_beats_it_clearly():
+    made = confirmation([-1.0, -1.5, -2.0])
+    assert choice(made).startswith("Take the paper's default: it has the best mean, and no simpler")
+    assert "Worse than the paper's default: trial" in headline(made)
+    assert "None of those that ran every round is ahead of it" in headline(made)
+
+
+def test_the_simplest_within_one_standard_error():
+    for rng in range(60):
+        made = confirmation([0.05, 0.0], rng=rng)
+        judged = made.judged
+        if judged is not None and judged.best and judged.chosen == 0:
+            break
+    assert "it is the simplest config whose mean lies within one standard error" in choice(made)
+    assert f"({made.rows[judged.best].name})" in choice(made)
+
+
+def test_optimism_of_the_search():
+    text = optimism(confirmation([0.0, 0.0, 0.0], said=0.78))
+    assert text.startswith(
+        "The search's best, trial 11: it said 77.90 % (one run), fresh runs give"
+    )
+    assert "points too much (95 % interval +" in text and "which chance explains" not in text
+    assert "Over all 3 candidates it said" in text
+    assert "too little (95 % interval +" in optimism(confirmation([0.0, 0.0], said=0.60))
+    assert "which chance explains" in optimism(confirmation([0.0] * 4, said=0.731, rng=1))
+
+
+def test_the_test_split_is_named_with_its_rule():
+    made = confirmation([1.0, 0.0, -1.0, -1.0])
+    text = on_test(made)
+    assert "read once, after the race, for the finalists alone, and nothing was chosen" in text
+    judged = made.judged
+    assert judged is not None
+    assert all(made.rows[row].name in text for row in judged.finalists)
+    assert "Against the paper's default: trial 11 +" in text
+    assert on_test(confirmation([1.0, 0.0], tested=False)) == ""
+
+
+def test_nothing_is_said_before_the_end():
+    made = confirmation([1.0, 0.0, 0.0], seeds=4, finish=6)
+    assert sentences(made) == [
+        "The confirmation is not finished (6 runs so far, 1 of 4 rounds): nothing can be said yet."
+    ]
+    assert as_json(made)["verdict"] is None
+    (part,) = confirmation_parts(made)
+    assert "not finished" in part
+
+
+def test_one_seed_proves_nothing_and_says_so():
+    made = confirmation([3.0, 0.0], seeds=1)
+    text = " ".join(sentences(made))
+    assert "With one seed a config nothing can be told apart" in text
+    assert "on 1 fresh seed and hold-out" in text
+    assert "with one seed nothing can be told apart, so the simplest" in choice(made)
+    assert optimism(made).count("which may be chance") == 1
+    assert " p = " not in " ".join(sentences(made)) and "standard error" not in choice(made)
+    assert "(n = 1, unconfirmed)" in text and "nan" not in text and "inf" not in text
+    json.dumps(as_json(made), allow_nan=False)
+    assert math.isnan(made.front[0][0])
+    assert "nan" not in "".join(confirmation_parts(made)).lower().replace("finance", "")
+
+
+def test_runs_that_broke_are_said():
+    gap = confirmation([1.0, 0.0], broken=(1,))
+    assert headline(gap).endswith(" 1 run broke and left a gap.")
+    assert gap.judged is not None and gap.judged.finalists == (0, 2)
+    lost = confirmation([0.0, 1.5, 0.0, 0.0], broken=(1,))
+    assert headline(lost).startswith("Trial 12 is better")
+    assert headline(lost).endswith("1 run broke; nothing is known of trial 11.")
+    assert [row.name for row in lost.rows] == [
+        "the paper's default",
+        *(f"trial {n}" for n in (12, 13, 14)),
+    ]
+    assert "Take trial 12" in choice(lost) and "trial 12 +" in on_test(lost)
+    nothing = confirmation([1.0, 0.0], broken=tuple(range(0, 15, 3)))
+    assert headline(nothing) == ("5 runs broke and left a gap: nothing can be compared.")
+    assert choice(nothing) == optimism(nothing) == on_test(nothing) == ""
+
+
+def test_the_hypervolume_is_no_percentage():
+    made = confirmation([1.0, 0.0, 0.0], objective="hypervolume", box=(1e6, 1e9, 0.01))
+    text = " ".join(sentences(made))
+    assert "of hypervolume" in text
+    assert " points" not in text.partition("Test images")[0]
+    assert as_json(made)["unit"] == "share of the box"
+
+
+def test_machines_get_the_same():
+    made = confirmation([1.0, 0.0, -1.0, -1.0], seeds=4)
+    found = json.loads(json.dumps(as_json(made), allow_nan=False))
+    assert found["sentences"] == sentences(made) and found["how_to_read"] == NOTE
+    assert found["chosen"] == made.rows[made.judged.chosen].name
+    assert [c["name"] for c in found["candidates"]] == [row.name for row in made.rows]
+    assert found["seeds"] == found["split_seeds"] == [1, 2, 3, 4]
+    for row, entry in enumerate(found["candidates"]):
+        assert entry["rounds"] == made.rounds[row]
+        assert entry["finalist"] == (row in made.judged.finalists) == ("test" in entry)
+        assert sum(value is not None for value in entry["values"]) == entry["rounds"]
+        assert all(0 <= share <= 1 for share in entry["on_front"])
+    best = found["candidates"][made.judged.best]
+    assert best["difference"]["low"] < best["difference"]["difference"] < best["difference"]["high"]
+
+
+def test_the_report_shows_the_verdict_and_the_intervals():
+    made = confirmation([1.5, 0.0, -1.0, -1.0])
+    view = made_up.view(made_up.plan(trials=8))
+    page = report_page([type(view)(**{**vars(view), "confirmation": made})])
+    for text in (headline(made), choice(made), "On the test images", "error_y", 'id="confirmed"'):
+        assert escape(text) in page or text in page, text
+    assert "Before it was confirmed" in page
+    assert 'id="confirmed"' not in report_page([view])
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_the_figures_have_bars_where_there_are_intervals(seeds):
+    made = confirmation([1.5, 0.0, -1.0, -1.0], seeds=seeds)
+    plot = confirmed_figure(made)
+    bars = [trace for trace in plot.data if trace.error_y.array is not None]
+    assert len(bars) == (5 if seeds > 1 else 0)
+    view = made_up.view(made_up.plan(trials=8))
+    front = front_figure(view.outcomes, view.plan)
+    count = len(front.data)
+    low, high = front.layout.yaxis.range
+    add_finalists(front, made)
+    assert len(front.data) == count + len(made.judged.finalists)
+    assert front.layout.yaxis.range[0] <= low and front.layout.yaxis.range[1] >= high

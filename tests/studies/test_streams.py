@@ -1,0 +1,108 @@
+"""Several trials at a time in one process: the same study, and nothing lost."""
+
+import threading
+from contextlib import closing
+
+import pytest
+import torch
+
+from studies import local, streams
+from studies.record import StudyRecord
+from studies.search import make_plan, settled_machine
+from trainers.config import TrialConfig
+
+
+def plan(**changes):
+    fields = {
+        "dataset": "digits", "epochs": 3, "limit_train": 60, "trials": 5, "grace": 1, "workers": 3,
+        "threads": 1, "device": "cpu", "study": "streams", "precision": "fp32",
+    }  # fmt: skip
+    return make_plan("single_alpha", **{**fields, **changes})
+
+
+def test_every_trial_runs_once_and_several_at_a_time(tmp_path):
+    running, most, ended, threads = set(), 0, [], set()
+
+    def hear(event):
+        nonlocal most
+        threads.add(threading.get_ident())
+        if event.kind == "started":
+            running.add(event.number)
+            most = max(most, len(running))
+        elif event.kind == "ended":
+            running.discard(event.number)
+            ended.append(event.number)
+
+    with closing(StudyRecord.create_or_open(plan(), runs=tmp_path)) as record:
+        assert streams.search(record, hear) is None
+        outcomes = record.outcomes()
+    assert sorted(ended) == list(range(5)) and most > 1 and len(threads) > 1
+    assert {outcome.state for outcome in outcomes} <= {"COMPLETE", "PRUNED"}
+    assert [outcome.attempt for outcome in outcomes] == [1] * 5
+    assert outcomes[0].state == "COMPLETE", "the starting point is never stopped"
+
+
+def test_what_is_interrupted_is_given_back_and_goes_on(tmp_path):
+    def cut(event):
+        if event.kind == "epoch" and event.number == 1:
+            raise KeyboardInterrupt
+
+    with closing(StudyRecord.create_or_open(plan(), runs=tmp_path)) as record:
+        with pytest.raises(KeyboardInterrupt):
+            streams.search(record, cut)
+        states = [outcome.state for outcome in record.outcomes()]
+        assert "RUNNING" not in states and "WAITING" in states and "FAIL" not in states
+    with closing(StudyRecord.create_or_open(plan(), runs=tmp_path)) as record:
+        local.search(record)
+        outcomes = record.outcomes()
+    assert len(outcomes) == 5
+    assert {outcome.state for outcome in outcomes} <= {"COMPLETE", "PRUNED"}
+
+
+def test_a_trial_that_breaks_is_told_and_the_others_go_on(tmp_path, monkeypatch):
+    from studies import trial
+
+    run = trial.run
+
+    def breaks(config, **kwargs):
+        if config.alpha != (3.0,):
+            raise ValueError("broken on purpose")
+        return run(config, **kwargs)
+
+    monkeypatch.setattr(trial, "run", breaks)
+    with closing(StudyRecord.create_or_open(plan(trials=3), runs=tmp_path)) as record:
+        streams.search(record)
+        outcomes = record.outcomes()
+    assert outcomes[0].state == "COMPLETE"
+    assert [outcome.state for outcome in outcomes[1:]] == ["FAIL", "FAIL"]
+    assert all("broken on purpose" in str(outcome.reason) for outcome in outcomes[1:])
+
+
+def test_who_shares_a_gpu():
+    on_gpu = plan().with_(device="cuda", gpus_per_trial=0.25, workers=4)
+    assert on_gpu.on_one_gpu
+    assert on_gpu.with_(workers=3, gpus_per_trial=1 / 3).on_one_gpu
+    assert not on_gpu.with_(workers=8).on_one_gpu, "that takes two"
+    assert not on_gpu.with_(workers=1).on_one_gpu
+    assert not on_gpu.with_(device="cpu").on_one_gpu
+
+
+@pytest.mark.parametrize(
+    ("gpus", "given", "expected"),
+    [
+        (1, {}, (4, 0.25)),
+        (1, {"trials": 2}, (2, 0.5)),
+        (1, {"workers": 1}, (1, 1.0)),
+        (1, {"gpus_per_trial": 0.125}, (8, 0.125)),
+        (2, {}, (2, 1.0)),
+        (2, {"workers": 8}, (8, 0.25)),
+    ],
+)
+def test_how_gpus_are_shared_where_nothing_is_said(gpus, given, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    asked = {"workers": None, "gpus_per_trial": None, "trials": 30, **given}
+    made = settled_machine(
+        TrialConfig(), asked["trials"], None, asked["workers"], None, asked["gpus_per_trial"], None
+    )
+    assert made["device"] == "cuda"
+    assert (made["workers"], made["gpus_per_trial"]) == expected

@@ -1,0 +1,142 @@
+"""A run made of captured passes: on a CPU uncaptured, the same code and the same results."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainers.captured import CapturedRun, kind_of
+from trainers.config import TrialConfig
+from trainers.data import load
+from trainers.graphs import Pass
+from trainers.loop import Run
+
+BASE = TrialConfig(epochs=4, limit_train=75, ramp_up=3)
+KINDS = {
+    "mate": {},
+    "gates": {"scheme": "mate_gate", "exit_weights": (1.0, 2.0, 1.0, 0.5), "mix_lr": 0.5},
+    "annealed": {"scheme": "dbt", "t_squared": True},
+    "primary": {"scheme": "mate_primary", "temperatures": (4.0, 2.0)},
+    "labels too": {"scheme": "one"},
+    "averaged": {"ema": 0.9},
+    "one exit": {"scheme": "baseline", "momentum": 0.0},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_epoch_is_an_ordinary_runs(kind):
+    config = BASE.with_(**KINDS[kind])
+    data = load(config)
+    ours, plain = CapturedRun(config, data, "cpu"), Run(config)
+    assert ours.network.state_dict().keys() == plain.network.state_dict().keys()
+    for epoch in range(2):
+        assert ours.train_epoch(data.fit, epoch) == pytest.approx(
+            plain.train_epoch(data.fit, epoch), rel=1e-4
+        )
+        mine, theirs = (run.score(data.score, epoch, cross_fit=True) for run in (ours, plain))
+        assert mine.keys() == theirs.keys()
+        for one, two in zip(mine["exits"], theirs["exits"], strict=True):
+            assert one.accuracy == pytest.approx(two.accuracy, abs=0.05)
+            assert (one.exit, one.flops) == (two.exit, two.flops)
+        assert mine["mix_entropy"] == pytest.approx(theirs["mix_entropy"], abs=0.05)
+        assert len(mine["raw"]) == len(theirs["raw"])
+
+
+def test_the_first_epochs_loss_in_bf16_is_fp32s():
+    config = TrialConfig(dataset="cifar100", backbone="resnet18", width=0.125)
+    images = torch.randint(0, 256, (40, 3, 32, 32), dtype=torch.uint8)
+    made = load(BASE).fit
+    fit = dataclasses.replace(
+        made, stored=images, labels=torch.arange(40), rows=None, size=32,
+        mean=(0.5,) * 3, std=(0.2,) * 3, classes=tuple(map(str, range(100))),
+    )  # fmt: skip
+    data = dataclasses.replace(load(BASE), fit=fit, score=fit)
+    losses = [
+        CapturedRun(config.with_(precision=precision), data, "cpu").train_epoch(fit, 0)
+        for precision in ("fp32", "bf16")
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_a_run_is_loaded_with_another_config_of_its_kind():
+    config = BASE.with_(ema=0.9)
+    other = config.with_(alpha=(30.0,), temperature=2.0, seed=1, lr=0.05, kd_weight=2.0)
+    data = load(config)
+    used = CapturedRun(config, data, "cpu")
+    used.train_epoch(data.fit, 0)
+    used.load(other, data)
+    fresh = CapturedRun(other, data, "cpu")
+    for epoch in range(2):
+        assert used.train_epoch(data.fit, epoch) == fresh.train_epoch(data.fit, epoch)
+    assert used.score(data.score, 1) == fresh.score(data.score, 1)
+    for one, two in zip(used.network.parameters(), fresh.network.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_what_is_baked_in_makes_another_kind():
+    data = load(BASE)
+
+    def kind(**changes: object) -> object:
+        return kind_of(BASE.with_(**changes), data, "cpu")
+
+    for loaded in ({"alpha": (1.0, 2.0, 3.0, 4.0)}, {"temperature": 9.0}, {"seed": 3}, {"lr": 1.0}):
+        assert kind(**loaded) == kind()
+    for baked in (
+        {"scheme": "eed"}, {"alpha_teacher": (1.0,)}, {"t_squared": True}, {"kl": "reverse"},
+        {"batch_size": 16}, {"ema": 0.5}, {"exit_weights": (1.0,) * 4}, {"precision": "bf16"},
+        {"momentum": 0.5}, {"weight_decay": 0.0}, {"mix_scale": 1.0},
+    ):  # fmt: skip
+        assert kind(**baked) != kind(), baked
+    smaller = dataclasses.replace(data, fit=data.score)
+    assert kind_of(BASE, smaller, "cpu") != kind()
+
+
+def test_a_checkpoint_goes_from_one_to_the_other(tmp_path: Path):
+    data = load(BASE)
+    ours, plain = CapturedRun(BASE, data, "cpu"), Run(BASE)
+    for run in (ours, plain):
+        run.train_epoch(data.fit, 0)
+    ours.save(tmp_path / "ours", [])
+    plain.save(tmp_path / "plain", [])
+    again = CapturedRun(BASE, data, "cpu")
+    again.restore(tmp_path / "ours")
+    expected = ours.train_epoch(data.fit, 1)
+    assert again.train_epoch(data.fit, 1) == expected
+    plain.restore(tmp_path / "ours")
+    assert plain.train_epoch(data.fit, 1) == pytest.approx(expected, rel=1e-4)
+    ours.restore(tmp_path / "plain")
+    assert ours.train_epoch(data.fit, 1) == pytest.approx(expected, rel=1e-4)
+    ours.renew()
+    assert ours.train_epoch(data.fit, 0) == CapturedRun(BASE, data, "cpu").train_epoch(data.fit, 0)
+
+
+def test_what_draws_from_the_host_is_not_captured(monkeypatch):
+    data = load(BASE)
+
+    def with_dropout(config: TrialConfig) -> object:
+        network = made(config)
+        network.classifiers[0] = torch.nn.Sequential(torch.nn.Dropout(), network.classifiers[0])
+        return network
+
+    from trainers import loop
+
+    made = loop.build_network
+    monkeypatch.setattr(loop, "build_network", with_dropout)
+    with pytest.raises(RuntimeError, match="dropout"):
+        CapturedRun(BASE, data, "cpu")
+
+
+@pytest.mark.parametrize(
+    ("n", "batch", "least", "expected"),
+    [(10, 4, 1, [4, 4, 2]), (8, 4, 1, [4, 4]), (3, 4, 1, [3]), (9, 4, 2, [4, 4]), (1, 4, 2, [])],
+)
+def test_a_pass_goes_through_all_images_in_order(n, batch, least, expected):
+    seen: list[list[int]] = []
+    made = Pass(lambda places: seen.append(places.tolist()), n, batch, torch.device("cpu"), least)
+    for _ in range(2):
+        seen.clear()
+        made.run()
+        assert [len(places) for places in seen] == expected
+        assert sum(seen, []) == list(range(sum(expected)))
+    assert made.images == sum(expected)

@@ -1,0 +1,117 @@
+"""Batch norm with what stands around it: the same function, the same state."""
+
+import copy
+import shutil
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.trainers import emulated
+from trainers import fused
+from trainers.config import TrialConfig
+from trainers.exits import build_network
+from trainers.fused import FusedNorm, fuse
+
+
+def same(one: torch.Tensor, two: torch.Tensor, rel: float = 1e-5) -> bool:
+    return float((one - two).norm()) <= rel * float(two.norm()) + 1e-6
+
+
+def trained(module: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    """Output, gradients and buffers of a step, and the output in evaluation mode after it."""
+    images = images.clone().requires_grad_()
+    made = module(images)
+    made.square().sum().backward()
+    assert images.grad is not None
+    grads = [p.grad for p in module.parameters() if p.grad is not None and p.dim() > 1]
+    buffers = [b for name, b in module.named_buffers() if "running" in name]
+    return [made.detach(), images.grad, *grads, *buffers, module.eval()(images).detach()]
+
+
+@pytest.fixture(params=["sequence", "block", "bottleneck"])
+def module(request: pytest.FixtureRequest) -> nn.Module:
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
+    torch.manual_seed(0)
+    if request.param == "sequence":
+        made: nn.Module = nn.Sequential(
+            nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
+            nn.Conv2d(16, 8, 1, bias=False), nn.BatchNorm2d(8), nn.MaxPool2d(2),
+        )  # fmt: skip
+    elif request.param == "block":
+        made = BasicBlock(8, 8)
+    else:
+        shortcut = nn.Sequential(nn.Conv2d(8, 32, 1, bias=False), nn.BatchNorm2d(32))
+        made = Bottleneck(8, 8, downsample=shortcut)
+    for parameter in made.parameters():
+        nn.init.uniform_(parameter, -0.5, 0.5)
+    return made
+
+
+def test_a_fused_module_computes_the_same(module):
+    plain, images = copy.deepcopy(module), torch.randn(4, 8, 6, 6)
+    fuse(module, None)
+    assert any(isinstance(norm, FusedNorm) and norm.relu for norm in module.modules())
+    assert list(module.state_dict()) == list(plain.state_dict())
+    for ours, theirs in zip(trained(module, images), trained(plain, images), strict=True):
+        assert same(ours, theirs)
+
+
+def test_the_bias_before_a_norm_has_no_gradient_and_is_in_the_running_mean(module):
+    if not isinstance(module, nn.Sequential):
+        return
+    fuse(module, None)
+    convolution, norm = module[0], module[1]
+    images = torch.randn(4, 8, 6, 6)
+    module(images).sum().backward()
+    assert convolution.bias.grad is None
+    values = nn.functional.conv2d(images, convolution.weight, convolution.bias, padding=1)
+    assert same(norm.running_mean, 0.1 * values.detach().mean((0, 2, 3)))
+
+
+@pytest.mark.parametrize("backbone", ["vgg16", "resnet18", "resnext50", "densenet121", "msdnet"])
+def test_every_network_keeps_its_state_and_its_function(backbone):
+    width = 1.0 if backbone in ("densenet121", "msdnet") else 0.125
+    config = TrialConfig(dataset="cifar100", backbone=backbone, width=width)
+    plain = build_network(config)
+    network = copy.deepcopy(plain)
+    fuse(network, None)
+    assert list(network.state_dict()) == list(plain.state_dict())
+    network.load_state_dict(plain.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        for ours, theirs in zip(network.train()(images), plain.train()(images), strict=True):
+            assert same(ours, theirs, 1e-3)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to compile the kernels for the CPU")
+    return dict(emulated.kernels(tmp_path_factory.mktemp("kernels")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("few", [4096, 10], ids=["in one launch where rows are few", "never"])
+def test_the_kernels_compute_what_pytorch_does(made, few, monkeypatch):
+    monkeypatch.setattr(fused, "FEW_ROWS", few)
+    monkeypatch.setattr(fused, "BLOCKS", 6)
+    monkeypatch.setattr(FusedNorm, "fast", lambda norm, images: norm.made is not None)
+    monkeypatch.setattr(fused, "SIZES", ((16, 24, 3, 3), (30, 16, 5, 5), (3, 520, 1, 1)))
+    fused._check(made, torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_the_check_finds_a_wrong_kernel(made, monkeypatch):
+    monkeypatch.setattr(FusedNorm, "fast", lambda norm, images: norm.made is not None)
+    monkeypatch.setattr(fused, "SIZES", ((16, 24, 3, 3),))
+    right = made["norm_grad_small"]
+
+    def wrong(grid: Any, block: Any, args: list[Any]) -> None:
+        right(grid, block, args)
+        args[3] *= 1.1  # the gradient of x
+
+    with pytest.raises(RuntimeError, match="wrong on this device"):
+        fused._check({**made, "norm_grad_small": wrong}, torch.device("cpu"))

@@ -1,0 +1,387 @@
+"""A run on a GPU whose epochs are replays of CUDA graphs.
+
+- The images lie on the device; an epoch's are augmented there before it begins, in its order.
+- Convolutions and linear layers compute in bf16 from copies of their fp32 weights, which are
+  refreshed by one multi-tensor cast a step (autocast casts each of them by itself); everything else
+  stays in fp32. Without bf16 the weights themselves are used.
+- Whatever differs from epoch to epoch or between configs of a kind (lr, T, λ, α's W, exit weights)
+  is read from tensors on the device, so a captured run is loaded with the next config, not made
+  anew.
+- Nothing is read back before an epoch's end. Each run has a stream of its own, so that several in
+  one process share a GPU.
+
+The state that is saved is the same as an ordinary run's.
+"""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from trainers.config import TrialConfig
+from trainers.data import Data, Images, normalisation, passes, score_batch
+from trainers.exits import MultiExitNet
+from trainers.fused import fuse, kernels
+from trainers.graphs import Pass
+from trainers.loop import Run, epoch_generator, fresh, learning_rate
+from trainers.losses import Knobs, knobs, loss
+from trainers.scoring import Tally
+from trainers.teachers import Teachers
+
+CHUNK = 8192  # images augmented at a time
+BENCHMARK = (
+    True  # whether cuDNN looks for the fastest kernels of a full batch, before it is captured
+)
+# What a graph reads from tensors, or never sees: runs that differ in these alone share one.
+LOADED = (
+    "alpha", "alpha_teacher", "kd_weight", "temperature", "temperatures", "ramp_up", "lr", "mix_lr",
+    "mix_init", "schedule", "epochs", "seed", "split_seed", "limit_train", "validation",
+    "augmentation",
+)  # fmt: skip
+_idle: list["CapturedRun"] = []
+_lock = threading.Lock()
+# cuDNN chooses its kernels once a thread: made in one, all runs of a process share the choice.
+_maker = ThreadPoolExecutor(1, thread_name_prefix="cuda-graphs")
+
+
+def kind_of(config: TrialConfig, data: Data, device: str) -> tuple[Any, ...]:
+    """What two runs need to have in common to be run by the same graphs."""
+    fixed = config.model_dump(exclude=set(LOADED))
+    fixed["exit_weights"] = config.exit_weights is None
+    one_expression = Teachers(config, 1).one_expression
+    held = 0 if data.calibrate is None else len(data.calibrate)
+    return (
+        device,
+        one_expression,
+        len(data.fit),
+        len(data.score),
+        held,
+        repr(sorted(fixed.items())),
+    )
+
+
+@contextmanager
+def opened(config: TrialConfig, data: Data, device: str) -> Iterator[Run]:
+    """A run to train with: captured, if the network allows it; an idle one, if one is alike.
+
+    Args:
+        config: Of the run.
+        data: On the device.
+        device: A CUDA device.
+    """
+    kind = kind_of(config, data, device)
+    with _lock:
+        run: Run | None = next((idle for idle in _idle if idle.kind == kind), None)
+        if isinstance(run, CapturedRun):
+            _idle.remove(run)
+        else:
+            _idle.clear()  # of another kind: the memory is for this one
+    if isinstance(run, CapturedRun):
+        run.load(config, data)
+    else:
+        run = _made(config, data, device)
+    try:
+        yield run
+    except GeneratorExit:  # nobody asks for more epochs: as good an end as the last one
+        _set_idle(run)
+        raise
+    _set_idle(run)
+
+
+def _made(config: TrialConfig, data: Data, device: str) -> Run:
+    try:
+        return _maker.submit(CapturedRun, config, data, device).result()
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, NotImplementedError) as error:
+        reason = " ".join(str(error).split())[:160]
+        warnings.warn(f"no CUDA graph, every step is launched by itself: {reason}", stacklevel=4)
+        return Run(config, device)
+
+
+def _set_idle(run: Run) -> None:
+    if isinstance(run, CapturedRun):
+        with _lock:
+            _idle.append(run)
+
+
+class _Shown:
+    """The images of one pass in its order, where a graph reads them.
+
+    Attributes:
+        pixels: (n, side, side, C) uint8: channels last, as convolutions want them.
+        labels: (n,) int64.
+    """
+
+    def __init__(self, images: Images) -> None:
+        n, side, channels, device = len(images), images.side, len(images.mean), images.labels.device
+        self.pixels = torch.zeros(n, side, side, channels, dtype=torch.uint8, device=device)
+        # zeros, since the warm-up trains on what is here
+        self.labels = torch.zeros(n, dtype=torch.int64, device=device)
+        self._scale, self._offset = torch.empty(2, channels, device=device)
+
+    def show(self, images: Images, config: TrialConfig | None = None, epoch: int = 0) -> None:
+        """Fills it, for an epoch of training, or without a config with the images as they are."""
+        self._scale.copy_(normalisation(images)[0])
+        self._offset.copy_(normalisation(images)[1])
+        begin = 0
+        for pixels, labels in passes(
+            images,
+            CHUNK,
+            augmentation="none" if config is None else config.augmentation,
+            shuffle=config is not None,
+            generator=None if config is None else epoch_generator(config, epoch),
+        ):
+            part = slice(begin, begin + len(labels))
+            self.pixels[part] = pixels.permute(0, 2, 3, 1)
+            self.labels[part] = labels
+            begin += len(labels)
+
+    def batch(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, side, side) float32, normalised, and (B,) labels, of places (B,)."""
+        pixels = self.pixels.index_select(0, places).float()
+        normalised = torch.addcmul(self._offset, pixels, self._scale)
+        return normalised.permute(0, 3, 1, 2), self.labels.index_select(0, places)
+
+
+def _lower(network: nn.Module) -> dict[str, Tensor]:
+    """A bf16 copy of each weight and bias of a convolution or linear layer, by its name."""
+    layers = (nn.Conv1d, nn.Conv2d, nn.Linear)
+    return {
+        f"{prefix}.{name}" if prefix else name: value.detach().bfloat16().requires_grad_()
+        for prefix, module in network.named_modules()
+        if isinstance(module, layers)
+        for name, value in module.named_parameters(recurse=False)
+    }
+
+
+class CapturedRun(Run):
+    """Network, teachers and optimizer of one config, whose epochs run without the host.
+
+    On a CPU the same code runs uncaptured, which is slower than `Run` and there for tests.
+
+    Raises:
+        RuntimeError: The network cannot be captured.
+    """
+
+    def __init__(self, config: TrialConfig, data: Data, device: str) -> None:
+        super().__init__(config, device)
+        dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+        if any(isinstance(m, dropout) and m.p > 0 for m in self.network.modules()):
+            raise RuntimeError("dropout draws from the host's generator")
+        self.kind = kind_of(config, data, device)
+        cuda = self.device.type == "cuda"
+        self.stream = torch.cuda.Stream(self.device) if cuda else None  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle() if cuda else None
+        # every weight of a convolution or linear layer, by network: fp32 -> its bf16 copy
+        self._copies: dict[int, dict[str, Tensor]] = {}
+        networks = {id(self.network): self.network}
+        if self.average is not None:
+            averaged = self.average.modules["network"]
+            networks[id(averaged)] = averaged
+        self._fused = self._fuse(list(networks.values()))
+        for key, network in networks.items():
+            self._copies[key] = _lower(network) if config.precision == "bf16" else {}
+        scalars = torch.zeros(5, device=self.device)
+        self._total, self._lrs = scalars[0], (scalars[1], scalars[2])
+        weights = None if config.exit_weights is None else torch.ones(config.exits, device=device)
+        annealed = self.teachers.annealed
+        self._knobs = Knobs(scalars[3] if annealed is None else annealed, scalars[4], weights)
+        with self._on_stream():
+            self._fit = _Shown(data.fit)
+            self._held = _Shown(data.score)
+            self._tally = Tally(config.exits, self.teachers.number, len(data.score), self.device)
+            self._raw = torch.zeros(config.exits, device=self.device)
+            self.load(config, data)
+            self._training = Pass(
+                self._train, len(data.fit), config.batch_size, self.device, least=2
+            )
+            self._scoring = Pass(self._score, len(data.score), score_batch(data.score), self.device)
+            if cuda:
+                self._capture()
+                self.load(config, data)  # the warm-up has trained
+
+    @property
+    def path(self) -> str:
+        """How it trains, for people."""
+        graphs = "CUDA graphs" if self.stream is not None else "uncaptured"
+        return f"{graphs}, {self._fused}{self.config.precision}"
+
+    def _fuse(self, networks: list[MultiExitNet]) -> str:
+        """Takes the fused batch norm if it can be had. Returns what `path` says of it."""
+        if self.config.precision != "bf16":
+            return ""
+        made = None
+        if self.device.type == "cuda":
+            try:
+                made = kernels(self.device)
+            except (RuntimeError, OSError, AttributeError) as error:
+                reason = " ".join(str(error).split())[:160]
+                warnings.warn(f"PyTorch's own batch norm is used: {reason}", stacklevel=2)
+                return ""
+        for network in networks:
+            fuse(network, made)
+        return "fused batch norm, "
+
+    @contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        """After what the current stream was asked for."""
+        if self.stream is None:
+            yield
+            return
+        self.stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(self.stream):
+            yield
+
+    def _capture(self) -> None:
+        assert self.stream is not None
+        self.network.train()
+        self.teachers.train()
+        self._set_knobs(0)
+        self._training.capture(self.stream, self._pool)
+
+    def load(self, config: TrialConfig, data: Data) -> None:
+        """Begins another run of the same kind, with fresh weights."""
+        self.config, self.data = config, data
+        with self._on_stream(), torch.no_grad():
+            for mine, made in zip((self.network, self.teachers), fresh(config), strict=True):
+                theirs = dict([*made.named_parameters(), *made.named_buffers()])
+                for name, value in [*mine.named_parameters(), *mine.named_buffers()]:
+                    value.copy_(theirs[name])
+            made = Teachers(config, 1)
+            self.teachers.phases, self.teachers.epochs = made.phases, made.epochs
+            self.optimizer.begin()
+            if self.average is not None:
+                self.average.restart()
+            self._held.show(data.score)
+
+    def renew(self) -> None:
+        """Back to fresh weights."""
+        self.load(self.config, self.data)
+
+    def forward(self, images: Tensor, network: MultiExitNet | None = None) -> tuple[Tensor, Tensor]:
+        """Features (M, B, C) and logits (M, B, K) in float32."""
+        network = network or self.network
+        copies = self._copies[id(network)]
+        images = images.contiguous(memory_format=torch.channels_last)
+        if copies:
+            images = images.bfloat16()
+        features, logits = functional_call(network, copies, (images,))
+        return features.float(), logits.float()
+
+    def _refresh(self, network: MultiExitNet) -> None:
+        """The bf16 copies of a network's weights are its weights again."""
+        if copies := self._copies[id(network)]:
+            weights = dict(network.named_parameters())
+            torch._foreach_copy_(list(copies.values()), [weights[name] for name in copies])
+
+    def _set_knobs(self, epoch: int) -> None:
+        config = self.config
+        lr = learning_rate(config, epoch)
+        now = knobs(config, self.teachers, epoch)
+        for value, tensor in zip((lr, lr * config.mix_lr), self._lrs, strict=True):
+            tensor.fill_(value)
+        for group, value in zip(
+            self.optimizer.param_groups, (lr, lr * config.mix_lr), strict=False
+        ):
+            group["lr"] = value  # for the saved state
+        if not isinstance(now.temperature, Tensor):
+            assert isinstance(self._knobs.temperature, Tensor)
+            self._knobs.temperature.fill_(now.temperature)
+        assert isinstance(self._knobs.strength, Tensor)
+        self._knobs.strength.fill_(now.strength)
+        if now.exit_weights is not None and self._knobs.exit_weights is not None:
+            self._knobs.exit_weights.copy_(now.exit_weights)
+
+    def _train(self, places: Tensor) -> None:
+        """One step of SGD on the images at some places of the pass."""
+        pixels, labels = self._fit.batch(places)
+        features, logits = self.forward(pixels)
+        value = loss(features, logits, labels, self.teachers, self.config, given=self._knobs).total
+        self._update(value)
+        self.teachers.anneal(logits)
+        if self.average is not None:
+            self.average.update()
+        self._total += value.detach() * len(places)
+
+    def _update(self, value: Tensor) -> None:
+        """The gradients of a loss, and SGD with them, as `torch.optim.SGD(fused=True)` does it."""
+        names = {parameter: name for name, parameter in self.network.named_parameters()}
+        copies = self._copies[id(self.network)]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        leaves = [copies.get(names.get(p, ""), p) for p in parameters]
+        found = torch.autograd.grad(value, leaves, allow_unused=True)
+        with torch.no_grad():
+            grads = {p: g for p, g in zip(parameters, found, strict=True) if g is not None}
+            other = [p for p, g in grads.items() if g.dtype != p.dtype or g.stride() != p.stride()]
+            if other:
+                cast = [torch.empty_like(p) for p in other]
+                torch._foreach_copy_(cast, [grads[p] for p in other])
+                grads.update(zip(other, cast, strict=True))
+            for group, lr in zip(self.optimizer.param_groups, self._lrs, strict=False):
+                mine = [p for p in group["params"] if p in grads]
+                self.optimizer.update(group, mine, [grads[p] for p in mine], lr)
+            self._refresh(self.network)
+
+    def train_epoch(self, images: Images, epoch: int) -> float:
+        """One pass over the images. Returns the mean loss, nats; not finite if it diverged."""
+        self.network.train()
+        self.teachers.train()
+        with self._on_stream(), torch.no_grad():
+            self._fit.show(images, self.config, epoch)
+            self._set_knobs(epoch)
+            self._refresh(self.network)
+            self._total.zero_()
+        with self._on_stream():
+            self._training.run()
+            return float(self._total) / self._training.images
+
+    def _score(self, places: Tensor) -> None:
+        pixels, labels = self._held.batch(places)
+        network, teachers = self._judged
+        features, logits = self.forward(pixels, network)
+        self._tally.exits(logits, labels, places)
+        self._tally.teachers(features, logits, labels, teachers, self._knobs.temperature)
+        if self.average is not None:
+            right = self.forward(pixels)[1].argmax(dim=-1) == labels
+            self._raw += right.sum(dim=1)
+
+    @torch.no_grad()
+    def score(
+        self,
+        images: Images,
+        epoch: int = 0,
+        *,
+        calibrate: Images | None = None,
+        cross_fit: bool = False,
+    ) -> dict[str, Any]:
+        """As `Run.score`."""
+        with self._on_stream():
+            self._judged = self.judged()
+            for network in {id(n): n for n in (self.network.eval(), self._judged[0])}.values():
+                self._refresh(network)
+            if images is not self.data.score:
+                return super().score(images, epoch, calibrate=calibrate, cross_fit=cross_fit)
+            self._set_knobs(epoch)
+            self._tally.clear()
+            self._raw.zero_()
+            # A first time is the warm-up of the second: whoever scores once captures nothing.
+            if self._scored and self.stream is not None and not self._scoring.captured:
+                self._scoring.capture(self.stream, self._pool)
+                self._tally.clear()
+                self._raw.zero_()
+            self._scoring.run()
+            self._scored = True
+            held = None if calibrate is None or cross_fit else self.confidence(calibrate)
+            scored = self._tally.summary(self.config, images.labels, held=held, cross_fit=cross_fit)
+            n = len(images)
+            raw = tuple((self._raw / n).tolist()) if self.average is not None else ()
+            return {**scored, "raw": raw}
+
+    _scored = False

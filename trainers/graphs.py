@@ -1,0 +1,95 @@
+"""A pass over images as replays of CUDA graphs, so that no step waits for the host.
+
+At batch 128 a GPU is done with a step before Python has launched its several hundred kernels.
+Captured once, a step is one launch; which images it takes is counted on the device.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+WARM_UP = 3  # runs of a batch before it is captured: libraries choose their kernels in these
+_one_at_a_time = threading.Lock()  # PyTorch captures one graph at a time in a process
+
+
+class Pass:
+    """One way through n images in their order, batch after batch, the last one smaller if need be.
+
+    On a device other than CUDA, and before `capture`, every batch calls the body.
+
+    Attributes:
+        images: How many a run goes through: n, or less where the last batch is left out.
+    """
+
+    def __init__(
+        self,
+        body: Callable[[Tensor], None],
+        n: int,
+        batch: int,
+        device: torch.device,
+        least: int = 1,
+    ) -> None:
+        """A pass that is not captured yet.
+
+        Args:
+            body: places (B,) int64 -> nothing. It reads and writes tensors that stay where they
+                are, and never waits for the device.
+            n: Images. batch: Of them in a batch.
+            device: Where everything lies.
+            least: Images that a last batch needs to be run at all.
+        """
+        whole, rest = divmod(n, batch)
+        counts = ((batch, whole), (rest, 1))
+        self._batches = [(size, times) for size, times in counts if size >= least and times]
+        self.images = sum(size * times for size, times in self._batches)
+        self._body = body
+        self._begin = torch.zeros((), dtype=torch.int64, device=device)
+        self._within = {size: torch.arange(size, device=device) for size, _ in self._batches}
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+
+    @property
+    def captured(self) -> bool:
+        """Whether a run is replays."""
+        return bool(self._graphs)
+
+    def _batch(self, size: int) -> None:
+        self._body(self._begin + self._within[size])
+        self._begin += size
+
+    def capture(self, stream: torch.cuda.Stream, pool: Any) -> None:
+        """Runs the body a few times, which changes what it changes, and captures it.
+
+        Args:
+            stream: Also that of every run.
+            pool: Of `torch.cuda.graph_pool_handle`; graphs that never run at once may share one.
+
+        Raises:
+            RuntimeError: The body does what a graph cannot hold.
+        """
+        with _one_at_a_time:
+            for size, _ in self._batches:
+                for _ in range(WARM_UP):
+                    self._begin.zero_()
+                    self._batch(size)
+                self._begin.zero_()
+                graph = torch.cuda.CUDAGraph()
+                # thread_local: other threads may go on with runs of their own
+                with torch.cuda.graph(
+                    graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+                ):
+                    self._batch(size)
+                self._graphs[size] = graph
+
+    def run(self) -> None:
+        """Goes through the images once, on the current stream."""
+        self._begin.zero_()
+        for size, times in self._batches:
+            graph = self._graphs.get(size)
+            for _ in range(times):
+                if graph is None:
+                    self._batch(size)
+                else:
+                    graph.replay()
