@@ -21,7 +21,7 @@ SHORT = {
     "worker on Ray: SIGKILL": (3, 1),
     "worker on Ray: frozen": (1, 1),
     "newest checkpoint: truncated": (6, 1),
-    "name of a study, hostile": (60, 0),
+    "name of a study, hostile": (30, 0),
     "config file, bad": (60, 0),
 }
 
