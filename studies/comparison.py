@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 Values = NDArray[np.float64]
 
@@ -181,6 +180,13 @@ def _maximum(correlation: bytes, count: int, freedom: int, rng: int) -> Values:
     return found
 
 
+def student(freedom: float, probability: float) -> float:
+    """The value that Student's t stays below with that probability."""
+    from scipy.special import stdtrit  # here, or every search would wait for it at its start
+
+    return float(stdtrit(freedom, probability))
+
+
 def seeds_needed(
     difference: float, sigma: float, comparisons: int, level: float = LEVEL, power: float = 0.8
 ) -> int | None:
@@ -201,7 +207,7 @@ def seeds_needed(
 
     def enough(seeds: int) -> bool:
         freedom = (seeds - 1) * max(1, comparisons)
-        needed = stdtrit(freedom, 1 - tail) + stdtrit(freedom, power)
+        needed = student(freedom, 1 - tail) + student(freedom, power)
         return bool(abs(difference) >= needed * sigma * math.sqrt(2 / seeds))
 
     # Once enough, more are enough too.

@@ -234,7 +234,7 @@ def test(c: Confirmation) -> str:
         return "A finalist has no test figures: its runs diverged or broke." if broken else ""
     names = [c.rows[row].name for row in judged.finalists]
     listed = "; ".join(
-        f"{name} {plus_minus(c, mean)}" for name, mean in zip(names, tested.means, strict=True)
+        f"{name}: {plus_minus(c, mean)}" for name, mean in zip(names, tested.means, strict=True)
     )
     text = (
         "Test images, read once, after the race, for the finalists alone, and nothing was chosen "

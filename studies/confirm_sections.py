@@ -40,6 +40,11 @@ def confirmation_parts(c: Confirmation | None) -> list[Html]:
     return parts
 
 
+def _whole(name: str) -> str:
+    """A name that is not broken over lines."""
+    return name.replace(" ", "\u00a0")
+
+
 def _race(c: Confirmation) -> str:
     race, base = c.plan.race or (), c.plan.base
     return (
@@ -58,7 +63,8 @@ def ordered(c: Confirmation, judged: Judgement) -> list[int]:
 def _raced(c: Confirmation, judged: Judgement) -> Html:
     exits = len(judged.exits[0])
     head = ["config", "runs", f"{v.objective_name(c.plan.objective)}{say.unit(c)}", "expected"]
-    head += [f"against {c.rows[0].name}", "95 % interval", "p", "the search said"]
+    head += [f"against {c.rows[0].name}", "95 % interval", "p"]
+    head += ["the search said"]
     head += [f"exit\u00a0{k + 1} %" for k in range(exits)]
     order, rows = ordered(c, judged), []
     for row in order:
@@ -66,7 +72,7 @@ def _raced(c: Confirmation, judged: Judgement) -> Html:
         said = "" if one.said is None else say.number(c, (100 if say.unit(c) else 1) * one.said)
         rows.append(
             [
-                one.name,
+                _whole(one.name),
                 str(c.rounds[row]),
                 cell(judged.means[row], 2 if say.unit(c) else 4),
                 say.number(c, judged.expected[row]),
@@ -85,7 +91,7 @@ def _tested(c: Confirmation, judged: Judgement, tested: Judgement) -> Html:
     head += [f"exit\u00a0{k + 1} %" for k in range(exits)]
     rows = [
         [
-            c.rows[row].name,
+            _whole(c.rows[row].name),
             str(tested.means[place].n),
             cell(tested.means[place], 2 if say.unit(c) else 4),
             *_compared(c, tested.difference(place)),
@@ -104,7 +110,7 @@ def _compared(c: Confirmation, one: Difference | None) -> list[str]:
     return [
         say.signed(c, one.difference),
         f"{say.signed(c, one.low)} to {say.signed(c, one.high)}" if known else "",
-        say.p_text(one.p).removeprefix("p ").removeprefix("= ") if known else "",
+        _whole(say.p_text(one.p).removeprefix("p ").removeprefix("= ")) if known else "",
     ]
 
 

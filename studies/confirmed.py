@@ -19,9 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
-from studies.comparison import LEVEL, Difference, Fit, against, fit
+from studies.comparison import LEVEL, Difference, Fit, against, fit, student
 
 Values = NDArray[np.float64]
 
@@ -223,7 +222,7 @@ def estimate(values: Values, weights: Values, level: float = LEVEL) -> Estimate:
     if not total:
         return Estimate(mean, mean, mean, count)
     spent = common**2 / (number - 1) + (own**2 / fitted.freedom if own else 0.0)
-    half = float(stdtrit(total**2 / spent, (1 + level) / 2)) * math.sqrt(total)
+    half = student(total**2 / spent, (1 + level) / 2) * math.sqrt(total)
     return Estimate(mean, mean - half, mean + half, count)
 
 
@@ -258,8 +257,8 @@ def detectable(
         return None
     freedom = (seeds - 1) * comparisons
     tail = (1 - level) / 2 / comparisons
-    needed = stdtrit(freedom, 1 - tail) + stdtrit(freedom, power)
-    return float(needed * sigma * math.sqrt(2 / seeds))
+    needed = student(freedom, 1 - tail) + student(freedom, power)
+    return needed * sigma * math.sqrt(2 / seeds)
 
 
 def on_front(exits: Values, flops: Values, draws: int = DRAWS) -> Values:

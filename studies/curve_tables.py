@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 VERSION = 1
 ENDING = ".npz"
 DIVERGED = 65_535  # in `right`
+ROUNDED = 6e-7  # what an accuracy of six decimals may be off
 MOST_IMAGES = 60_000  # that a count of right ones is looked for with
 
 Array = NDArray[np.float64]
@@ -141,6 +142,22 @@ class CurveTable:
             if not np.isnan(row).any():
                 found[config, seed] = objective(name, self._points(row), budgets)
         return found
+
+    def spreads(self, name: str, budgets: Sequence[float] | None = None) -> tuple[float, float]:
+        """How an objective scatters after the last epoch: of one run about its config, and of the
+        configs about each other; fractions.
+
+        What a seed does to all configs is taken out, and what the runs' scatter brings into the
+        configs' means. NaN with one seed. Raises InputError as `values` does.
+        """
+        values = self.values(name, budgets)
+        if self.seeds < 2 or self.configs < 2:
+            return float("nan"), float("nan")
+        means = values.mean(axis=1)
+        rest = values - means[:, None] - values.mean(axis=0) + values.mean()
+        run = float((rest**2).sum() / ((self.configs - 1) * (self.seeds - 1)))
+        between = max(0.0, float(means.var(ddof=1)) - run / self.seeds)
+        return run**0.5, between**0.5
 
     def write(self, path: str | Path) -> Path:
         """Writes the table; an older file is replaced.
@@ -379,6 +396,9 @@ def made_of_runs(
         from trainers.costs import costs  # torch
 
         flops = [(cost.flops, cost.flops_cascade) for cost in costs(base)]
+    images = images_of(accuracy)
+    if images <= MOST_IMAGES:
+        accuracy = np.round(accuracy * images) / images
     if catalog.is_path(base.dataset):
         base = base.with_(dataset=f"./{Path(base.dataset).name}")
     return _checked(
@@ -391,19 +411,19 @@ def made_of_runs(
             seconds=seconds,
             flops=tuple(first for first, _ in flops),
             flops_cascade=tuple(second for _, second in flops),
-            images=images_of(accuracy),
+            images=images,
         )
     )
 
 
 def images_of(accuracy: Array) -> int:
-    """The least number of images of which every accuracy is a whole number; the most that a file
-    can count where there is none below."""
+    """The least number of images of which every accuracy is a whole number, but for rounding to six
+    decimals; the most that a file can count where there is none below."""
     fractions = np.unique(accuracy[~np.isnan(accuracy)])
     some = fractions[:: max(1, len(fractions) // 20)]
     for images in range(1, MOST_IMAGES + 1):
         if all(
-            np.abs(tried * images - np.round(tried * images)).max(initial=0.0) < 1e-6
+            np.abs(tried * images - np.round(tried * images)).max(initial=0.0) <= ROUNDED * images
             for tried in (some, fractions)
         ):
             return images

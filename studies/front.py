@@ -19,6 +19,7 @@ from trainers.dynamic import at, checked_cost, read_flops
 from trainers.reports import BudgetPoint, ExitPoint
 
 Box = tuple[float, float, float]
+BLOCK = 200  # curves that are compared at once
 
 
 @dataclass(frozen=True)
@@ -70,27 +71,59 @@ def deployable(curves: Mapping[int, Sequence[FrontPoint]]) -> list[int]:
     other is matched or beaten by one of its points, and not the other way round. Equal curves do
     not dominate each other.
     """
-    arrays = {
-        trial: (
-            np.array([point.flops for point in points], dtype=np.float64),
-            np.array([point.accuracy for point in points], dtype=np.float64),
-        )
-        for trial, points in curves.items()
-        if points
-    }
-    return [
+    groups: dict[tuple[float, ...], list[int]] = {}  # FLOPs -> trials with these columns
+    for trial, points in curves.items():
+        if points:
+            groups.setdefault(tuple(point.flops for point in points), []).append(trial)
+    kept: dict[tuple[float, ...], tuple[list[int], np.ndarray]] = {}
+    for flops, trials in groups.items():
+        accuracy = np.array([[point.accuracy for point in curves[trial]] for trial in trials])
+        best = _undominated(accuracy)
+        kept[flops] = [trials[i] for i in best], accuracy[best]
+    # Whatever dominates a curve of other columns is matched by an undominated one of its own.
+    beaten = {
         trial
-        for trial, one in arrays.items()
-        if not any(_dominates(two, one) for other, two in arrays.items() if other != trial)
-    ]
+        for flops, (trials, accuracy) in kept.items()
+        for trial, own in zip(trials, accuracy, strict=True)
+        if any(
+            _dominates((np.array(others), other), (np.array(flops), own))
+            for others, (_, found) in kept.items()
+            if others != flops
+            for other in found
+        )
+    }
+    whole = {trial for trials, _ in kept.values() for trial in trials} - beaten
+    return [trial for trial in curves if trial in whole]
+
+
+def _undominated(accuracy: np.ndarray) -> list[int]:
+    """Rows (n, M) than which no other is as good everywhere and better somewhere, rising."""
+    order = np.argsort(-accuracy.sum(axis=1), kind="stable")
+    found = np.empty(0, dtype=np.int64)
+    # What dominates a row has the greater sum, but for rounding: so it comes before, or beside it.
+    for first in range(0, len(order), BLOCK):
+        some = order[first : first + BLOCK]
+        some = some[~_beaten(accuracy[some], accuracy[found])]
+        some = some[~_beaten(accuracy[some], accuracy[some])]
+        found = np.concatenate([found[~_beaten(accuracy[found], accuracy[some])], some])
+    return sorted(found.tolist())
+
+
+def _beaten(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(n,), whether another row is as good everywhere and better somewhere."""
+    worse = np.zeros((len(rows), len(others)), dtype=bool)
+    better = worse.copy()
+    for mine, theirs in zip(rows.T, others.T, strict=True):
+        worse |= theirs[None] < mine[:, None]
+        better |= theirs[None] > mine[:, None]
+    return np.asarray(np.any(better & ~worse, axis=1))
 
 
 Curve = tuple[np.ndarray, np.ndarray]
 
 
 def _dominates(one: Curve, two: Curve) -> bool:
-    if np.array_equal(one[0], two[0]):
-        return bool((one[1] >= two[1]).all() and (one[1] > two[1]).any())
+    """Whether a curve beats one of other columns."""
     return _covers(one, two) and not _covers(two, one)
 
 

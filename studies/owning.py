@@ -220,11 +220,13 @@ class StudyDriver(StudyReader):
 
     def tidy(self) -> None:
         """Removes checkpoints of ended trials: of a driver that was killed as it told the end, of
-        a worker that wrote for a trial which had gone on without it.
+        a worker that wrote for a trial which had gone on without it. Of a confirmation those of its
+        full-length runs are needed until the test split is read.
         """
+        needed = ["WAITING", "RUNNING", *(["COMPLETE"] if self.plan.confirms else [])]
         left = {path.parent.name for path in (self.folder / "trials").glob("*/*checkpoint.pt*")}
         for number in sorted(int(name) for name in left if name.isdecimal()):
-            if self.outcome(number).state not in ("WAITING", "RUNNING"):
+            if self.outcome(number).state not in needed:
                 checkpoints.remove(self.checkpoint(number))
 
     def release(self) -> None:

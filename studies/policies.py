@@ -178,6 +178,7 @@ def sentences(found: Comparison) -> str:
         text += f" Random search at full length: {points_text(chance.middle('regret'))} points"
         text += f", {chance.middle('epochs').median:,.0f} epochs. {_against(row, chance)}"
     optimism = row.middle("optimism")
+    run, between = table.spreads(row.policy.objective, row.policy.budgets)
     if table.seeds == 1:
         text += (
             " The table has one run of each config, which is what the search sees and what it is "
@@ -187,7 +188,10 @@ def sentences(found: Comparison) -> str:
         text += (
             f" What a search says of its pick is {signed(100 * optimism.median)} points "
             f"({signed(100 * optimism.low)} to {signed(100 * optimism.high)}) above the truth, the "
-            f"mean of that config's other runs ({table.seeds - 1})."
+            f"mean of that config's other runs ({table.seeds - 1}). On this table one run "
+            f"scatters by {100 * run:.2f} points about its config, and the configs by "
+            f"{100 * between:.2f} about each other"
+            + (": most of what a search sees is luck." if between < run else ".")
         )
     return text
 
@@ -221,6 +225,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
         }
 
     table = found.table
+    run, between = table.spreads(found.rows[0].policy.objective, found.rows[0].policy.budgets)
     return {
         "table": {
             "name": table.name,
@@ -229,6 +234,8 @@ def as_json(found: Comparison) -> dict[str, Any]:
             "seeds": table.seeds,
             "epochs": table.epochs,
             "images": table.images,
+            "run_spread": _finite(run),
+            "config_spread": _finite(between),
             "base": table.base.model_dump(mode="json"),
         },
         "trials": found.trials,
@@ -237,3 +244,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
         "random_full_length": None if found.random is None else one(found.random),
         "verdict": sentences(found),
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -15,17 +15,18 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from studies import table
+from studies.database import Database, remembering, uncollected
 from studies.front import Box, metrics, objective, vector
 from studies.making import MADE, columns_in, foreign, plan_in
 from studies.plan import FRONT_FLOPS, is_front, ranked_by
 from studies.samplers import quietly
-from studies.states import Outcome, epochs_of, exits_at, outcome_of, reports_of
+from studies.states import Outcome, epochs_of, exits_at, outcome_of, reports_in, reports_of
 from studies.storage import Place, StorageError, one_line_errors, patiently
 from trainers.catalog import InputError
 from trainers.checkpoints import put
 from trainers.reports import EpochReport
 
-FINISHED_FOR_IMPORTANCE = 8
+FINISHED_FOR_IMPORTANCE, MOST_FOR_IMPORTANCE = 8, 120
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -66,7 +67,7 @@ class StudyReader:
         self._patience: float | None = None  # seconds; None: as `storage.PATIENCE` has it
         self._turn = threading.RLock()  # leases are renewed from a thread of their own
         self._direct = storage
-        self._storage = optuna.storages.get_storage(storage)  # remembers finished trials
+        self._storage = remembering(storage)
         self._study_id = storage.get_study_id_from_name(name)
         self._finished: dict[int, Outcome] = {}
         self._vectors: dict[tuple[int, int], tuple[float, ...]] = {}  # by trial and epoch
@@ -130,11 +131,13 @@ class StudyReader:
     @one_line
     def outcomes(self) -> list[Outcome]:
         """Every trial of the plan as it is now, by number."""
-        return [
-            self._outcome(trial)
-            for trial in self._all()
-            if trial.state != TrialState.WAITING or trial.number < self.plan.trials
-        ]
+        trials = self._all()
+        with uncollected(len(trials) - len(self._finished)):
+            return [
+                self._outcome(trial)
+                for trial in trials
+                if trial.state != TrialState.WAITING or trial.number < self.plan.trials
+            ]
 
     @one_line
     def spent(self) -> int:
@@ -174,7 +177,10 @@ class StudyReader:
     @one_line
     def reports(self, number: int) -> list[EpochReport]:
         """Every stored epoch of a trial. Raises InputError if there is none of that number."""
-        return reports_of(self._storage.get_trial(self._trial_id(number)))
+        trial_id = self._trial_id(number)
+        if isinstance(self._direct, Database):
+            return reports_in(number, self._direct.reports(trial_id))
+        return reports_of(self._storage.get_trial(trial_id))
 
     def values_at(self, epoch: int) -> list[float]:
         """The objective that each trial reported after an epoch; NaN of those that diverged."""
@@ -255,28 +261,25 @@ class StudyReader:
 
         Of a front, in the variance of the number that orders its trials (`ranked_by`). Over
         complete trials and the parameters that all of them have; {} with fewer than 8 trials,
-        fewer than 2 parameters, or values that are all the same.
+        fewer than 2 parameters, or values that are all the same. Of more than
+        `MOST_FOR_IMPORTANCE` trials an even choice is taken: its time grows faster than they do.
         """
         done = self._all(TrialState.COMPLETE)
+        done = done[:: -(-len(done) // MOST_FOR_IMPORTANCE) or 1]
         names = set.intersection(*(set(trial.params) for trial in done)) if done else set()
         if len(done) < FINISHED_FOR_IMPORTANCE or len(names) < 2:
             return {}
-        values = {trial.number: self._outcome(trial).value for trial in done}
-        if len(set(values.values())) < 2 or None in values.values():
+        values = [self._outcome(trial).value for trial in done]
+        worth = dict(enumerate(value for value in values if value is not None))
+        if len(set(worth.values())) < 2 or len(worth) < len(done):
             return {}
         with quietly():
-            # Of what was read above; in the study another driver may complete more meanwhile.
-            seen = optuna.create_study(storage=optuna.storages.InMemoryStorage())
-            for trial in done:
-                seen.add_trial(
-                    optuna.create_trial(
-                        params=trial.params,
-                        distributions=trial.distributions,
-                        value=values[trial.number],
-                    )
-                )
+            study = optuna.create_study(directions=self.study.directions)
+            study.add_trials(done)
             evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.plan.seed)
-            found = optuna.importance.get_param_importances(seen, evaluator=evaluator)
+            found = optuna.importance.get_param_importances(
+                study, evaluator=evaluator, target=lambda trial: worth[trial.number]
+            )
         return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
     def to_csv(self, target: str | Path | TextIO) -> None:

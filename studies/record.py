@@ -33,6 +33,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from search_spaces import Space
 from studies import making
+from studies.database import Database
 from studies.drivers import Driver
 from studies.experiments import space_of
 from studies.finalists import left_text
@@ -157,6 +158,9 @@ class StudyRecord(RaceDriver):
         """As many waiting trials as the plan has; with n drivers at it at once n - 1 too many."""
         number = len(self._all())
         while number < self.plan.trials:
+            if isinstance(self._direct, Database) and number >= len(self._points):
+                self._direct.enqueue(self._study_id, self.plan.trials)
+                return
             fixed = self._fixed(number)
             waiting = create_trial(
                 state=TrialState.WAITING,

@@ -17,7 +17,7 @@ from studies.conclusions import headline
 from studies.confirm_sections import confirmation_parts
 from studies.experiment_report import experiment_header, experiment_sections
 from studies.joint_figures import joint_deployable, joint_envelope, joint_figure
-from studies.page import Html, figure, footer, page, section, table, tag, write
+from studies.page import Html, figure, footer, page, paragraph, section, table, tag, write
 from studies.view import View, look
 from trainers.catalog import InputError
 
@@ -121,14 +121,23 @@ def _header(view: View, level: str = "h1") -> Html:
     ]
     if taken is not None and taken.value is not None:
         name = v.objective_name(plan.objective)
-        tiles.insert(0, (f"{name}, best", v.value_text(plan.objective, taken.value)))
+        label = f"{name}, best" if view.confirmation is None else f"{name}, best of one run"
+        tiles.insert(0, (label, v.value_text(plan.objective, taken.value)))
     kicker = f"search over {plan.space} · {base.dataset} · {base.backbone} · {base.epochs} epochs"
     return tag(
         "header",
         tag("p", kicker, class_="kicker"),
         tag(level, plan.study),
         tag("p", _verdict(view), class_="verdict"),
+        *([] if len(view.drawn) == len(view.outcomes) else [paragraph(_drawn_text(view))]),
         tag("dl", *(tag("div", tag("dt", a), tag("dd", b)) for a, b in tiles), class_="tiles"),
+    )
+
+
+def _drawn_text(view: View) -> str:
+    return (
+        f"The figures draw {len(view.drawn):,} of the {len(view.outcomes):,} trials: those that "
+        "stand out and an even choice of the others. All numbers count every trial."
     )
 
 

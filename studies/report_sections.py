@@ -42,12 +42,12 @@ def front(view: View) -> list[Html]:
         "network for each point. Faint points are beaten by others. Stopped trials are not here: "
         "their accuracy is of an earlier epoch."
     )
-    low, _ = front_frame(view.outcomes)
-    drawn = [point for points in v.curves(view.outcomes).values() for point in points]
+    low, _ = front_frame(view.drawn)
+    drawn = [point for points in v.curves(view.drawn).values() for point in points]
     below = sum(100 * point.accuracy < low for point in drawn)
     if below:
         caption += f" {below} points lie below the frame: double click to see all."
-    plot = front_figure(view.outcomes, view.plan)
+    plot = front_figure(view.drawn, view.plan)
     if view.confirmation is not None and view.confirmation.judged is not None:
         add_finalists(plot, view.confirmation)
         caption += (
@@ -153,7 +153,7 @@ def progress(view: View) -> list[Html]:
     """The search itself, and early stopping."""
     parts = [
         figure(
-            progress_figure(view.outcomes, view.plan),
+            progress_figure(view.drawn, view.plan),
             f"The {v.objective_name(view.plan.objective)} of each full-length trial in the order "
             "of the search. A best line that still climbs at the end asks for more trials."
             f"{_apart(view)}",
@@ -182,7 +182,7 @@ def progress(view: View) -> list[Html]:
         tag("h3", "What early stopping stopped and saved"),
         paragraph(text),
         *([paragraph(cost)] if cost else []),
-        figure(epochs_figure(view.outcomes, view.rungs), caption),
+        figure(epochs_figure(view.drawn, view.rungs), caption),
     ]
     rows = []
     for rung in view.rungs:
@@ -239,14 +239,14 @@ def _ended(view: View) -> list[Html]:
 
 def learning(view: View) -> list[Html]:
     """Each exit over epochs, all trials."""
-    shown, begun = len(chosen_trials(view.outcomes)), sum(o.epochs > 0 for o in view.outcomes)
+    shown, begun = len(chosen_trials(view.drawn)), sum(o.epochs > 0 for o in view.outcomes)
     caption = (
         f"Thick: the network to take; dashed: {_default(view)}; crosses: where trials were "
         "stopped. Strong distillation starts slowly, so curves may cross late."
     )
     if shown < begun:
         caption += f" {shown} of {begun} trials are drawn: the best ones and an even choice."
-    return [figure(learning_figure(view.outcomes, view.reports, view.rungs), caption, wide=True)]
+    return [figure(learning_figure(view.drawn, view.reports, view.rungs), caption, wide=True)]
 
 
 def parameters(view: View) -> list[Html]:
@@ -270,7 +270,7 @@ def parameters(view: View) -> list[Html]:
     for name in names:
         caption = f"{name} against accuracy, a panel per exit, each with a range of its own."
         rung = next(iter(view.rungs), None)
-        plot = parameter_figure(view.outcomes, view.reports, name, name in view.log, rung)
+        plot = parameter_figure(view.drawn, view.reports, name, name in view.log, rung)
         parts.append(figure(plot, caption, wide=True))
     count = len(v.finished(view.outcomes))
     shares: Html = paragraph("There are too few full-length trials or parameters to tell.")
@@ -290,11 +290,14 @@ def facts(view: View) -> list[Html]:
     base = view.plan.base.model_dump()
     every = [report for reports in view.reports.values() for report in reports]
     seconds = sum(report.seconds for report in every)
+    read, spent = len(every), sum(o.epochs for o in view.outcomes)
+    about = "" if read >= spent else f" (estimated from {read:,} of {spent:,} epochs)"
+    seconds *= spent / read if about and read else 1
     ways = sorted({report.path for report in every if report.path})
     held = max((report.memory for report in every if report.memory is not None), default=None)
     own: list[tuple[object, object]] = [
         ("states", v.states_text(view.outcomes)),
-        ("training time of all epochs", f"{seconds:.0f} s"),
+        ("training time of all epochs", f"{seconds:.0f} s{about}"),
         *([("way through a training step", "; ".join(ways))] if ways else []),
         *([("most memory that a trial's process held", f"{held / 1e6:,.0f} MB")] if held else []),
         *((name, _shown(value)) for name, value in plan.items()),

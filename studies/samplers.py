@@ -10,6 +10,8 @@ there, so it is not among these).
 """
 
 import copy
+import heapq
+import math
 import threading
 import warnings
 import zlib
@@ -30,6 +32,11 @@ from studies.plan import StudyPlan, is_front
 
 # Number of a front's stopped trial -> epochs and values when it was stopped (`StudyReader.early`).
 Early = Mapping[int, tuple[int, tuple[float, ...]]]
+
+STARTUP = 10  # ended trials, the starting points among them, before a model is followed
+BEST = 25  # as many as TPE ever takes for good ones
+MOST = 500
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 _quiet = threading.RLock()
 
@@ -174,13 +181,65 @@ class _Parzen(TPESampler):
         return super()._sample(cast(Study, _Behind(study, self._early())), trial, search_space)
 
 
+class _Glance:
+    """A study of which no more than a part is seen: what TPE needs of a long one.
+
+    Its time grows with the trials that it looks at, and so does its memory of trials that say
+    little any more. It sees the best `BEST` of the ended trials, of which its model of good ones is
+    made, all that run, and of the others the newest, `MOST` ended ones in all.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._ended: list[FrozenTrial] | None = None  # those that are seen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        if self._ended is None:
+            every = self._study._get_trials(deepcopy=False, use_cache=True)
+            self._ended = _worth_a_look(every)
+        if len(self._ended) < MOST:
+            return self._study._get_trials(deepcopy, states, use_cache)
+        moving = [s for s in (TrialState.RUNNING, TrialState.WAITING) if not states or s in states]
+        found = [trial for trial in self._ended if not states or trial.state in states]
+        if moving:
+            found += self._study._get_trials(deepcopy, moving, use_cache)
+            found.sort(key=lambda trial: trial.number)
+        return found
+
+
+def _worth_a_look(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The ended trials that TPE sees, by number: the best, and the newest of the others."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    stopped = [trial for trial in trials if trial.state == TrialState.PRUNED]
+    best = heapq.nlargest(BEST, complete, key=lambda trial: trial.values[0])
+    if len(best) < BEST:  # as TPE has it: those that came furthest, and of these the best
+        best += heapq.nlargest(BEST - len(best), stopped, key=_reached)
+    chosen = {trial.number for trial in best}
+    others = [trial for trial in trials if trial.state in ENDED and trial.number not in chosen]
+    return sorted([*best, *others[BEST - MOST :]], key=lambda trial: trial.number)
+
+
+def _reached(trial: FrozenTrial) -> tuple[int, float]:
+    step, value = max(trial.intermediate_values.items(), default=(-1, math.nan))
+    return step, -math.inf if math.isnan(value) else value
+
+
 class TrialSampler(BaseSampler):
     """The sampler of one trial.
 
     - tpe: Optuna's own, multivariate and in groups, so that the parameters of one teacher scheme
       are modelled together and apart from another's. Running trials count as bad ("constant liar"),
       which keeps several workers apart and changes nothing for one. The first ten finished trials,
-      stopped ones and starting points among them, are followed at random.
+      stopped ones and starting points among them, are followed at random. Of more than `MOST`
+      ended trials it looks at a part, see `_Glance`.
     - random, and grid: the grid's points are fixed parameters of the trials; only what a point
       leaves open is drawn.
     - qmc: one scrambled Sobol sequence for the study; parameters that the study's first finished
@@ -212,6 +271,7 @@ class TrialSampler(BaseSampler):
         self._number = number
         self._index = max(0, number - points)
         self._relative = self._make(number)
+        self._glance: Study | None = None
 
     def _make(self, *key: int) -> BaseSampler:
         entropy = np.random.SeedSequence([self._plan.seed, *key])
@@ -219,6 +279,7 @@ class TrialSampler(BaseSampler):
         with quietly():
             if self._plan.sampler == "tpe":
                 settings: dict[str, Any] = {"multivariate": True, "group": True, "seed": seed}
+                settings["n_startup_trials"] = STARTUP
                 settings["constant_liar"] = not self._alone
                 if is_front(self._plan.objective):
                     return _Parzen(self._early, **settings)
@@ -233,13 +294,13 @@ class TrialSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """What is drawn together."""
-        return self._relative.infer_relative_search_space(study, trial)
+        return self._relative.infer_relative_search_space(self._seen(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Those, from the trial's own generator."""
-        return self._relative.sample_relative(study, trial, search_space)
+        return self._relative.sample_relative(self._seen(study), trial, search_space)
 
     def sample_independent(
         self,
@@ -253,7 +314,15 @@ class TrialSampler(BaseSampler):
         So a trial whose driver died between two parameters gets the second one all the same.
         """
         sampler = self._make(self._number, zlib.crc32(param_name.encode()))
-        return sampler.sample_independent(study, trial, param_name, param_distribution)
+        return sampler.sample_independent(self._seen(study), trial, param_name, param_distribution)
+
+    def _seen(self, study: Study) -> Study:
+        """What the sampler sees of the study."""
+        if self._plan.sampler != "tpe" or is_front(self._plan.objective):
+            return study
+        if self._glance is None:
+            self._glance = cast(Study, _Glance(study))
+        return self._glance
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Nothing is kept between trials."""

@@ -35,7 +35,7 @@ Where it lies in Optuna's storage, of each trial:
                            diverged     true if the loss was not finite
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
@@ -137,7 +137,7 @@ class Outcome(Record):
 
 def epochs_of(trial: FrozenTrial) -> int:
     """Epochs whose reports are stored."""
-    return max(_stored(trial), default=0)
+    return max(_stored(trial.system_attrs), default=0)
 
 
 def run_on_of(trial: FrozenTrial) -> int | None:
@@ -147,15 +147,34 @@ def run_on_of(trial: FrozenTrial) -> int | None:
 
 
 def reports_of(trial: FrozenTrial) -> list[EpochReport]:
-    """All stored reports, by epoch.
+    """All stored reports, by epoch, of a trial that was read with all of them.
 
     Raises:
         InputError: One of them is none of ours.
     """
     try:
-        return [EpochReport(**fields) for _, fields in sorted(_stored(trial).items())]
+        return [_read(fields) for _, fields in sorted(_stored(trial.system_attrs).items())]
     except (ValidationError, TypeError):
-        raise InputError(f"trial {trial.number} holds a report that cannot be read") from None
+        raise _unreadable(trial.number) from None
+
+
+def reports_in(number: int, texts: Iterable[tuple[str, str]]) -> list[EpochReport]:
+    """The same from (key, JSON) of the attributes of a trial of that number."""
+    try:
+        return [_read(text) for _, text in sorted(_stored(dict(texts)).items())]
+    except (ValidationError, TypeError):
+        raise _unreadable(number) from None
+
+
+def _unreadable(number: int) -> InputError:
+    return InputError(f"trial {number} holds a report that cannot be read")
+
+
+def _read(stored: Any) -> EpochReport:
+    """A stored report: JSON text, or what it says. Raises ValidationError, TypeError."""
+    if isinstance(stored, str):
+        return EpochReport.model_validate_json(stored)
+    return EpochReport(**stored)
 
 
 def exits_at(trial: FrozenTrial, epoch: int) -> tuple[ExitPoint, ...]:
@@ -192,13 +211,13 @@ def outcome_of(trial: FrozenTrial, start: bool, worth: Worth | None = None) -> O
             config = TrialConfig.read(trial.user_attrs["config"])
     except InputError:
         pass
-    stored, run_on = _stored(trial), run_on_of(trial)
+    stored, run_on = _stored(trial.system_attrs), run_on_of(trial)
     ran_to = trial.system_attrs.get("ran_to")
     for epoch in sorted(stored, reverse=True):
         if run_on is not None and epoch > run_on:
             continue
         try:
-            report = EpochReport(**stored[epoch])
+            report = _read(stored[epoch])
         except (ValidationError, TypeError):
             continue
         newest = newest or report
@@ -235,10 +254,10 @@ def state_of(state: TrialState) -> State:
     return cast(State, state.name)
 
 
-def _stored(trial: FrozenTrial) -> dict[int, Any]:
+def _stored(attributes: Mapping[str, Any]) -> dict[int, Any]:
     """epoch -> stored report."""
     return {
         int(key.removeprefix(REPORT)): value
-        for key, value in trial.system_attrs.items()
+        for key, value in attributes.items()
         if key.startswith(REPORT) and key.removeprefix(REPORT).isdecimal()
     }

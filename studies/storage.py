@@ -14,7 +14,7 @@ from urllib.parse import quote, quote_plus
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -26,6 +26,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
+from studies.database import Database
 from trainers.catalog import InputError
 
 ENVIRONMENT = "AUTOMATE_STORAGE"
@@ -246,7 +247,7 @@ def looked_at(database: Path) -> Iterator[sqlite3.Connection]:
             file.close()
 
 
-def connect(where: Place) -> RDBStorage:
+def connect(where: Place) -> Database:
     """The storage, its tables made where there are none.
 
     Raises:
@@ -276,7 +277,7 @@ def connect(where: Place) -> RDBStorage:
         for attempts_left in (2, 1, 0):
             try:
                 # Optuna fills templates in URLs: a brace is doubled to stay one.
-                return RDBStorage(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
+                return Database(url.replace("{", "{{").replace("}", "}}"), engine_kwargs=options)
             except SQLAlchemyError as error:
                 # Two drivers that make the tables of a new database at once: one finds them made.
                 if not attempts_left or "already exists" not in _cause(error):

@@ -47,7 +47,10 @@ def curves(outcomes: Sequence[Outcome]) -> dict[int, list[FrontPoint]]:
 
 def ranked(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The finished trials, best value first; of equal ones a deployable, then an earlier one."""
-    whole = set(deployable(curves(outcomes)))
+    return _ranked(outcomes, set(deployable(curves(outcomes))))
+
+
+def _ranked(outcomes: Sequence[Outcome], whole: set[int]) -> list[Outcome]:
     return sorted(
         finished(outcomes), key=lambda o: (-(o.value or 0.0), o.number not in whole, o.number)
     )
@@ -57,7 +60,7 @@ def recommended_first(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """The finished trials in the order of an export: those whose whole curve none dominates come
     first, then the rest, each by value."""
     whole = set(deployable(curves(outcomes)))
-    return sorted(ranked(outcomes), key=lambda outcome: outcome.number not in whole)
+    return sorted(_ranked(outcomes, whole), key=lambda outcome: outcome.number not in whole)
 
 
 def recommended(outcomes: Sequence[Outcome]) -> Outcome | None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from studies import verdict as v
 from studies.confirmation import Confirmation
-from studies.learning_figures import Reports
+from studies.learning_figures import Reports, chosen_trials
 from studies.plan import StudyPlan
 from studies.rungs import rung_epochs
 
 if TYPE_CHECKING:
     from studies.record import StudyRecord
     from studies.states import Outcome
+
+MOST_DRAWN = 500
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class View:
         plan: What was asked.
         folder: Where the study lies, runs/<study>.
         outcomes: All trials, by number.
-        reports: Trial number -> its epochs, oldest first.
+        reports: Trial number -> its epochs, oldest first; of a search of the `drawn` trials.
         importances: Parameter -> share of the objective's variance; empty with too few trials.
         log: Parameters whose distribution is logarithmic.
         versions: Of what reads the study now.
@@ -40,6 +45,11 @@ class View:
     log: frozenset[str] = frozenset()
     versions: dict[str, str] = field(default_factory=dict)
     confirmation: Confirmation | None = None
+
+    @functools.cached_property
+    def drawn(self) -> tuple[Outcome, ...]:
+        """The trials that figures show: all, or `MOST_DRAWN` of those that were begun."""
+        return drawn(self.outcomes)
 
     @property
     def rungs(self) -> list[int]:
@@ -57,11 +67,31 @@ class View:
         )
 
 
+def drawn(outcomes: Sequence[Outcome], most: int = MOST_DRAWN) -> tuple[Outcome, ...]:
+    """The trials that a figure shows: all, or those that stand out and an even choice of the rest.
+
+    The network to take, the default and the networks that none beats stand out, and whatever was
+    the best so far when it ended, at an exit or by its value.
+    """
+    if len(outcomes) <= most:
+        return tuple(outcomes)
+    kept = set(chosen_trials(outcomes, most))
+    best: dict[int, float] = {}
+    for outcome in v.finished(outcomes):
+        assert outcome.report is not None
+        for place, value in enumerate((outcome.value or 0.0, *outcome.report.accuracies)):
+            if value > best.get(place, -1.0):
+                best[place] = value
+                kept.add(outcome.number)
+    return tuple(outcome for outcome in outcomes if outcome.number in kept)
+
+
 def look(record: StudyRecord) -> View:
     """All of a study that the report shows. Reads only; a search may be running on it."""
     from studies.confirm import confirmation_of
 
     outcomes = tuple(sorted(record.outcomes(), key=lambda outcome: outcome.number))
+    shown = outcomes if record.plan.experiment else drawn(outcomes)
     distributions = [
         item
         for trial in record.study.get_trials(deepcopy=False)
@@ -71,7 +101,7 @@ def look(record: StudyRecord) -> View:
         plan=record.plan,
         folder=_short(record.folder),
         outcomes=outcomes,
-        reports={o.number: record.reports(o.number) for o in outcomes if o.epochs},
+        reports={o.number: record.reports(o.number) for o in shown if o.epochs},
         importances={} if record.plan.experiment else dict(record.importances()),
         log=frozenset(name for name, kind in distributions if getattr(kind, "log", False)),
         versions=_versions(),

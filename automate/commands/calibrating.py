@@ -30,18 +30,7 @@ def calibrate(
         Parameter(help=f"What is compared: {', '.join(OBJECTIVES)} [default: anytime]."),
     ] = None,
     budgets: flags.Numbers = None,
-    workers: flags.WholeOrNone = None,
-    threads: Annotated[flags.WholeOrNone, Parameter(alias="--cpus-per-trial")] = None,
-    gpus_per_trial: float | None = None,
-    device: str | None = None,
-    ray_address: str | None = None,
-    data_root: flags.DataRoot = None,
-    storage: flags.Storage = None,
-    runs: flags.Runs = Path("runs"),
-    fresh: flags.Switch = False,
-    dry_run: flags.Switch = False,
-    json: flags.Json = False,
-    quiet: flags.Quiet = False,
+    running: flags.Running = flags.USUAL,
     config: Config = None,
 ) -> int:
     """Find out when stopping trials is right, and set it.
@@ -58,15 +47,9 @@ def calibrate(
         configs: Spread out over the space, the paper's default among them [default: 12].
         seeds: Runs of each config [default: 3].
         budgets: Weight of each exit in the anytime objective [default: equal].
-        workers: Trials at a time [default: GPUs, or cores where the whole is long, else 1].
-        threads: CPU threads of a trial [default: the faster of 1 and all].
-        gpus_per_trial: Share of a GPU, e.g. 0.25 [default: 1 / workers on one, else 1].
-        device: cpu or cuda [default: cuda where there is one].
-        ray_address: A Ray cluster to run on.
-        fresh: Delete the calibration and start over.
-        dry_run: Print the plan and end; nothing is made.
     """
     from studies.calibrating import CONFIGS, SEEDS, calibration_name, calibration_plan
+    from studies.limits import Limits
     from studies.record import StudyRecord
     from studies.resume import with_runtime
     from studies.search import make_plan
@@ -74,18 +57,12 @@ def calibrate(
     from trainers.data import check
 
     settings: dict[str, Any] = dict(config or {})
-    runtime: dict[str, Any] = {
-        "workers": workers,
-        "threads": threads,
-        "gpus_per_trial": gpus_per_trial,
-        "device": device,
-    }
-    explicit = {name: value for name, value in runtime.items() if value is not None}
-    if "precision" in settings:
-        explicit["precision"] = settings["precision"]
+    explicit = running.explicit(settings)
+    storage, runs, json = running.storage, running.runs, running.json
+    limits = Limits(running.timeout, running.max_epochs_total)
 
     def of_study(name: str) -> StudyPlan | None:
-        return None if fresh else stored_plan(name, storage, runs)
+        return None if running.fresh else stored_plan(name, storage, runs)
 
     if study is not None:
         if settings or objective is not None or budgets is not None:
@@ -98,9 +75,9 @@ def calibrate(
             searched = record.plan
     else:
         searched = make_plan(
-            space, objective=objective, budgets=budgets, data_root=data_root,
+            space, objective=objective, budgets=budgets, data_root=running.data_root,
             trials=(configs or CONFIGS) * (seeds or SEEDS),
-            stored=lambda name: of_study(calibration_name(name)), **runtime, **settings,
+            stored=lambda name: of_study(calibration_name(name)), **running.machine, **settings,
         )  # fmt: skip
     kept = of_study(calibration_name(searched.study))
     if kept is not None and kept.configs:  # its own numbers, where nothing is said
@@ -110,19 +87,20 @@ def calibrate(
     plan = calibration_plan(searched, configs, seeds)
     plan, outcomes = with_runtime(plan, explicit), None
     check(plan.base, plan.data_root)
-    if not fresh:
+    if not running.fresh:
         plan, outcomes = as_stored(plan, storage, runs, explicit, keep_trials=False)
     cost = left(plan, outcomes or [])
-    if not quiet:
+    if not running.quiet:
         say_pairs(_pairs(plan, place(storage, runs, plan.study).label, cost), stderr=json)
         say(stderr=json)
-    if dry_run:
+    if running.dry_run:
         if json:
             say_json({"plan": plan, "left": cost and cost.epochs})
         return 0
     if cost is not None:
-        with closing(StudyRecord.create_or_open(plan, storage, runs, fresh, explicit)) as record:
-            drive_shown(record, ray_address, quiet=quiet, json=json)
+        record = StudyRecord.create_or_open(plan, storage, runs, running.fresh, explicit)
+        with closing(record):
+            drive_shown(record, running.ray_address, limits, quiet=running.quiet, json=json)
     with closing(StudyRecord.open(plan.study, storage, runs)) as record:
         return _ending(record, runs, json=json)
 

@@ -131,3 +131,17 @@ def test_an_interrupted_confirmation_goes_on_with_the_same_command(cli: Cli, sea
     assert "not finished" in said.out and "Stopped: the 12 epochs" in said.err
     said = cli("confirm")
     assert said.code == 0 and "Take " in said.out
+
+
+def test_in_one_storage_for_all_studies(cli: Cli, tmp_path):
+    where = f"--storage sqlite:///{tmp_path / 'all.db'}"
+    words = "search --space diverse_alpha --trials 5 --epochs 2 --no-early-stopping --quiet"
+    assert cli(f"{words} {QUICK} {where}").code == 0
+    said = cli(f"confirm --top 2 --seeds 2 {where}")
+    assert said.code == 0 and "Take " in said.out
+    assert f"confirm digits-cnn4-diverse_alpha {where}" not in said.out
+    listed = json.loads(cli(f"studies --json {where}").out)
+    names = {"digits-cnn4-diverse_alpha", "digits-cnn4-diverse_alpha-confirm"}
+    assert {study["study"] for study in listed} == names
+    assert json.loads(cli(f"report --json {where}").out)["studies"][0]["confirmation"]["over"]
+    assert not (tmp_path / "runs" / "digits-cnn4-diverse_alpha-confirm" / "study.db").exists()

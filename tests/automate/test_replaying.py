@@ -5,7 +5,7 @@ import json
 import pytest
 
 from automate.main import run
-from studies.curve_tables import read_table
+from studies.curve_tables import read_table, shipped
 from studies.record import StudyRecord
 from tests.studies import made_up_curves
 from tests.studies.example import make_plan, run_all
@@ -43,6 +43,14 @@ def test_a_study_and_its_table_for_others(tmp_path, capsys, one_process):
     assert run([*words, "--save", str(tmp_path / "mine.npz")]) == 0
     assert "luck is not counted" in capsys.readouterr().out
     assert read_table(str(tmp_path / "mine.npz")).configs == 6
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_tables_that_come_with_automate(name, capsys, one_process):
+    assert run(["replay", name, "--repetitions", "2", "--trials", "4", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert f"{name}: " in out
+    assert "most of what a search sees is luck" in out
 
 
 @pytest.mark.parametrize(

@@ -197,17 +197,22 @@ def table(studies: int) -> list[Row]:
     return rows
 
 
+def say_rows(rows: Sequence[Row]) -> None:
+    """A line each."""
+    for row in rows:
+        print(
+            f"{row.what:38} {row.case:48} {row.value:7.4f}  "
+            f"({row.low:.4f} to {row.high:.4f}, n = {row.n})"
+        )
+
+
 def main(words: list[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--studies", type=int, default=2000)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(words)
     rows = table(given.studies)
-    for row in rows:
-        print(
-            f"{row.what:38} {row.case:48} {row.value:7.4f}  "
-            f"({row.low:.4f} to {row.high:.4f}, n = {row.n})"
-        )
+    say_rows(rows)
     if given.json is not None:
         given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
     return rows

@@ -33,7 +33,7 @@ from studies.curve_tables import read_runs
 from studies.rungs import rung_epochs
 from trainers.config import TrialConfig
 
-DRAWS = 300
+DRAWS = 600
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from studies.overhead import beyond_table, start_table, trial_table
 from tests.benchmarks import (
     against,
+    confirming,
     epochs,
     loss,
     memory,
@@ -14,6 +16,7 @@ from tests.benchmarks import (
     processes,
     racing,
     record,
+    scale,
     step,
 )
 from trainers.config import TrialConfig
@@ -107,6 +110,19 @@ def test_racing(tmp_path, capsys):
     assert "a false claim" in capsys.readouterr().out
 
 
+def test_confirming():
+    rng = np.random.default_rng(0)
+    truth = np.concatenate([[0.0], rng.normal(0, 0.2, 59)])
+    values = truth[:, None] + rng.normal(0, 0.3, (60, 10)) + rng.normal(0, 1.0, (1, 10))
+    rows = confirming.confirmations(values, 60, trials=40, top=8, seeds=5)
+    found = {row.what: row.value for row in rows}
+    assert found["the search's best says too much"] > 0.3
+    assert abs(found["what is expected of it says too much"]) < 0.15
+    assert found["the chosen one over the default"] > 0
+    with pytest.raises(ValueError, match="40 configs and 12 seeds are needed"):
+        confirming.confirmations(values, 1, trials=40, top=8, seeds=10)
+
+
 def test_recording_goes_on_where_it_was(tmp_path, capsys):
     made, runs = tmp_path / "points.json", tmp_path / "runs.jsonl"
     record.main(["points", "diverse_alpha", "3", str(made), "--set", '{"epochs": 2}'])
@@ -125,3 +141,9 @@ def test_recording_goes_on_where_it_was(tmp_path, capsys):
 def test_the_arms_of_an_experiment_are_points_too():
     arms = record.points("table2", 9, TrialConfig())
     assert arms[0]["params"] == {"arm": "baseline"} and arms[1]["config"]["scheme"] == "branchynet"
+
+
+def test_a_long_study(tmp_path, capsys):
+    found = scale.measure(tmp_path, trials=40, left=8)
+    assert set(scale.WANTED) <= set(found)
+    assert found["ask"] > 0 < found["report"]

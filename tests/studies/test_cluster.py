@@ -2,10 +2,11 @@
 
 import os
 import signal
+from contextlib import closing
 
 import pytest
 
-from studies import local
+from studies import confirm, local
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
 from trainers.catalog import InputError
@@ -154,3 +155,21 @@ def test_what_is_cut_short_goes_back_to_waiting(cluster, tmp_path):
     assert sum(state in ("COMPLETE", "PRUNED") for state in states) >= 1
     cluster.search(record)
     assert all(o.state in ("COMPLETE", "PRUNED") for o in record.outcomes())
+
+
+def test_a_race_on_two_workers_is_the_race_of_one_process(cluster, tmp_path):
+    """The rounds wait for each other there too, and the same configs leave."""
+    searched = plan("searched", trials=4, early_stopping=False)
+    races = []
+    for folder, workers in (("one", 1), ("two", 2)):
+        with closing(StudyRecord.create_or_open(searched, runs=tmp_path / folder)) as found:
+            local.search(found)
+            made = confirm.make_plan(found, top=3, seeds=3, workers=workers)
+        record = StudyRecord.create_or_open(made, runs=tmp_path / folder)
+        (local if workers == 1 else cluster).search(record)
+        assert confirm.is_over(record.outcomes(), made)
+        races.append(described(record))
+        kept = [n for n in range(12) if record.checkpoint(n).exists()]
+        assert len(kept) == 9
+    assert races[0] == races[1]
+    assert sum(state == "PRUNED" for _, state, *_ in races[0]) == 2

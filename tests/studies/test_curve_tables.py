@@ -3,6 +3,7 @@
 import gzip
 import json
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,10 +70,16 @@ def test_a_version_of_the_future(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", curve_tables.shipped())
 def test_what_comes_with_automate(name):
     table = read_table(name)
-    assert table.seeds >= 5
+    assert table.configs >= 40 and table.seeds >= 3
     assert set(table.params[0].values()) == {3.0}, "the paper's default comes first"
     assert len({json.dumps(params) for params in table.params}) == table.configs
     assert not table.base.dataset.startswith("/")
+
+
+def test_what_comes_with_automate_is_small():
+    assert curve_tables.shipped() == ["digits", "vgg16-cifar100"]
+    folder = Path(curve_tables.__file__).parent / "tables"
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 500_000
 
 
 def test_reports_are_what_a_run_said():
@@ -93,6 +100,16 @@ def test_values_of_objectives():
     assert (table.values("anytime")[:-1] >= table.accuracy[:-1, :, -1, 0]).all()
     with pytest.raises(InputError, match="budget:150M cannot be replayed"):
         table.values("budget:150M")
+
+
+def test_how_runs_and_configs_scatter():
+    table = made_up_curves.table(configs=200, seeds=6, noise=0.004, images=60_000)
+    run, between = table.spreads("last")
+    # 0.004 of the run, and 0.2 of 0.004 that its last epoch adds; the seed's own 0.004 is out
+    assert run == pytest.approx(0.004 * 1.04**0.5, rel=0.1)
+    true = made_up_curves.table(configs=200, seeds=1, noise=0, images=60_000)
+    assert between == pytest.approx(true.values("last").std(), rel=0.1)
+    assert np.isnan(true.spreads("last")).all()
 
 
 def test_a_study_that_ran_in_full_is_a_table(tmp_path):
@@ -193,4 +210,5 @@ def test_recorded_runs_that_are_none(tmp_path):
 def test_images_that_were_scored():
     assert images_of(np.array([0.5, 0.25, np.nan, 1.0])) == 4
     assert images_of(np.array([3 / 717, 700 / 717])) == 717
+    assert images_of(np.round(np.arange(500, 717) / 717, 6)) == 717
     assert images_of(np.random.default_rng(0).uniform(size=1000)) == curve_tables.DIVERGED - 1

@@ -2,6 +2,7 @@
 
 from math import log
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,6 +96,16 @@ def test_deployable_on_other_columns(curves: dict[int, list[FrontPoint]]) -> Non
         ]
         if points and any(covers(two, points) and not covers(points, two) for two in rivals):
             assert trial not in kept
+
+
+def test_deployable_of_many_curves_is_what_pairs_say() -> None:
+    rng = np.random.default_rng(0)
+    accuracy = np.round(rng.uniform(size=(700, 3)), 2)  # ties, and more than one block
+    beaten = [((accuracy >= row).all(1) & (accuracy > row).any(1)).any() for row in accuracy]
+    curves = {
+        number: curve(number, exit_points(row)) for number, row in enumerate(accuracy.tolist())
+    }
+    assert deployable(curves) == [n for n, worse in enumerate(beaten) if not worse]
 
 
 def test_deployable_keeps_equal_curves_and_skips_empty_ones() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from studies import verdict as v
 from studies.page import Html, html, table, tag
 from studies.record import StudyRecord
 from studies.report import report_page, write_report
-from studies.view import View, look
+from studies.view import View, drawn, look
 from tests.studies import made_up
 from trainers.catalog import InputError
 
@@ -246,3 +247,20 @@ def test_parts_of_a_page_escape_text_and_keep_html() -> None:
     assert "&lt;c&gt;" in made
     assert made.count('class="number"') == 2
     assert made.count('class="marked"') == 1
+
+
+def test_figures_of_a_long_study_draw_what_stands_out(monkeypatch) -> None:
+    long = made_up.view(made_up.plan(trials=40, base={"epochs": 6}, grace=2))
+    few = drawn(long.outcomes, 20)
+    numbers = {outcome.number for outcome in few}
+    values = [(o.value, o.number) for o in v.finished(long.outcomes)]
+    assert {v.recommended(long.outcomes).number, v.reference(long.outcomes).number} <= numbers
+    assert max(values)[1] in numbers
+    assert len(few) < 30 < len(drawn(long.outcomes))
+    some = replace(long, reports={o.number: long.reports[o.number] for o in few})
+    with monkeypatch.context() as patch:
+        patch.setattr("studies.view.drawn", lambda outcomes: few)
+        text = report_page([some])
+    assert f"The figures draw {len(few)} of the 40 trials" in text
+    assert "estimated from" in text
+    assert "The figures draw" not in report_page([made_up.view(made_up.plan(trials=8))])

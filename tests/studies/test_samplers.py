@@ -4,10 +4,12 @@ import sys
 from math import log10
 from statistics import mean
 
+import optuna
 import pytest
 from optuna.storages import InMemoryStorage
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
+from studies import samplers
 from studies.drivers import Driver
 from studies.plan import SAMPLERS
 from studies.record import StudyRecord
@@ -96,6 +98,54 @@ def test_a_database_and_the_memory_give_the_same_trials(tmp_path, objective):
     stored.close()
 
 
+def ended(values, stopped, epoch=1):
+    """A study of complete trials with these values, then of stopped ones with those."""
+    study = optuna.create_study(direction="maximize")
+    for value in values:
+        study.add_trial(create_trial(value=value, params={}, distributions={}))
+    for value in stopped:
+        trial = create_trial(state=TrialState.PRUNED, value=value)
+        trial.intermediate_values = {epoch: value}
+        study.add_trial(trial)
+    return study
+
+
+def test_of_a_long_study_tpe_sees_the_best_the_newest_and_all_that_run(monkeypatch):
+    monkeypatch.setattr(samplers, "BEST", 3)
+    monkeypatch.setattr(samplers, "MOST", 8)
+    study = ended([0.9, 0.1, 0.8, 0.2, 0.95, 0.3], [0.5] * 6)
+    running = study.ask()
+    seen = samplers._Glance(study)._get_trials(deepcopy=False)
+    assert [trial.number for trial in seen] == [0, 2, 4, 7, 8, 9, 10, 11, running.number]
+    stopped = samplers._Glance(study)._get_trials(states=(TrialState.PRUNED,))
+    assert [trial.number for trial in stopped] == [7, 8, 9, 10, 11]
+    few = ended([0.5], [0.1, 0.7, 0.3, *[0.2] * 8])
+    seen = samplers._Glance(few)._get_trials()
+    assert {0, 2, 3} <= {trial.number for trial in seen}, "as TPE fills up: the best of the stopped"
+    assert len(seen) == 8
+
+
+def test_of_a_short_study_tpe_sees_everything(monkeypatch):
+    study = ended([0.9] * 30, [0.1] * 30)
+    glance = samplers._Glance(study)
+    assert glance._get_trials() == study.get_trials()
+    assert glance._get_trials(states=(TrialState.PRUNED,)) == study.get_trials()[30:]
+    assert glance.direction == study.direction
+
+
+def test_a_long_search_goes_on_with_what_it_sees(tmp_path, monkeypatch):
+    """Proposals are TPE's own as long as all is seen; then others, and still good ones."""
+    plan = make_plan(tmp_path, trials=40)
+    whole = StudyRecord.create_or_open(plan, InMemoryStorage(), tmp_path)
+    run_all(whole)
+    monkeypatch.setattr(samplers, "MOST", 25)
+    monkeypatch.setattr(samplers, "BEST", 5)
+    short = StudyRecord.create_or_open(plan, InMemoryStorage(), tmp_path)
+    run_all(short)
+    assert told(short)[:25] == told(whole)[:25]
+    assert told(short)[30:] != told(whole)[30:]
+
+
 @pytest.mark.slow  # two interpreters
 def test_the_order_of_python_sets_changes_nothing(tmp_path):
     """TPE in groups takes sets of names apart, in the space with the most conditions."""
@@ -131,8 +181,9 @@ def test_seeds_differ_and_so_do_trials(tmp_path):
     assert len(set(found)) == 8
 
 
-def test_trials_at_the_same_time_get_points_apart(tmp_path):
-    plan = make_plan(tmp_path, trials=20, workers=4)
+@pytest.mark.parametrize("objective", ["anytime", "front"])
+def test_trials_at_the_same_time_get_points_apart(tmp_path, objective):
+    plan = make_plan(tmp_path, trials=20, workers=4, objective=objective)
     record = StudyRecord.create_or_open(plan, storage=InMemoryStorage(), runs=tmp_path)
     for _ in range(5):
         tickets = [ticket for ticket in (record.ask() for _ in range(4)) if ticket]
