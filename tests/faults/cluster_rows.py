@@ -176,17 +176,19 @@ def nodes_lost_of(nodes: Nodes, times: int, rng: random.Random) -> Iterator[Row]
     while done < times:
         most = min(2, times - done)
         at = sorted(rng.sample(range(5, TRIALS * EPOCHS // 2), most))  # epochs of all trials
-        seen = lost = 0
+        seen = lost = cut = 0
 
         def lose(event: Event, pids: dict[int, int], at: list[int] = at) -> None:
-            nonlocal lost, seen
+            nonlocal cut, lost, seen
             seen += event.kind == "epoch"
+            cut += event.kind == "given back"
             if lost < len(at) and seen >= at[lost]:
                 nodes.lose(rng.randrange(2))
                 nodes.add()
                 lost += 1
 
         row = searched(whole, lose, nodes.address)
+        assert cut, "something ran there"
         row.tried = lost
         done += lost
         yield row
