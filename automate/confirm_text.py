@@ -46,7 +46,7 @@ def _say_table(c: Confirmation, stderr: bool) -> None:
     exits = c.exits.shape[2]
     head = ["config", "runs", f"{v.objective_name(c.plan.objective)}{' (%)' if unit(c) else ''}"]
     head += [f"exit {k + 1} (%)" for k in range(exits)]
-    head += [f"against {c.rows[0].name}", "p", "the search said"]
+    head += ["difference", "p", "search said"]
     order = sorted(range(len(c.rows)), key=lambda row: (-c.rounds[row], -judged.means[row].mean))
     rows = []
     for row in order:
@@ -68,7 +68,10 @@ def _say_table(c: Confirmation, stderr: bool) -> None:
                 "" if one.said is None else number(c, factor * one.said),
             ]
         )
-    title = "Confirmed on fresh seeds and hold-outs (mean ± 95 % interval; * is the one to take)"
+    title = (
+        f"Confirmed on fresh seeds and hold-outs (mean ± 95 % interval; difference to "
+        f"{c.rows[0].name}; * is the one to take)"
+    )
     say_table(head, rows, title=title, stderr=stderr)
 
 

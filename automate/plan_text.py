@@ -4,8 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from automate.printing import duration, size
-from studies.confirm import Shared
-from studies.limits import Limits
+from studies.limits import Limits, Shared
 from studies.plan import FRONT_FLOPS, OBJECTIVES, SAMPLERS, StudyPlan, is_front, objective_key
 from studies.rungs import rung_epochs
 from studies.search import Estimate

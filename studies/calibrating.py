@@ -101,11 +101,12 @@ def curves_in(view: View) -> Curves:
     epochs = plan.base.epochs
     for outcome in view.outcomes:
         whole = outcome.state == "COMPLETE" or outcome.diverged
+        whole &= outcome.number in view.reports  # of thousands an even choice
         if not whole or outcome.config is None or outcome.config.epochs != epochs:
             continue
         values = [
             objective(plan.objective, report.exits, plan.budgets, None, report.budget)
-            for report in view.reports.get(outcome.number, ())
+            for report in view.reports[outcome.number]
             if report.exits
         ]
         values += [1 / plan.base.classes] * (epochs - len(values))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from studies import verdict as v
 from studies.comparison import Difference
@@ -14,7 +13,7 @@ NOTE = (
     "How to read it: the runs of a seed share a hold-out, so configs are compared seed by seed. "
     "A 95 % interval holds the true value in 95 of 100 such studies, and p is how often luck alone "
     "would show a difference like this where there is none; both allow for how many candidates "
-    "were compared. ± is a 95 % interval too."
+    "were compared. ± is the 95 % interval of a mean by itself."
 )
 
 
@@ -60,7 +59,17 @@ def p_text(p: float) -> str:
 
 def sentences(c: Confirmation) -> list[str]:
     """All of them, the verdict first."""
-    return [text for text in (headline(c), choice(c), optimism(c), test(c)) if text]
+    every = (headline(c), choice(c), optimism(c), test(c), _outdated(c))
+    return [text for text in every if text]
+
+
+def _outdated(c: Confirmation) -> str:
+    if not c.outdated:
+        return ""
+    return (
+        "The search has gone on since it was confirmed and its best are others now: "
+        f"`automate confirm {c.plan.confirms} --fresh` confirms those."
+    )
 
 
 def headline(c: Confirmation) -> str:
@@ -167,6 +176,8 @@ def choice(c: Confirmation) -> str:
             f"it is the simplest config whose mean lies within one standard error of the best one "
             f"({names[best]})."
         )
+    elif chosen == 0:
+        text += "it has the best mean, and nothing is simpler."
     elif len(judged.within) > 1:
         text += "it has the best mean, and what comes within one standard error is no simpler."
     else:
@@ -192,14 +203,20 @@ def optimism(c: Confirmation) -> str:
         return ""
     one, name = judged.naive, c.rows[judged.naive.row].name
     text = (
-        f"The search's best, {name}: it said {number(c, one.said)}{unit(c)} (one run), fresh runs "
-        f"give {plus_minus(c, one.confirmed)}. {_too_much(c, one)}"
+        f"The search's best, {name}: it said {number(c, one.said)}{unit(c)} (one run), on fresh "
+        f"seeds it has {plus_minus(c, one.confirmed)}. {_too_much(c, one)}"
     )
     if judged.average is not None and len(c.rows) > 2:
         average = judged.average
         text += (
             f" Over all {len(c.rows) - 1} candidates it said {_by(c, average)} "
             f"({_gap_interval(c, average)})."
+        )
+    if judged.default is not None and one.row != 0:
+        text += (
+            f" Of {c.rows[0].name}, which nobody chose for its value, it said "
+            f"{_by(c, judged.default)}: that much its own seed and hold-out did, and what is more "
+            "is the luck of choosing."
         )
     return text
 
@@ -256,103 +273,3 @@ def _rounds_done(c: Confirmation) -> int:
 
 def _upper(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def as_json(c: Confirmation) -> dict[str, Any]:
-    """The same for machines: % and points of accuracy, plain numbers of the hypervolume."""
-    judged, tested = c.judged, c.tested
-    found: dict[str, Any] = {
-        "study": c.plan.study,
-        "search": c.plan.confirms,
-        "objective": c.plan.objective,
-        "unit": "points of accuracy" if unit(c) else "share of the box",
-        "over": c.over,
-        "race": {"rounds": list(c.plan.race or ()), "runs": c.runs, "failed": c.failed},
-        "seeds": [c.plan.base.seed + k for k in range(c.values.shape[1])],
-        "split_seeds": [c.plan.base.split_seed + k for k in range(c.values.shape[1])],
-        "sentences": sentences(c),
-        "how_to_read": NOTE,
-        "verdict": None if judged is None else _verdict(judged),
-        "chosen": None if judged is None else c.rows[judged.chosen].name,
-        "candidates": [],
-    }
-    for row, one in enumerate(c.rows):
-        entry: dict[str, Any] = {
-            "name": one.name,
-            "trial": one.trial,
-            "config": one.config.model_dump(mode="json"),
-            "search_said": None if one.said is None else (100 if unit(c) else 1) * one.said,
-            "rounds": c.rounds[row],
-            "values": _plain(c.values[row]),
-            "exits": [_plain(run) for run in c.exits[row]],
-        }
-        if judged is not None:
-            entry |= {
-                "finalist": row in judged.finalists,
-                "mean": _estimate(judged.means[row]),
-                "expected": judged.expected[row],
-                "exit_means": [_estimate(mean) for mean in judged.exits[row]],
-                "difference": _difference(judged.difference(row)),
-                "on_front": _plain(c.front[row]),
-            }
-            if tested is not None and row in judged.finalists:
-                place = judged.finalists.index(row)
-                entry["test"] = {
-                    "mean": _estimate(tested.means[place]),
-                    "exit_means": [_estimate(mean) for mean in tested.exits[place]],
-                    "difference": _difference(tested.difference(place)),
-                }
-        found["candidates"].append(entry)
-    return found
-
-
-def _verdict(judged: Judgement) -> dict[str, Any]:
-    return {
-        "separated": [one.config for one in judged.separated],
-        "finalists": list(judged.finalists),
-        "best": judged.best,
-        "chosen": judged.chosen,
-        "within_one_standard_error": list(judged.within),
-        "run_to_run": _finite(judged.sigma),
-        "found_4_times_in_5": judged.detectable,
-        "optimism_of_best": _optimism(judged.naive),
-        "optimism_on_average": _optimism(judged.average),
-    }
-
-
-def _optimism(one: Optimism | None) -> dict[str, Any] | None:
-    if one is None:
-        return None
-    return {
-        "row": one.row,
-        "said": one.said,
-        "confirmed": _estimate(one.confirmed),
-        "gap": one.gap,
-        "low": _finite(one.low),
-        "high": _finite(one.high),
-    }
-
-
-def _estimate(one: Estimate) -> dict[str, Any]:
-    return {"mean": one.mean, "low": _finite(one.low), "high": _finite(one.high), "n": one.n}
-
-
-def _difference(one: Difference | None) -> dict[str, Any] | None:
-    if one is None:
-        return None
-    return {
-        "difference": one.difference,
-        "low": _finite(one.low),
-        "high": _finite(one.high),
-        "p": one.p,
-        "seeds_needed": one.seeds_needed,
-    }
-
-
-def _plain(values: Any) -> list[float | None]:
-    return [_finite(float(value)) for value in values]
-
-
-def _finite(value: float) -> float | None:
-    """A number, or None where JSON has none for it."""
-    return value if math.isfinite(value) else None

@@ -17,13 +17,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from studies import racing, trial
-from studies.conclusions import as_json
+from studies.confirm_json import as_json
 from studies.confirmation import Confirmation, confirmed
 from studies.finalists import SEEDS, finalists, same
 from studies.listing import is_begun
@@ -36,7 +36,6 @@ from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.reports import EpochReport
 
-TOP, SEEDS_WANTED = 8, 5
 ENDING = "-confirm"
 VERDICT = "confirmation.json"
 TEST = "test:"  # notes of a confirmation's study: what the network of a trial reached on test
@@ -86,13 +85,13 @@ def make_plan(
     if stored is not None:
         plan = _going_on(stored, top, seeds)
     else:
-        rows = finalists(outcomes, search.base, TOP if top is None else top)
+        rows = finalists(outcomes, search.base, racing.TOP if top is None else top)
         if len(rows) < 2:
             raise InputError(
                 f"study {search.study} has no trial of full length beside the default: there is "
                 "nothing to confirm yet"
             )
-        race = racing.schedule(len(rows) - 1, SEEDS_WANTED if seeds is None else seeds)
+        race = racing.schedule(len(rows) - 1, racing.SEEDS if seeds is None else seeds)
         used = [o.config for o in outcomes if o.config is not None]
         plan = search.with_(
             study=confirm_name(search.study),
@@ -282,66 +281,13 @@ def confirmation_of(found: StudyRecord) -> Confirmation | None:
     if record is None:
         return None
     with closing(record):
-        if not _is_of(record.plan, found.name, found.outcomes()):
+        outcomes = found.outcomes()
+        if not _is_of(record.plan, found.name, outcomes):
             return None
-        return confirmation(record)
-
-
-@dataclass(frozen=True)
-class Shared:
-    """A search's budget of epochs, shared with its confirmation.
-
-    Attributes:
-        share: Of the confirmation, as asked for.
-        total: Epochs of both, at most.
-        trials: Left for the search.
-        most: Epochs that the search may spend, if they are limited.
-        top, seeds: Of the confirmation.
-        epochs: That it spends, at most.
-    """
-
-    share: float
-    total: int
-    trials: int
-    most: int | None
-    top: int
-    seeds: int
-    epochs: int
-
-
-def shared(plan: StudyPlan, share: float, most: int | None = None) -> Shared:
-    """How a search shares its epochs with its confirmation.
-
-    Args:
-        plan: Of the search, with the trials of both.
-        share: Of the confirmation, above 0 and below 1.
-        most: Epochs of all trials together, if limited.
-
-    Raises:
-        InputError: A share that is none, or so small that no candidate has two seeds.
-    """
-    if not 0 < share < 1:
-        raise InputError(f"confirm needs a share above 0 and below 1, got {share:g}")
-    epochs, limited = plan.base.epochs, most is not None and most < plan.trials * plan.base.epochs
-    total = most if most is not None and limited else plan.trials * epochs
-    runs = int(share * total / epochs + 1e-9)
-    made = racing.fitting(runs, TOP, SEEDS_WANTED)
-    if made is None:
-        raise InputError(
-            f"confirm {share:g} of {total:,} epochs pays for {runs} full-length runs, at least 4 "
-            "are needed (one candidate and the default on two seeds): take more --trials or a "
-            "larger share"
-        )
-    spent = racing.cost(racing.schedule(*made))
-    return Shared(
-        share=share,
-        total=total,
-        trials=plan.trials if limited else plan.trials - spent,
-        most=total - spent * epochs if limited else None,
-        top=made[0],
-        seeds=made[1],
-        epochs=spent * epochs,
-    )
+        rows = record.plan.finalists or ()
+        now = finalists(outcomes, found.plan.base, len(rows) - 1)
+        newer = {row.trial for row in now} != {row.trial for row in rows}
+        return replace(confirmation(record), outdated=newer)
 
 
 def write_verdict(made: Confirmation, folder: Path) -> Path:

@@ -42,6 +42,7 @@ class Confirmation:
         failed: Runs that broke.
         test_values, test_exits: As `values` and `exits`, on the test split; of finalists alone.
         judged: The numbers, once the race is over and any two rows can be compared.
+        outdated: Whether the search has gone on since, and its best are others now.
     """
 
     plan: StudyPlan
@@ -54,6 +55,7 @@ class Confirmation:
     test_values: Values
     test_exits: Values
     judged: Judgement | None
+    outdated: bool = False
 
     @property
     def rows(self) -> tuple[Finalist, ...]:

@@ -3,7 +3,8 @@
 Row 0 is the reference (the paper's default), the others are what the search thought best, in its
 order. NaN stands for a run that the race spared. Seeds and hold-outs are fresh and the same for
 all, so comparisons are paired (`studies.comparison`), and a seed's own hold-out makes the draw of
-images a part of the scatter between seeds. Units are the caller's: points of accuracy as a rule.
+images a part of the scatter between seeds (of the digits less so: their hold-outs share four
+fifths). Units are the caller's: points of accuracy as a rule.
 
 Of several noisy means the best is too high on average, confirmed or not. What is to be *expected*
 of a config is therefore its mean drawn toward the mean of all, by the share of their scatter that
@@ -97,6 +98,8 @@ class Judgement:
         within: The finalists that are within it, simplest first.
         naive: What the search's best value came to; None where the search said nothing.
         average: The same, averaged over all candidates but the reference.
+        default: The same of the reference, which nobody chose for its value: what is no luck of
+            choosing but the search's own seed and hold-out.
         detectable: The difference that these seeds find 4 times in 5; None from one seed.
     """
 
@@ -111,6 +114,7 @@ class Judgement:
     within: tuple[int, ...]
     naive: Optimism | None
     average: Optimism | None
+    default: Optimism | None
     detectable: float | None
 
     def difference(self, row: int) -> Difference | None:
@@ -150,10 +154,12 @@ def judge(
     behind = {row: float(fitted.means[best] - fitted.means[row]) for row in finalists}
     near = (row for row in finalists if behind[row] <= standard_error(fitted, best, row))
     within = sorted(near, key=lambda row: ranks[row])
-    naive = average = None
+    naive = average = default = None
     if said is not None and not np.isnan(said).all():
         row = int(np.nanargmax(said))
         naive = Optimism(row, float(said[row]), estimate(values, _only(row, len(values))))
+        if not math.isnan(said[0]):
+            default = Optimism(0, float(said[0]), estimate(values, _only(0, len(values))))
         known = ~np.isnan(said)
         known[0] = False
         if known.any():
@@ -172,6 +178,7 @@ def judge(
         within=tuple(within),
         naive=naive,
         average=average,
+        default=default,
         detectable=detectable(fitted.sigma, seeds, len(values) - 1),
     )
 

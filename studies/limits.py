@@ -1,9 +1,14 @@
-"""What a search may spend: hours and epochs. An epoch is granted before it begins."""
+"""What a search may spend: hours and epochs. An epoch is granted before it begins.
+
+And how a search shares its epochs with the confirmation of what it finds.
+"""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from studies import racing
+from studies.plan import StudyPlan
 from studies.reading import StudyReader
 from trainers.catalog import InputError
 
@@ -74,3 +79,60 @@ class Grants:
         if most is None or self.record.spent() <= most:
             return None
         return f"the {most:,} epochs of --max-epochs-total are spent or under way"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A search's budget of epochs, shared with its confirmation.
+
+    Attributes:
+        share: Of the confirmation, as asked for.
+        total: Epochs of both, at most.
+        trials: Left for the search.
+        most: Epochs that the search may spend, if they are limited.
+        top, seeds: Of the confirmation.
+        epochs: That it spends, at most.
+    """
+
+    share: float
+    total: int
+    trials: int
+    most: int | None
+    top: int
+    seeds: int
+    epochs: int
+
+
+def shared(plan: StudyPlan, share: float, most: int | None = None) -> Shared:
+    """How a search shares its epochs with its confirmation.
+
+    Args:
+        plan: Of the search, with the trials of both.
+        share: Of the confirmation, above 0 and below 1.
+        most: Epochs of all trials together, if limited.
+
+    Raises:
+        InputError: A share that is none, or so small that no candidate has two seeds.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"confirm needs a share above 0 and below 1, got {share:g}")
+    epochs, limited = plan.base.epochs, most is not None and most < plan.trials * plan.base.epochs
+    total = most if most is not None and limited else plan.trials * epochs
+    runs = int(share * total / epochs + 1e-9)
+    made = racing.fitting(runs)
+    if made is None:
+        raise InputError(
+            f"confirm {share:g} of {total:,} epochs pays for {runs} full-length runs, at least 4 "
+            "are needed (one candidate and the default on two seeds): take more --trials or a "
+            "larger share"
+        )
+    spent = racing.cost(racing.schedule(*made))
+    return Shared(
+        share=share,
+        total=total,
+        trials=plan.trials if limited else plan.trials - spent,
+        most=total - spent * epochs if limited else None,
+        top=made[0],
+        seeds=made[1],
+        epochs=spent * epochs,
+    )

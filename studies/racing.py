@@ -19,6 +19,7 @@ Values = NDArray[np.float64]
 
 SHARE = Fraction(3, 5)  # of the whole grid, at most
 LAST = 2  # candidates that run every round
+TOP, SEEDS = 8, 5  # of a race where nothing is said
 
 
 def schedule(top: int, seeds: int) -> tuple[int, ...]:
@@ -45,7 +46,7 @@ def cost(rounds: Sequence[int]) -> int:
     return sum(rounds) + len(rounds)
 
 
-def fitting(runs: int, top: int = 8, seeds: int = 5) -> tuple[int, int] | None:
+def fitting(runs: int, top: int = TOP, seeds: int = SEEDS) -> tuple[int, int] | None:
     """The largest race that so many runs pay for.
 
     Seeds before candidates: what was not seen often enough separates nothing.

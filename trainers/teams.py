@@ -5,11 +5,13 @@ Each worker is a process of its own that trains on random images; the teams take
 
 import itertools
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,6 +58,16 @@ def steps(config: TrialConfig, images: Images) -> Iterator[int]:
             yield len(labels)
 
 
+def cpu_seconds() -> float:
+    """CPU time of this process and of those that it has started and that still run."""
+    used = time.process_time()
+    for child in multiprocessing.active_children():
+        with suppress(OSError, IndexError, ValueError):
+            fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(")", 1)[1].split()
+            used += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return used
+
+
 def work(pipe: Connection, fields: dict[str, Any], threads: int, plain: bool) -> None:
     """A worker: a number of seconds comes, (images, seconds, CPU seconds, peak bytes) go back."""
     torch.set_num_threads(threads)
@@ -65,11 +77,11 @@ def work(pipe: Connection, fields: dict[str, Any], threads: int, plain: bool) ->
     next(going), next(going)
     pipe.send("ready")
     while (seconds := pipe.recv()) is not None:
-        begin, cpu, done = time.perf_counter(), time.process_time(), 0
+        begin, cpu, done = time.perf_counter(), cpu_seconds(), 0
         while time.perf_counter() - begin < seconds:
             done += next(going)
         passed = time.perf_counter() - begin
-        pipe.send((done, passed, time.process_time() - cpu, memory.peak()))
+        pipe.send((done, passed, cpu_seconds() - cpu, memory.peak()))
     pipe.close()
 
 
@@ -79,7 +91,6 @@ class _Working:
     def __init__(self, team: Team, fields: dict[str, Any], stack: ExitStack) -> None:
         context = multiprocessing.get_context("spawn")
         self.peak = 0
-        self.plain = team.plain
         self._pipes: list[Connection] = []
         fields = {**fields, "precision": team.precision}
         for _ in range(team.processes):
@@ -95,16 +106,17 @@ class _Working:
         for pipe in self._pipes:
             pipe.recv()
 
-    def turn(self, seconds: float) -> tuple[float, float | None]:
-        """Images per second of all its processes; the share of the machine that others had."""
+    def turn(self, seconds: float) -> tuple[float, float, float | None]:
+        """Images per second of all its processes; per second of CPU that they used; the share of
+        the machine that others had."""
         foreign = Foreign()
         for pipe in self._pipes:
             pipe.send(seconds)
         told = [pipe.recv() for pipe in self._pipes]
-        # A DataLoader's processes are seen by nobody until they end: there the share is unknown.
-        share = None if self.plain else foreign.share(sum(cpu for _, _, cpu, _ in told))
+        used = sum(cpu for _, _, cpu, _ in told)
         self.peak = max(self.peak, *(peak for *_, peak in told))
-        return float(sum(images / passed for images, passed, _, _ in told)), share
+        speed = float(sum(images / passed for images, passed, _, _ in told))
+        return speed, sum(images for images, *_ in told) / max(used, 1e-9), foreign.share(used)
 
 
 def _end(process: Any, pipe: Connection) -> None:
@@ -121,6 +133,10 @@ def team_table(
 ) -> list[Row]:
     """Images per second of each team with the whole machine to itself, and memory of a process.
 
+    Where others use the machine too, images per second of CPU time compare teams whose processes
+    have one thread each (threads that wait for each other spin); on an idle machine such teams
+    reach that times the cores.
+
     Args:
         net: Of `NETS`.
         teams: Ratios are against the first.
@@ -132,17 +148,20 @@ def team_table(
         for one in working:
             one.wait()
         values: dict[str, list[float]] = {team.name: [] for team in teams}
+        per_cpu: dict[str, list[float]] = {team.name: [] for team in teams}
         shares: list[float | None] = []
         for _ in range(rounds):
             seen = []
             for team, one in zip(teams, working, strict=True):
-                speed, share = one.turn(seconds)
+                speed, of_cpu, share = one.turn(seconds)
                 values[team.name].append(speed)
+                per_cpu[team.name].append(of_cpu)
                 seen.append(share)
             shares.append(max((s for s in seen if s is not None), default=None))
         good = kept(shares)
         values = {name: [found[i] for i in good] for name, found in values.items()}
         rows = compared(net, values, "images/s", dropped=rounds - len(good))
+        rows += compared(f"{net}, CPU time", per_cpu, "images/CPU s")
         first = working[0].peak
         rows += [
             Row(f"{net} memory", team.name, one.peak / 1e6, "MB a process", first / one.peak)

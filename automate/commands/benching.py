@@ -108,13 +108,14 @@ def best_precision(net: str) -> str:
 
 
 def processes(net: str, rounds: int, seconds: float = 2.0) -> "list[Row]":
-    """The plain trainer, and ours as one process and as a process a core, in the best precision."""
+    """The plain trainer and ours, as one process and as a process a core, in the best precision."""
     from studies.search import cores
     from trainers.teams import Team, team_table
 
     best, number = best_precision(net), cores()
     teams = [
         Team(f"plain, 1 x {number}", 1, number, plain=True),
+        Team(f"plain, {number} x 1", number, 1, plain=True),
         Team(f"{best}, 1 x {number}", 1, number, best),
         Team(f"{best}, {number} x 1", number, 1, best),
     ]

@@ -11,8 +11,7 @@ from automate.commands.search import drive_shown
 from automate.printing import command, duration, say, say_json, say_pairs, size
 
 if TYPE_CHECKING:
-    from studies.confirm import Shared
-    from studies.limits import Limits
+    from studies.limits import Limits, Shared
     from studies.plan import StudyPlan
     from studies.record import Outcome, StudyRecord
 
@@ -87,7 +86,7 @@ def confirm_found(
         running: Of the search.
         began: When, by the monotonic clock: the time limit is one for both.
     """
-    from studies.confirm import beside, make_plan
+    from studies.confirm import beside, confirmation_of, make_plan, write_verdict
     from studies.limits import Limits
 
     stored = None if running.fresh else beside(found)
@@ -98,6 +97,8 @@ def confirm_found(
     if not running.quiet:
         say(f"Confirming the best of {found.name}: study {plan.study}", stderr=running.json)
     _race(plan, running, Limits(running.timeout).after(time.monotonic() - began))
+    if (made := confirmation_of(found)) is not None:
+        write_verdict(made, found.folder)
 
 
 def _race(plan: "StudyPlan", running: flags.Running, limits: "Limits") -> None:
@@ -131,8 +132,8 @@ def _outcomes(found: "StudyRecord") -> "list[Outcome]":
 def _ending(found: "StudyRecord", running: flags.Running) -> int:
     """The verdict, the search's report with it, and what to do next. 1 if nothing can be said."""
     from automate.confirm_text import say_confirmation
-    from studies.conclusions import as_json
     from studies.confirm import confirmation_of, write_verdict
+    from studies.confirm_json import as_json
     from studies.report import write_report
 
     made = confirmation_of(found)

@@ -32,8 +32,8 @@ def report(
     from automate.confirm_text import say_confirmation
     from automate.experiment_text import experiment_json, say_experiment
     from automate.front_text import front_json, say_front
-    from studies.conclusions import as_json
     from studies.confirm import confirmation_of
+    from studies.confirm_json import as_json
     from studies.measured import measure
     from studies.record import StudyRecord
     from studies.report import write_report

@@ -81,8 +81,7 @@ def search(
     from automate.plan_text import plan_json, plan_pairs
     from search_spaces import load_space
     from studies import resume
-    from studies.confirm import shared
-    from studies.limits import Limits
+    from studies.limits import Limits, shared
     from studies.record import StudyRecord
     from studies.search import make_plan
     from studies.storage import place
@@ -247,8 +246,8 @@ def _ending(record: "StudyRecord", running: flags.Running) -> int:
     """The front, the verdict, the report, and what to do next. 1 if no trial came to its end."""
     from automate.confirm_text import say_confirmation
     from automate.front_text import front_json, say_front
-    from studies.conclusions import as_json
     from studies.confirm import confirmation_of
+    from studies.confirm_json import as_json
     from studies.report import write_report
     from studies.verdict import finished, ranked
 

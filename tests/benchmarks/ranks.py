@@ -5,13 +5,14 @@
 A line of a file is one run of full length, see `studies.curve_tables.read_runs`; of averaged
 weights it has the plain network's accuracies beside them, as `raw`. Runs that differ in ramp_up or
 ema are tables of their own. Prints of each table, and of each way of looking at it, Kendall's tau-b
-with the end, what halving after an epoch keeps and loses, and the frontier of rules. Figures of the
-anytime accuracy, in points.
+with the end, and what halving after an epoch keeps and loses. Figures of the anytime accuracy, in
+points.
 """
 
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studies.calibration import (
-    ETAS,
     Curves,
     Rule,
     agreement,
@@ -167,20 +167,17 @@ def within(table: Table, epoch: int, strata: int = 3) -> float:
 
 
 def regret(
-    table: Table,
-    scores: list[tuple[int, NDArray[np.float64]]],
-    eta: int,
-    tol: float,
-    trials: int = 20,
-    draws: int = 2000,
+    table: Table, rungs: Sequence[int], trials: int = 20, draws: int = 2000
 ) -> tuple[float, float, float]:
-    """What a search loses and trains: (points lost to the pool's best by the other seeds' means,
-    share of searches that keep their best or one as good, share of the epochs).
+    """What a search loses and trains where each rung keeps the better half.
 
     Args:
-        scores: (rung, (C, S) what is ranked by there), ascending.
-        eta, tol: Of the rule.
-        trials: Of a search. draws: Searches.
+        rungs: Epochs, ascending.
+        trials: Of a search, with one seed. draws: Searches.
+
+    Returns:
+        Points lost to the search's best by the other seeds' means; the share of searches that keep
+        their best or one as good within the scatter; the share of the epochs.
     """
     rng = np.random.default_rng(0)
     configs, seeds, epochs = table.values.shape
@@ -191,12 +188,12 @@ def regret(
     s = np.repeat(rng.integers(seeds, size=(draws, 1)), n, axis=1)
     alive = np.ones((draws, n), dtype=bool)
     trained, before = np.zeros(draws), 0
-    for rung, score in scores:
+    for rung in rungs:
         count = alive.sum(axis=1)
         trained += count * (rung - before)
-        seen = np.where(alive, score[c, s], -np.inf)
-        worst = -np.sort(-seen, axis=1)[np.arange(draws), np.maximum(1, count // eta) - 1]
-        alive &= seen >= worst[:, None] - tol
+        seen = np.where(alive, table.values[c, s, rung - 1], -np.inf)
+        worst = -np.sort(-seen, axis=1)[np.arange(draws), np.maximum(1, count // 2) - 1]
+        alive &= seen >= worst[:, None]
         before = rung
     trained += alive.sum(axis=1) * (epochs - before)
     end, true = ends[c, s], truth[c, s]
@@ -247,38 +244,15 @@ def about(table: Table) -> None:
               f"trains {one.epochs:.2f}")  # fmt: skip
     print(f"first safe epoch (halving): {found.safe}")
     dozen(table)
-    frontier(table)
+    rules(table)
 
 
-def frontier(table: Table) -> None:
-    """Rules that no other beats in both regret and epochs, over looks, rungs, eta and tolerance."""
-    configs, seeds, epochs = table.values.shape
-    scatter = spread(table.values)
-    rows = []
-    for look, function in {**LOOKS, "adjusted": None}.items():
-        scores = {
-            e: adjusted(table, e) if function is None else function(table.values[:, :, :e], epochs)
-            for e in range(1, epochs)
-        }
-        for eta in ETAS:
-            for grace in range(1, epochs):
-                for factor in (0.0, 1.0) if scatter else (0.0,):
-                    tol = factor * scatter[grace - 1].value if scatter else 0.0
-                    rungs = [(e, scores[e]) for e in rung_epochs(grace, eta, epochs)]
-                    lost, kept, cost = regret(table, rungs, eta, tol, draws=400)
-                    rows.append((cost, lost, kept, look, eta, grace, factor))
-    full = regret(table, [], 2, 0.0, draws=2000)
-    print(f"no stopping: regret {full[0]:.3f}, epochs 1.00")
-    least = np.inf
-    for cost, lost, kept, look, eta, grace, factor in sorted(rows):
-        if lost < least - 0.005:
-            least = lost
-            print(f"  epochs {cost:.2f}  regret {lost:.3f}  kept {kept:.2f}  {look}, eta {eta}, "
-                  f"grace {grace}, tolerance {factor:g} spreads")  # fmt: skip
-    print("  of the plain rule (last value, eta 2, no tolerance):")
-    for cost, lost, kept, look, eta, grace, factor in rows:
-        if (look, eta, factor) == ("last", 2, 0.0) and grace in epochs_shown(epochs):
-            print(f"    grace {grace}: epochs {cost:.2f}, regret {lost:.3f}, kept {kept:.2f}")
+def rules(table: Table) -> None:
+    """What halving from an epoch on loses and trains, by the last value seen."""
+    print("no stopping: regret {:.3f}, kept {:.2f}, epochs {:.2f}".format(*regret(table, [])))
+    for grace in epochs_shown(table.values.shape[2])[:-1]:
+        lost, kept, cost = regret(table, rung_epochs(grace, 2, table.values.shape[2]))
+        print(f"  grace {grace}: regret {lost:.3f}, kept {kept:.2f}, epochs {cost:.2f}")
 
 
 def true(table: Table, epoch: int) -> str:
@@ -357,9 +331,9 @@ def compare(one: Table, two: Table) -> None:
               f"{show(cross)}")  # fmt: skip
 
 
-def main() -> None:
-    """All tables, then each against the first of its file and kind."""
-    found = tables([Path(name) for name in sys.argv[1:]])
+def main(paths: Sequence[str]) -> list[Table]:
+    """All tables, then those of one file or one kind against each other."""
+    found = tables([Path(name) for name in paths])
     for table in found:
         about(table)
     for i, one in enumerate(found):
@@ -367,7 +341,8 @@ def main() -> None:
             (file, *kind), (other, *other_kind) = one.name.split(", "), two.name.split(", ")
             if file == other or kind[-1:] == other_kind[-1:]:
                 compare(one, two)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

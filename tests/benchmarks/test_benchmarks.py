@@ -1,5 +1,6 @@
 """Each benchmark command in its smallest form: it ends, with rows that make sense."""
 
+import itertools
 import json
 
 import numpy as np
@@ -15,6 +16,7 @@ from tests.benchmarks import (
     pipeline,
     processes,
     racing,
+    ranks,
     record,
     scale,
     step,
@@ -62,7 +64,8 @@ def test_pipeline(monkeypatch, capsys):
 @pytest.mark.slow
 def test_processes(capsys):
     rows = processes.main([*TINY, "--nets", "digits"])
-    assert [row.unit for row in rows] == ["images/s"] * 3 + ["MB a process"] * 3
+    units = ("images/s", "images/CPU s", "MB a process")
+    assert [row.unit for row in rows] == [unit for unit in units for _ in range(4)]
 
 
 @pytest.mark.slow
@@ -73,9 +76,9 @@ def test_memory(capsys):
 
 
 def test_a_team_of_processes():
-    speed, memory = team_table("digits", [Team("one", 1, 1)], rounds=1, seconds=0.01)
-    assert speed.value > 0
-    assert 50 < memory.value < 5000
+    speed, of_cpu, held = team_table("digits", [Team("one", 1, 1)], rounds=1, seconds=0.01)
+    assert speed.value > 0 < of_cpu.value
+    assert 50 < held.value < 5000
 
 
 def test_a_trials_cost():
@@ -141,6 +144,26 @@ def test_recording_goes_on_where_it_was(tmp_path, capsys):
 def test_the_arms_of_an_experiment_are_points_too():
     arms = record.points("table2", 9, TrialConfig())
     assert arms[0]["params"] == {"arm": "baseline"} and arms[1]["config"]["scheme"] == "branchynet"
+
+
+def test_ranks(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    lines = []
+    for point, ramp_up in itertools.product(range(8), (0, 2)):
+        for seed in range(2):
+            config = TrialConfig(alpha=1.0 + point, epochs=5, ema=0.9, ramp_up=ramp_up, seed=seed)
+            worth = 0.5 + 0.02 * point + 0.01 * np.arange(5)[:, None] + np.zeros(4)
+            run = {"config": config.model_dump(mode="json"), "params": {"alpha": point + 1.0}}
+            run |= {"seed": seed, "seconds": [1.0] * 5, "accuracy": worth.tolist()}
+            lines.append(json.dumps(run | {"raw": (worth + rng.normal(0, 0.05, (5, 4))).tolist()}))
+    (tmp_path / "made.jsonl").write_text("\n".join(lines))
+    found = ranks.main([str(tmp_path / "made.jsonl")])
+    kinds = ["averaged", "plain", "ramp_up 2, averaged", "ramp_up 2, plain"]
+    assert [table.name for table in found] == [f"made, {kind}" for kind in kinds]
+    assert found[0].values.shape == (8, 2, 5)
+    said = capsys.readouterr().out
+    assert "first safe epoch (halving): 1" in said, "the averaged order never changes"
+    assert "against made, averaged: 8 points x 2 seeds" in said
 
 
 def test_a_long_study(tmp_path, capsys):

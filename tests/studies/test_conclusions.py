@@ -6,8 +6,9 @@ from html import escape
 
 import pytest
 
-from studies.conclusions import NOTE, as_json, choice, headline, optimism, sentences
+from studies.conclusions import NOTE, choice, headline, optimism, sentences
 from studies.conclusions import test as on_test
+from studies.confirm_json import as_json
 from studies.confirm_sections import add_finalists, confirmation_parts, confirmed_figure
 from studies.figures import front_figure
 from studies.report import report_page
@@ -48,7 +49,7 @@ def test_a_lead_that_is_no_proof_may_be_taken_and_is_called_so():
 
 def test_the_default_is_taken_where_nothing_beats_it_clearly():
     made = confirmation([-1.0, -1.5, -2.0])
-    assert choice(made).startswith("Take the paper's default: it has the best mean, and no simpler")
+    assert choice(made).startswith("Take the paper's default: it has the best mean, and nothing")
     assert "Worse than the paper's default: trial" in headline(made)
     assert "None of those that ran every round is ahead of it" in headline(made)
 
@@ -65,11 +66,10 @@ def test_the_simplest_within_one_standard_error():
 
 def test_optimism_of_the_search():
     text = optimism(confirmation([0.0, 0.0, 0.0], said=0.78))
-    assert text.startswith(
-        "The search's best, trial 11: it said 77.90 % (one run), fresh runs give"
-    )
+    assert text.startswith("The search's best, trial 11: it said 77.90 % (one run), on fresh seeds")
     assert "points too much (95 % interval +" in text and "which chance explains" not in text
     assert "Over all 3 candidates it said" in text
+    assert "Of the paper's default, which nobody chose for its value, it said" in text
     assert "too little (95 % interval +" in optimism(confirmation([0.0, 0.0], said=0.60))
     assert "which chance explains" in optimism(confirmation([0.0] * 4, said=0.731, rng=1))
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from optuna.storages import InMemoryStorage
 
-from studies import confirm, racing
+from studies import confirm, limits, racing
+from studies.conclusions import sentences
 from studies.confirmation import Confirmation
 from studies.doctor import needless
 from studies.drivers import Driver
 from studies.export import export
-from studies.finalists import away, same, simplicity
+from studies.finalists import away, finalists, same, simplicity
 from studies.plan import Finalist
 from studies.record import StudyRecord, list_studies
 from studies.report import report_page
@@ -174,6 +175,24 @@ def test_more_seeds_go_on_and_nothing_else_changes(found, tmp_path):
     assert confirm.make_plan(found, top=2, seeds=2, fresh=True).trials == 6
 
 
+def test_of_a_search_that_has_gone_on_the_verdict_says_so(found, tmp_path):
+    with closing(made.started(found, top=2, seeds=2)) as record:
+        made.race(record)
+    assert not confirm.confirmation_of(found).outdated
+    rows = (confirm.make_plan(found).finalists or ())[1:]
+    found.close()
+    for trials in range(15, 60, 5):
+        plan = found.plan.with_(trials=trials)
+        with closing(StudyRecord.create_or_open(plan, runs=tmp_path)) as longer:
+            made_up.search(longer)
+            result = confirm.confirmation_of(longer)
+            best = finalists(longer.outcomes(), plan.base, 2)[1:]
+            assert result.outdated == ({r.trial for r in best} != {r.trial for r in rows})
+            if result.outdated:
+                break
+    assert "--fresh` confirms those" in sentences(result)[-1]
+
+
 def test_of_a_search_that_started_over_the_old_verdict_is_not_shown(found, tmp_path):
     with closing(made.started(found, top=2, seeds=2)) as record:
         made.race(record)
@@ -210,9 +229,13 @@ def test_the_latest_study_is_a_search(found, tmp_path):
 
 
 def test_the_test_split_is_read_once_after_the_race_for_finalists_alone(found, monkeypatch):
-    scored = []
+    scored: list[int] = []
+    stopped: list[bool] = []
 
     def score(record, outcome):
+        if len(scored) == 4 and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
         scored.append(outcome.number)
         assert record.checkpoint(outcome.number).exists()
         return outcome.report.model_copy(update={"split": "test"})
@@ -235,7 +258,9 @@ def test_the_test_split_is_read_once_after_the_race_for_finalists_alone(found, m
         kept = {n for n in range(record.plan.trials) if record.checkpoint(n).exists()}
         assert kept == {n for n in range(record.plan.trials) if n % 5 in rows}
         assert not {path.name for path in needless(record)} & {str(n) for n in kept}
-        assert confirm.read_test(record) == 9
+        with pytest.raises(KeyboardInterrupt):
+            confirm.read_test(record)
+        assert confirm.read_test(record) == 5
         assert {n % 5 for n in scored} == set(rows) and len(scored) == 9
         assert not any(record.checkpoint(n).exists() for n in range(record.plan.trials))
         assert confirm.read_test(record) == 0 and len(scored) == 9
@@ -299,7 +324,7 @@ def test_equal_configs_count_once_and_the_simplest_comes_first():
 )
 def test_a_share_of_the_epochs_is_kept_for_the_confirmation(share, trials, most, wanted):
     plan = made_up.plan(trials=trials)
-    parts = confirm.shared(plan, share, most)
+    parts = limits.shared(plan, share, most)
     trials_left, top, seeds, left = wanted
     assert (parts.trials, parts.top, parts.seeds) == (trials_left, top, seeds)
     if most is not None and most < trials * 30:
@@ -312,4 +337,4 @@ def test_a_share_of_the_epochs_is_kept_for_the_confirmation(share, trials, most,
 @pytest.mark.parametrize("share", [0.0, 1.0, 1.5, -0.1, 0.1])
 def test_a_share_that_pays_for_nothing_is_refused(share):
     with pytest.raises(InputError, match="confirm"):
-        confirm.shared(made_up.plan(trials=20), share)
+        limits.shared(made_up.plan(trials=20), share)
