@@ -89,7 +89,7 @@ class _Process(GPSampler):
     _copy: Study | None = None
 
     def __init__(self, early: Callable[[], Early], seed: int) -> None:
-        super().__init__(seed=seed, warn_independent_sampling=False)
+        super().__init__(seed=seed, n_startup_trials=STARTUP, warn_independent_sampling=False)
         self._early = early
 
     def infer_relative_search_space(
