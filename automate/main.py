@@ -178,7 +178,7 @@ def _usage(error: CycloptsError) -> str:
     return f"{text} See {where}" if text.endswith("?") else f"{text}; see {where}"
 
 
-_stopping = False
+_asked: int | None = None  # the signal that asked us to end
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -186,15 +186,27 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
     Nothing is lost by that either: the next search takes over what was left.
     """
-    global _stopping
-    if _stopping:
+    global _asked
+    if _asked is not None:
         say_error("ended at once")
         _say_how_to_go_on(sys.argv[1:])
         os._exit(128 + number)
-    _stopping = True
-    if number == signal.SIGINT:
+    _asked = number
+    heed_signals()
+
+
+def heed_signals() -> None:
+    """Raises what a signal asked for: Python swallows that where it comes in a destructor."""
+    if _asked == signal.SIGINT:
         raise KeyboardInterrupt
-    raise SystemExit(128 + number)
+    if _asked is not None:
+        raise SystemExit(128 + _asked)
+
+
+def _unraisable(failed: "sys.UnraisableHookArgs") -> None:
+    """What a destructor raised; an end that was asked for comes again, by `heed_signals`."""
+    if not (_asked and failed.exc_type in (KeyboardInterrupt, SystemExit)):
+        sys.__unraisablehook__(failed)
 
 
 def main() -> None:
@@ -202,4 +214,5 @@ def main() -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), _stop)
+    sys.unraisablehook = _unraisable
     sys.exit(run(sys.argv[1:]))

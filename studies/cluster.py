@@ -111,6 +111,7 @@ class _Driver:
         self.heard: dict[str, float] = {}  # when a trial that runs was heard of, by Ray's trial id
         self.silent: set[str] = set()  # of these the ones that have not reported yet
         self.starts: list[float] = []  # seconds from a trial's beginning to its first report
+        self.deaths: dict[str, str] = {}  # why a worker died, until the searcher hears of it
         self.ask_at = 0.0
         self.clock = time.monotonic
         self.tickets: dict[str, Ticket] = {}  # by Ray's trial id
@@ -286,7 +287,8 @@ class _Asks(Searcher):
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
         if error:
-            self.driver.broke(trial_id, "its worker died", died=True)
+            why = self.driver.deaths.pop(trial_id, faults.why_it_died(""))
+            self.driver.broke(trial_id, why, died=True)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the study is the memory."""
@@ -304,6 +306,12 @@ class _Reports(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         self.driver.controller = tune_controller
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        # Before the searcher hears of it.
+        with contextlib.suppress(OSError, TypeError):
+            said = Path(trial.error_file).read_text(errors="replace")
+            self.driver.deaths[trial.trial_id] = faults.why_it_died(said)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         going_on = self.driver.take(trial.trial_id, result)

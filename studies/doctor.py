@@ -14,10 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import optuna
+from sqlalchemy.engine import URL
+
 from studies.listing import list_studies
 from studies.record import StudyRecord
 from studies.states import Outcome
-from studies.storage import DATABASE, Place, looked_at, place
+from studies.storage import (
+    DATABASE,
+    Place,
+    connect,
+    looked_at,
+    make_folder,
+    one_line_errors,
+    place,
+)
 from trainers import cache, checkpoints, sources
 from trainers.catalog import DATASETS, InputError
 from trainers.config import TrialConfig
@@ -161,8 +172,7 @@ def study(
         ghosts = _ghosts(record)
         loose = _loose(record)
         if mend and (ghosts or loose):
-            if where.database is not None:
-                found.append(Finding("copy", "ok", str(copy(where.database))))
+            found.append(Finding("copy", "ok", str(copy(record))))
             if ghosts:
                 record.reclaim()
             for path in loose:
@@ -197,9 +207,24 @@ def _integrity(where: Place) -> Finding:
     )
 
 
-def copy(database: Path) -> Path:
-    """A copy of a SQLite file beside it, whole even while it is written. Raises InputError."""
-    target = database.with_name(f"{database.name}.{time.strftime('%Y%m%d-%H%M%S')}.copy")
+def copy(record: StudyRecord) -> Path:
+    """A copy of a study as a SQLite file, whole even while it is written. Raises InputError.
+
+    It lies beside the database, or in the study's folder where that is on a server.
+    """
+    stamp, database = time.strftime("%Y%m%d-%H%M%S"), record.place.database
+    if database is None:
+        target = record.folder / f"{DATABASE}.{stamp}.copy"
+        make_folder(record.folder)
+        there = connect(Place(str(target), URL.create("sqlite"), target))
+        with one_line_errors(record.place):
+            optuna.copy_study(
+                from_study_name=record.name, from_storage=record.study._storage, to_storage=there
+            )
+        there.remove_session()
+        there.engine.dispose()
+        return target
+    target = database.with_name(f"{database.name}.{stamp}.copy")
     try:
         with (
             contextlib.closing(sqlite3.connect(database, timeout=60)) as source,

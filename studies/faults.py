@@ -32,6 +32,13 @@ def last_words(failures: Sequence[str], reason: str) -> str:
     return f"{reason} (attempt {len(failures) + 1})" if failures else reason
 
 
+def why_it_died(said: str) -> str:
+    """Why a worker died, from what Ray says of it; the kernel kills without a word."""
+    if "running low on memory" in said:
+        return "its worker was ended: the node ran low on memory"
+    return "its worker died"
+
+
 def hung_after(seconds: Sequence[float], starts: Sequence[float] = ()) -> float | None:
     """Seconds without a report after which a trial counts as hung; None if no epoch is known yet.
 

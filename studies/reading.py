@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import math
 import threading
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from studies.samplers import quietly
 from studies.states import Outcome, epochs_of, exits_at, outcome_of, reports_in, reports_of
 from studies.storage import Place, StorageError, one_line_errors, patiently
 from trainers.catalog import InputError
+from trainers.checkpoints import put
 from trainers.reports import EpochReport
 
 FINISHED_FOR_IMPORTANCE, MOST_FOR_IMPORTANCE = 8, 120
@@ -286,9 +288,14 @@ class StudyReader:
         if not isinstance(target, str | Path):
             table.write_csv(outcomes, target)
             return
+        text = io.StringIO(newline="")
+        table.write_csv(outcomes, text)
+        path, content = Path(target), text.getvalue().encode()
         try:
-            with Path(target).open("w", encoding="utf-8", newline="") as file:
-                table.write_csv(outcomes, file)
+            if path.is_file() or (path.parent.is_dir() and not path.exists()):
+                put(path, content)
+            else:  # a pipe, /dev/stdout; or nothing that can be written
+                path.write_bytes(content)
         except OSError as error:
             raise InputError(f"{target} cannot be written: {error.strerror}") from None
 

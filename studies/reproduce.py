@@ -101,7 +101,7 @@ def plans(
         machine = settled_machine(base, trials, data_root, workers, threads, gpus_per_trial, device)
         made.append(
             StudyPlan(
-                study=study or default_study_name(base, name),
+                study=default_study_name(base, name) if study is None else study,
                 space=f"{EXPERIMENT}{name}",
                 base=base,
                 data_root=None if base.dataset == "digits" else str(sources.data_root(data_root)),

@@ -16,7 +16,7 @@ from studies.calibrating import kept_rule
 from studies.experiments import space_of
 from studies.front import checked_budgets, objective_for, planned_objective
 from studies.limits import Limits
-from studies.plan import SAMPLERS, StudyPlan, default_grace, default_study_name
+from studies.plan import SAMPLERS, StudyPlan, checked_study_name, default_grace, default_study_name
 from studies.record import StudyRecord
 from studies.resume import corner_configs
 from studies.trial import OnEvent
@@ -156,7 +156,7 @@ def make_plan(
         entry = catalog.DATASETS.get(base.dataset)
         trials = len(loaded.grid(base)) if sampler == "grid" and loaded.grid else None
         trials = trials or (entry.trials if entry else 30)
-    study = study or default_study_name(base, space)
+    study = default_study_name(base, space) if study is None else checked_study_name(study)
     known = stored(study)
     if known is not None and known.base.epochs == base.epochs:  # whatever defaults are today
         eta = known.eta if eta is None else eta

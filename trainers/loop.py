@@ -26,6 +26,7 @@ from trainers.scoring import Tally
 from trainers.sgd import SGD
 from trainers.teachers import Teachers
 
+LOOK_EVERY = 50  # batches, between two looks at the loss on a GPU, which waits for it
 _seeding = threading.Lock()  # weights are drawn from the process's one generator
 
 
@@ -155,20 +156,25 @@ class Run:
             group["lr"] = lr * factor
         generator = epoch_generator(config, epoch)
         total, seen = torch.zeros((), device=self.device), 0
+        look_every = 1 if self.device.type == "cpu" else LOOK_EVERY
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(generator.initial_seed())  # of dropout
-            for pixels, labels in batches(
-                images,
-                config.batch_size,
-                augmentation=config.augmentation,
-                shuffle=True,
-                generator=generator,
+            for nth, (pixels, labels) in enumerate(
+                batches(
+                    images,
+                    config.batch_size,
+                    augmentation=config.augmentation,
+                    shuffle=True,
+                    generator=generator,
+                )
             ):
                 if len(labels) == 1:
                     continue  # a last batch of one image has no variance for batch norm
                 seen += len(labels)
                 total += self.step(pixels, labels, epoch) * len(labels)
+                if nth % look_every == 0 and not math.isfinite(float(total)):
+                    break  # diverged: the rest of the epoch would be for nothing
         return float(total) / seen
 
     def temperature(self, epoch: int) -> float | None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from studies.limits import Limits
     from studies.record import Outcome, StudyRecord
     from studies.search import Estimate
+    from studies.trial import Event
 
 OVER = ("COMPLETE", "PRUNED", "FAIL")
 NO_CANDIDATE = "fewer than two trials have run their full length"
@@ -224,6 +225,7 @@ def drive_shown(
     json: bool,
 ) -> None:
     """Runs the trials that wait, and tells how it goes."""
+    from automate.main import heed_signals
     from automate.progress import Progress, watched
     from studies.search import drive
 
@@ -231,7 +233,13 @@ def drive_shown(
     # Ray prints on stdout, whatever it is told.
     elsewhere = redirect_stdout(sys.stderr) if json else nullcontext()
     try:
-        with elsewhere, watched(progress, quiet=quiet, stderr=json) as on_event:
+        with elsewhere, watched(progress, quiet=quiet, stderr=json) as show:
+
+            def on_event(event: "Event") -> None:
+                show(event)
+                if event.kind in ("started", "epoch"):  # not where an end is under way
+                    heed_signals()
+
             why = drive(record, ray_address=ray_address, on_event=on_event, limits=limits)
     except BaseException:  # Ctrl-C, a signal, or a storage that failed
         with suppress(InputError):

@@ -39,6 +39,7 @@ def train(
         device: cpu or cuda [default: cuda where there is one].
         threads: CPU threads [default: all cores].
     """
+    from automate.main import heed_signals
     from studies.export import read_config
     from studies.final import train_finals
 
@@ -48,6 +49,12 @@ def train(
         f"{config.epochs} epochs, {seeds} seed{'s' * (seeds != 1)}"
     )
     watch = _Lines(title, config.epochs, stderr=json)
+
+    def on_report(seed: int, report: "EpochReport") -> None:
+        if not quiet:
+            watch.see(seed, report)
+        heed_signals()
+
     summary = train_finals(
         file,
         seeds=seeds,
@@ -55,7 +62,7 @@ def train(
         data_root=data_root,
         device=device,
         threads=threads,
-        on_report=(lambda seed, report: None) if quiet else watch.see,
+        on_report=on_report,
     )
     if summary.diverged:
         listed = ", ".join(map(str, summary.diverged))

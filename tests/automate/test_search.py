@@ -281,6 +281,34 @@ def test_a_storage_elsewhere(cli: Cli, untrained, tmp_path, monkeypatch):
     assert cli(TINY.replace("diverse_alpha", "single_alpha") + " --dry-run").code == 0
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_python_swallows_in_a_destructor_is_heeded(
+    cli: Cli, untrained, monkeypatch, number, code
+):
+    from automate import main
+    from automate.progress import Lines
+
+    class Dying:
+        def __del__(self) -> None:
+            main._stop(number, None)
+
+    def drop(self: Lines, event: Event) -> None:
+        if event.kind == "epoch" and event.number == 1 and main._asked is None:
+            dying = Dying()
+            del dying  # and what it raises is gone with it
+
+    monkeypatch.setattr(main, "_asked", None)
+    monkeypatch.setattr(Lines, "see", drop)
+    try:
+        assert cli(f"{TINY} --no-early-stopping").code == code
+    except SystemExit as error:  # that of SIGTERM ends the program
+        assert error.code == code
+    with closing(StudyRecord.open()) as record:
+        states = [outcome.state for outcome in record.outcomes()]
+    assert states == ["COMPLETE", "WAITING", "WAITING"]
+
+
 def test_interrupted_it_says_where_it_stands_and_how_to_go_on(cli: Cli, untrained, monkeypatch):
     from automate.progress import Lines
 

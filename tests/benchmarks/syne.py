@@ -90,7 +90,7 @@ def searched(
         trial_backend_path=str(folder),
         save_tuner=False,
     )
-    with contextlib.redirect_stdout(io.StringIO()):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.chdir(folder):
         tuner.run()
     seen = tuner.tuning_status.last_trial_status_seen
     states = [

@@ -12,29 +12,25 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from studies import faults, local
+from studies import faults
 from studies.record import StudyRecord
 from studies.trial import Event
-from tests.faults.counting import Described, Row, compared, count_told, described, plan, told_in
-from tests.faults.counting import trained as trained_in
+from tests.faults.counting import (
+    Described,
+    Row,
+    compared,
+    count_told,
+    plan,
+    told_in,
+    trained,
+    untouched,
+)
 from tests.faults.nodes import Nodes
 
 TRIALS, EPOCHS = 8, 12
 FROZEN_FOR = 6.0  # seconds without a report; in a search a minute at least
 
 Harm = Callable[[Event, dict[int, int]], None]
-
-
-def untouched() -> Described:
-    """What comes out if nothing happens, in one process."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        closing(
-            StudyRecord.create_or_open(plan(Path(folder), TRIALS, EPOCHS), runs=Path(folder))
-        ) as record,
-    ):
-        assert local.search(record) is None
-        return described(record)
 
 
 @contextlib.contextmanager
@@ -85,7 +81,7 @@ def searched(whole: Described, harm: Harm, address: str | None = None) -> Row:
             database = home / "s" / "study.db"
             count_told(database)
             assert cluster.search(record, lambda event: harm(event, pids), address=address) is None
-            return compared(record, whole, told_in(database), trained_in(home))
+            return compared(record, whole, told_in(database), trained(home))
 
 
 class Strikes:
@@ -125,7 +121,7 @@ class Strikes:
 
 def killed(times: int, rng: random.Random) -> Iterator[Row]:
     """SIGKILL, as a person or the kernel out of memory sends it."""
-    whole, done = untouched(), 0
+    whole, done = untouched(TRIALS, EPOCHS), 0
     with a_ray():
         while done < times:
             strikes = Strikes(times - done, rng, lambda pid: os.kill(pid, signal.SIGKILL))
@@ -137,7 +133,7 @@ def killed(times: int, rng: random.Random) -> Iterator[Row]:
 
 def frozen(times: int, rng: random.Random) -> Iterator[Row]:
     """SIGSTOP; half of them thaw once another worker has their trial, and come too late."""
-    whole, done, stopped = untouched(), 0, []
+    whole, done, stopped = untouched(TRIALS, EPOCHS), 0, []
     before = faults.HUNG_AT_LEAST
     faults.HUNG_AT_LEAST = FROZEN_FOR
 
@@ -176,21 +172,23 @@ def nodes_lost(times: int, rng: random.Random) -> Iterator[Row]:
 
 def nodes_lost_of(nodes: Nodes, times: int, rng: random.Random) -> Iterator[Row]:
     """The same of nodes that are there; two in a study, so that no trial loses more."""
-    whole, done = untouched(), 0
+    whole, done = untouched(TRIALS, EPOCHS), 0
     while done < times:
         most = min(2, times - done)
         at = sorted(rng.sample(range(5, TRIALS * EPOCHS // 2), most))  # epochs of all trials
-        seen = lost = 0
+        seen = lost = cut = 0
 
         def lose(event: Event, pids: dict[int, int], at: list[int] = at) -> None:
-            nonlocal lost, seen
+            nonlocal cut, lost, seen
             seen += event.kind == "epoch"
+            cut += event.kind == "given back"
             if lost < len(at) and seen >= at[lost]:
                 nodes.lose(rng.randrange(2))
                 nodes.add()
                 lost += 1
 
         row = searched(whole, lose, nodes.address)
+        assert cut, "something ran there"
         row.tried = lost
         done += lost
         yield row

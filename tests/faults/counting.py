@@ -5,10 +5,12 @@ epoch that begins, and makes the process listen to `points`. A trigger in the da
 often a trial ended; a search that nobody touched says what should come out.
 """
 
-import contextlib
+import functools
 import sqlite3
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -32,8 +34,8 @@ class Counted(nn.Conv2d):
                 file.write("x")
         return super().train(mode)
 def build(width, image_size, image_channels):
-    stages = (Counted(image_channels, 8, 3, padding=1), nn.Conv2d(8, 12, 3, 2, padding=1))
-    return Backbone(stages, (8, 12), nn.Linear)
+    stages = (Counted(image_channels, 4, 3, 2, padding=1), nn.Conv2d(4, 6, 3, 2, padding=1))
+    return Backbone(stages, (4, 6), nn.Linear)
 """
 TOLD = """
 CREATE TABLE IF NOT EXISTS told (number INTEGER);
@@ -88,8 +90,9 @@ def trained(home: Path) -> int:
 def plan(home: Path, trials: int, epochs: int, workers: int = 1, **changes: Any) -> StudyPlan:
     """A search whose trials are the same in whatever order they are run."""
     base = TrialConfig(
-        dataset="digits", epochs=epochs, limit_train=100, backbone=backbone(home), precision="fp32"
-    )
+        dataset="digits", epochs=epochs, limit_train=60, batch_size=64, precision="fp32",
+        backbone=backbone(home),
+    )  # fmt: skip
     given = {
         "study": "s", "space": "diverse_alpha", "base": base, "trials": trials, "workers": workers,
         "grace": epochs, "sampler": "random", "early_stopping": False, **changes,
@@ -105,9 +108,23 @@ def described(record: StudyRecord) -> Described:
     ]
 
 
+@functools.cache
+def untouched(trials: int, epochs: int) -> Described:
+    """What comes out of `plan` if nothing happens, in one process."""
+    from studies import local
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        with closing(StudyRecord.create_or_open(plan(home, trials, epochs), runs=home)) as record:
+            assert local.search(record) is None
+            found = described(record)
+            assert trained(home) == trials * epochs, "epochs are well counted"
+            return found
+
+
 def count_told(database: Path) -> None:
     """From now on the database counts how often each of its trials is told."""
-    with contextlib.closing(sqlite3.connect(database, timeout=60)) as file:
+    with closing(sqlite3.connect(database, timeout=60)) as file:
         file.executescript(TOLD)
 
 
@@ -140,5 +157,5 @@ def compared(
 
 def told_in(database: Path) -> list[int]:
     """What `count_told` has counted."""
-    with contextlib.closing(sqlite3.connect(database, timeout=60)) as file:
+    with closing(sqlite3.connect(database, timeout=60)) as file:
         return [number for (number,) in file.execute("SELECT number FROM told")]

@@ -31,14 +31,23 @@ def words(home: Path, *more: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def signalled(number: signal.Signals, again: bool = False) -> End:
-    """Starts the search and sends it a signal at a random moment; whether it ended before."""
+def signalled(number: signal.Signals, again: bool = False, training: bool = False) -> End:
+    """Starts the search and sends it a signal at a random moment; whether it ended before.
+
+    Args:
+        number: The signal.
+        again: Send it twice.
+        training: Not before an epoch has begun: on Ray that takes a while.
+    """
 
     def end(home: Path, line: tuple[str, ...], rng: random.Random) -> bool:
         lock = home / "runs" / "s" / "driver.lock"
         before = lock.stat().st_mtime_ns if lock.exists() else 0
         process = Search(home, *line, forked=True)
         while process.poll() is None and not (lock.exists() and lock.stat().st_mtime_ns > before):
+            time.sleep(0.01)
+        begun = trained(home)
+        while training and process.poll() is None and trained(home) == begun:
             time.sleep(0.01)
         time.sleep(rng.uniform(0, RUNS_FOR))
         process.send_signal(number)
@@ -66,7 +75,7 @@ def while_it_writes(what: str, places: tuple[str, ...]) -> End:
 
 
 @functools.cache
-def untouched(*more: str) -> Described:
+def unended(*more: str) -> Described:
     """What comes out if nobody ends the search."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
@@ -89,7 +98,7 @@ def tried(
         *more: Words of the search.
         alone: Those of the search that nobody ends, if others.
     """
-    whole = untouched(*(alone or more))
+    whole = unended(*(alone or more))
     done = 0
     while done < times:
         with tempfile.TemporaryDirectory() as folder:
@@ -113,7 +122,8 @@ def signals(name: str, again: bool = False) -> Make:
 
 def two_workers(times: int, rng: random.Random) -> Iterator[Row]:
     line = ("--workers", "2", *ANY_ORDER)
-    return tried(signalled(signal.SIGKILL), times, rng, *line, alone=ANY_ORDER)
+    end = signalled(signal.SIGKILL, training=True)
+    return tried(end, times, rng, *line, alone=ANY_ORDER)
 
 
 def checkpoints(times: int, rng: random.Random) -> Iterator[Row]:

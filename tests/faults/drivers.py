@@ -41,6 +41,7 @@ class Search:
     ) -> None:
         environment = {
             **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", ENVIRONMENT: fault,
+            "AUTOMATE_DEBUG": "1",
         }  # fmt: skip
         environment.pop("AUTOMATE_STORAGE", None)
         if storage is not None:
@@ -48,7 +49,7 @@ class Search:
         # The precision is given: left alone it is what a busy machine happens to be faster in.
         line = [
             "search", "--space", SPACE, "--study", "s", "--threads", "1", "--device", "cpu",
-            "--precision", "fp32", "--limit-train", "100", *words,
+            "--precision", "fp32", "--limit-train", "60", "--batch-size", "64", *words,
         ]  # fmt: skip
         if "--workers" not in words:
             line += ["--workers", "1"]

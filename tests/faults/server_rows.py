@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from studies import local
 from studies.record import StudyRecord
 from studies.storage import connect, place
-from tests.faults.counting import Described, Row, backbone, compared, described, plan, trained
+from tests.faults.counting import Row, backbone, compared, trained, untouched
 from tests.faults.drivers import Search
 from tests.faults.servers import PASSWORD, Server
 
-TRIALS, EPOCHS = 16, 20
+TRIALS, EPOCHS = 12, 20
 MOST = 4  # restarts of one study
 TOLD = """
 CREATE TABLE told (number INTEGER);
@@ -23,15 +22,6 @@ $$ BEGIN INSERT INTO told VALUES (NEW.number); RETURN NULL; END $$ LANGUAGE plpg
 CREATE TRIGGER tells AFTER UPDATE OF state ON trials FOR EACH ROW
 WHEN (NEW.state IN ('COMPLETE', 'PRUNED', 'FAIL')) EXECUTE FUNCTION tell();
 """
-
-
-def untouched() -> Described:
-    """What comes out of one search in one process."""
-    with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        with closing(StudyRecord.create_or_open(plan(home, TRIALS, EPOCHS), runs=home)) as record:
-            assert local.search(record) is None
-            return described(record)
 
 
 def restarted(times: int, rng: random.Random) -> Iterator[Row]:
@@ -49,7 +39,7 @@ def restarted_of(server: Server, times: int, rng: random.Random) -> Iterator[Row
     """The same of a server that runs; a database of its own for each study."""
     import psycopg
 
-    whole, done = untouched(), 0
+    whole, done = untouched(TRIALS, EPOCHS), 0
     while done < times:
         name = f"faults_{rng.randrange(10**9)}"
         with psycopg.connect(server.url, autocommit=True) as session:

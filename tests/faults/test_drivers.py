@@ -24,7 +24,7 @@ def uninterrupted(tmp_path_factory):
     @functools.cache
     def searched(objective: str = "anytime") -> list[tuple]:
         home = tmp_path_factory.mktemp("whole")
-        code, _, err = Search(home, *WORDS, "--objective", objective).ended()
+        code, _, err = Search(home, *WORDS, "--objective", objective, forked=True).ended()
         assert code == 0, err
         return described(home)
 
@@ -35,7 +35,7 @@ def kill_when_it_trains(
     home, words: tuple[str, ...], number: signal.Signals, rng: random.Random, twice: bool
 ) -> None:
     """Starts the search, ends it some time after it began to drive."""
-    process = Search(home, *words)
+    process = Search(home, *words, forked=True)
     lock = home / "runs" / "s" / "driver.lock"
     before = lock.stat().st_mtime_ns if lock.exists() else 0
     end = time.monotonic() + 120
@@ -66,16 +66,16 @@ def test_a_driver_that_is_ended_twice_goes_on_to_the_same_end(uninterrupted, tmp
     for nth in range(2):
         twice = nth == 1 and number == signal.SIGINT
         kill_when_it_trains(tmp_path, words, number, rng, twice)
-    code, _, err = Search(tmp_path, *words).ended()
+    code, _, err = Search(tmp_path, *words, forked=True).ended()
     assert code == 0, err
     whole(tmp_path, TRIALS, EPOCHS)
     assert described(tmp_path) == uninterrupted(objective)
 
 
 def test_a_limit_and_a_second_call_come_to_the_same_end(uninterrupted, tmp_path):
-    code, _, err = Search(tmp_path, *WORDS, "--max-epochs-total", "8").ended()
+    code, _, err = Search(tmp_path, *WORDS, "--max-epochs-total", "8", forked=True).ended()
     assert code == 0 and "Stopped: the 8 epochs of --max-epochs-total" in err
     assert sum(trial[4] for trial in described(tmp_path)) == 8
-    code, _, err = Search(tmp_path, *WORDS).ended()
+    code, _, err = Search(tmp_path, *WORDS, forked=True).ended()
     assert code == 0, err
     assert described(tmp_path) == uninterrupted()

@@ -1,15 +1,16 @@
 """A study on a real PostgreSQL: several drivers, a server that is started again, a password."""
 
 import time
+from contextlib import closing
 
 import pytest
 
+from studies import doctor
 from studies import storage as storages
 from studies.drivers import Driver
 from studies.listing import list_studies
 from studies.record import StudyRecord
 from studies.storage import StorageError
-from tests.faults.drivers import Search, described, whole
 from tests.faults.servers import PASSWORD, Server
 from tests.studies.example import make_plan, make_report, run
 
@@ -94,34 +95,24 @@ def test_a_server_that_stays_away_ends_it_in_one_line_without_the_password(
     assert record.report(ticket, make_report(1, 0.5)), "the same trial goes on"
 
 
+def test_a_study_on_a_server_is_mended_and_a_copy_kept(study, server: Server, tmp_path):
+    record = study("ghost", trials=2)
+    record.driver = Driver(f"{Driver().name.split(':')[0]}:4194303:1:1")  # one that is dead
+    ticket = record.ask()
+    assert ticket is not None and record.report(ticket, make_report(1, 0.5))
+    record._held.clear()
+    found = {f.what: f for f in doctor.study("ghost", server.url, tmp_path)}
+    assert found["ghosts"].verdict == "mended"
+    kept = found["copy"].text
+    with closing(StudyRecord.open("ghost", f"sqlite:///{kept}", tmp_path)) as copied:
+        assert (copied.outcome(0).state, copied.outcome(0).epochs) == ("RUNNING", 1)
+    with closing(StudyRecord.open("ghost", server.url, tmp_path)) as mended:
+        assert (mended.outcome(0).state, mended.outcome(0).epochs) == ("WAITING", 1)
+
+
 def test_a_wrong_password_is_one_line_that_does_not_show_it(server: Server, tmp_path):
     wrong = server.url.replace(PASSWORD, "wr0ng-secret")
     with pytest.raises(StorageError) as caught:
         list_studies(tmp_path, wrong)
     assert "wr0ng-secret" not in str(caught.value) and "\n" not in str(caught.value)
     assert "authentication failed" in str(caught.value)
-
-
-def test_two_searches_at_once_and_a_restart_of_the_server(server: Server, tmp_path):
-    """The command itself, twice on one study: together exactly the asked number of trials."""
-    words = ("--trials", "10", "--epochs", "6")
-    homes = [tmp_path / "one", tmp_path / "two"]
-    for home in homes:
-        home.mkdir()
-    drivers = [Search(home, *words, storage=server.url) for home in homes]
-    url = server.url
-    end = time.monotonic() + 120
-    while time.monotonic() < end and all(driver.poll() is None for driver in drivers):
-        if any(found.states.get("COMPLETE") for found in list_studies(tmp_path, url)):
-            break
-        time.sleep(0.2)
-    server.restart("fast", away=1.0)
-    for driver in drivers:
-        code, out, err = driver.ended()
-        assert code == 0, err
-        assert PASSWORD not in out + err
-    whole(tmp_path, 10, 6, url)
-    assert [trial[0] for trial in described(tmp_path, url)] == list(range(10))
-    for home in homes:
-        for file in home.rglob("*"):
-            assert not file.is_file() or PASSWORD.encode() not in file.read_bytes(), file

@@ -100,6 +100,12 @@ def test_a_hung_trial_is_ended_and_tried_again(create, monkeypatch):
     assert record.outcome(1).attempt == 2 and training.attempts == 3
 
 
+def test_why_a_worker_died():
+    said = "1 worker(s) were killed due to the node running low on memory. Memory on the node ..."
+    assert faults.why_it_died(said) == "its worker was ended: the node ran low on memory"
+    assert faults.why_it_died("connection error code 2. End of file") == "its worker died"
+
+
 def test_what_counts_as_hung():
     assert faults.hung_after([]) is None
     assert faults.hung_after([1.0, 2.0, 100.0]) == 60

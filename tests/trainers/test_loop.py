@@ -154,6 +154,18 @@ def test_attached_changes_the_run_and_it_still_learns():
         assert all(run[-1].loss < run[0].loss for run in runs)
 
 
+def test_a_diverged_epoch_is_not_trained_to_its_end(monkeypatch):
+    run, steps = Run(DIGITS), []
+
+    def step(images, labels, epoch=0):
+        steps.append(len(steps))
+        return torch.tensor(math.nan if len(steps) == 3 else 1.0)
+
+    monkeypatch.setattr(run, "step", step)
+    assert math.isnan(run.train_epoch(load(DIGITS).fit, 0))
+    assert steps == [0, 1, 2]
+
+
 def test_a_diverged_run_ends_within_the_epoch():
     reports = list(train(DIGITS.with_(lr=1e8, epochs=20)))
     assert reports[-1].diverged and reports[-1].exits == ()
