@@ -94,8 +94,9 @@ def _table(name: str, storage: str | None, runs: Path) -> "CurveTable":
     """A shipped table, a file, or a study."""
     from contextlib import closing
 
-    from studies.curve_tables import ENDING, read_table, shipped, table_of
+    from studies.curve_tables import ENDING, read_table, shipped
     from studies.record import StudyRecord
+    from studies.recorded import table_of
 
     if name in shipped() or name.endswith(ENDING):
         return read_table(name)

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.ranks RUNS.jsonl.gz ...
 
-A line of a file is one run of full length, see `studies.curve_tables.read_runs`; of averaged
+A line of a file is one run of full length, see `studies.recorded.read_runs`; of averaged
 weights it has the plain network's accuracies beside them, as `raw`. Runs that differ in ramp_up or
 ema are tables of their own. Prints of each table, and of each way of looking at it, Kendall's tau-b
 with the end, and what halving after an epoch keeps and loses. Figures of the anytime accuracy, in
@@ -29,7 +29,7 @@ from studies.calibration import (
     pools,
     spread,
 )
-from studies.curve_tables import read_runs
+from studies.recorded import read_runs
 from studies.rungs import rung_epochs
 from trainers.config import TrialConfig
 

@@ -2,14 +2,15 @@
 
 python -m tests.benchmarks.tables digits RUNS.jsonl.gz studies/tables
 
-RUNS has a JSON object a line, see `studies.curve_tables.read_runs`; the first point is the paper's
+RUNS has a JSON object a line, see `studies.recorded.read_runs`; the first point is the paper's
 default, whose config is what all have in common.
 """
 
 import argparse
 from pathlib import Path
 
-from studies.curve_tables import CurveTable, made_of_runs, read_runs
+from studies.curve_tables import CurveTable
+from studies.recorded import made_of_runs, read_runs
 
 
 def main(words: list[str] | None = None) -> CurveTable:

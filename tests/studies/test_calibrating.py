@@ -12,10 +12,10 @@ from studies.calibrating import calibration_of, calibration_plan, curves_in, fla
 from studies.calibration import Rule
 from studies.calibration_sections import calibration, calibration_json, calibration_lines
 from studies.calibration_space import spread_out
-from studies.curve_tables import table_of
 from studies.experiments import space_of
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
+from studies.recorded import table_of
 from studies.report import report_page
 from studies.search import make_plan
 from studies.view import look

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from studies import curve_tables
-from studies.curve_tables import images_of, made_of_runs, read_runs, read_table, table_of
+from studies.curve_tables import read_table
 from studies.record import StudyRecord
+from studies.recorded import images_of, made_of_runs, read_runs, table_of
 from tests.benchmarks import tables
 from tests.studies import made_up_curves
 from tests.studies.example import make_plan, make_report, run_all

@@ -11,8 +11,9 @@ import pytest
 from studies import policies
 from studies.policies import Comparison, Middle, Row, difference, middle
 from studies.record import StudyRecord
-from studies.replay import Policy, Replays, Searcher, default_trials, place_of, true_values
+from studies.replay import Policy, Replays, Searcher, default_trials, true_values
 from studies.rungs import keeps, rung_epochs
+from studies.snapping import Snapping, place_of
 from tests.studies import made_up_curves
 from trainers.catalog import InputError
 
@@ -118,14 +119,14 @@ def test_as_many_trials_as_configs_find_the_best_that_can_be_seen(tmp_path):
 def test_a_proposal_becomes_the_nearest_free_config(monkeypatch, tmp_path, sampler):
     """The study holds the config's own parameters, and the sampler's wish is nowhere stored."""
     wishes = []
-    nearest = Searcher._nearest
+    nearest = Snapping.nearest
 
-    def spied(self: Searcher, wish: Any, used: Any) -> int:
+    def spied(self: Snapping, wish: Any, used: Any) -> int:
         found = nearest(self, wish, used)
         wishes.append((dict(wish.wished), set(used), found))
         return found
 
-    monkeypatch.setattr(Searcher, "_nearest", spied)
+    monkeypatch.setattr(Snapping, "nearest", spied)
     _, _, outcomes = searched(monkeypatch, tmp_path, PLAN.with_(sampler=sampler))
     assert len(wishes) == 12
     logs = np.array([[np.log(v) for v in p.values()] for p in TABLE.params])
