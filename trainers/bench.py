@@ -19,9 +19,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trainers.config import TrialConfig
 from trainers.costs import costs
 from trainers.data import Images
-from trainers.loop import Run
 from trainers.losses import loss
 from trainers.plain import PlainRun, plain_loss
+from trainers.run import Run
 from trainers.teachers import Teachers
 
 FOREIGN = 0.1  # share of the machine in other hands from which a round is dropped

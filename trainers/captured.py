@@ -25,16 +25,15 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trainers.config import TrialConfig
-from trainers.data import Data, Images, normalisation, passes, score_batch
+from trainers.data import Data, Images, score_batch
 from trainers.exits import MultiExitNet
 from trainers.fused import fuse, kernels
-from trainers.graphs import Pass
-from trainers.loop import Run, epoch_generator, fresh, learning_rate
+from trainers.graphs import Pass, Shown
 from trainers.losses import Knobs, knobs, loss
+from trainers.run import Run, fresh, learning_rate
 from trainers.scoring import Tally
 from trainers.teachers import Teachers
 
-CHUNK = 8192  # images augmented at a time
 BENCHMARK = (
     True  # whether cuDNN looks for the fastest kernels of a full batch, before it is captured
 )
@@ -111,45 +110,6 @@ def _set_idle(run: Run) -> None:
             _idle.append(run)
 
 
-class _Shown:
-    """The images of one pass in its order, where a graph reads them.
-
-    Attributes:
-        pixels: (n, side, side, C) uint8: channels last, as convolutions want them.
-        labels: (n,) int64.
-    """
-
-    def __init__(self, images: Images) -> None:
-        n, side, channels, device = len(images), images.side, len(images.mean), images.labels.device
-        self.pixels = torch.zeros(n, side, side, channels, dtype=torch.uint8, device=device)
-        # zeros, since the warm-up trains on what is here
-        self.labels = torch.zeros(n, dtype=torch.int64, device=device)
-        self._scale, self._offset = torch.empty(2, channels, device=device)
-
-    def show(self, images: Images, config: TrialConfig | None = None, epoch: int = 0) -> None:
-        """Fills it, for an epoch of training, or without a config with the images as they are."""
-        self._scale.copy_(normalisation(images)[0])
-        self._offset.copy_(normalisation(images)[1])
-        begin = 0
-        for pixels, labels in passes(
-            images,
-            CHUNK,
-            augmentation="none" if config is None else config.augmentation,
-            shuffle=config is not None,
-            generator=None if config is None else epoch_generator(config, epoch),
-        ):
-            part = slice(begin, begin + len(labels))
-            self.pixels[part] = pixels.permute(0, 2, 3, 1)
-            self.labels[part] = labels
-            begin += len(labels)
-
-    def batch(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, side, side) float32, normalised, and (B,) labels, of places (B,)."""
-        pixels = self.pixels.index_select(0, places).float()
-        normalised = torch.addcmul(self._offset, pixels, self._scale)
-        return normalised.permute(0, 3, 1, 2), self.labels.index_select(0, places)
-
-
 def _lower(network: nn.Module) -> dict[str, Tensor]:
     """A bf16 copy of each weight and bias of a convolution or linear layer, by its name."""
     layers = (nn.Conv1d, nn.Conv2d, nn.Linear)
@@ -194,8 +154,8 @@ class CapturedRun(Run):
         annealed = self.teachers.annealed
         self._knobs = Knobs(scalars[3] if annealed is None else annealed, scalars[4], weights)
         with self._on_stream():
-            self._fit = _Shown(data.fit)
-            self._held = _Shown(data.score)
+            self._fit = Shown(data.fit)
+            self._held = Shown(data.score)
             self._tally = Tally(config.exits, self.teachers.number, len(data.score), self.device)
             self._raw = torch.zeros(config.exits, device=self.device)
             self.load(config, data)

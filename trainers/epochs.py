@@ -14,7 +14,7 @@ from trainers.bench import NETS, Row, compared
 from trainers.captured import CapturedRun
 from trainers.config import TrialConfig
 from trainers.data import Data, Images
-from trainers.loop import Run
+from trainers.run import Run
 
 EAGER = 20  # batches of an epoch that is launched step by step: it takes seven seconds whole
 

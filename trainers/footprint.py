@@ -16,8 +16,8 @@ from torch import Tensor
 
 from trainers import memory
 from trainers.config import TrialConfig
-from trainers.loop import Run
 from trainers.losses import loss
+from trainers.run import Run
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trainers.config import TrialConfig
+from trainers.data import Images, normalisation, passes
+from trainers.run import epoch_generator
+
+CHUNK = 8192  # images augmented at a time
 WARM_UP = 3  # runs of a batch before it is captured: libraries choose their kernels in these
 _one_at_a_time = threading.Lock()  # PyTorch captures one graph at a time in a process
 
@@ -93,3 +98,42 @@ class Pass:
                     self._batch(size)
                 else:
                     graph.replay()
+
+
+class Shown:
+    """The images of one pass in its order, where a graph reads them.
+
+    Attributes:
+        pixels: (n, side, side, C) uint8: channels last, as convolutions want them.
+        labels: (n,) int64.
+    """
+
+    def __init__(self, images: Images) -> None:
+        n, side, channels, device = len(images), images.side, len(images.mean), images.labels.device
+        self.pixels = torch.zeros(n, side, side, channels, dtype=torch.uint8, device=device)
+        # zeros, since the warm-up trains on what is here
+        self.labels = torch.zeros(n, dtype=torch.int64, device=device)
+        self._scale, self._offset = torch.empty(2, channels, device=device)
+
+    def show(self, images: Images, config: TrialConfig | None = None, epoch: int = 0) -> None:
+        """Fills it, for an epoch of training, or without a config with the images as they are."""
+        self._scale.copy_(normalisation(images)[0])
+        self._offset.copy_(normalisation(images)[1])
+        begin = 0
+        for pixels, labels in passes(
+            images,
+            CHUNK,
+            augmentation="none" if config is None else config.augmentation,
+            shuffle=config is not None,
+            generator=None if config is None else epoch_generator(config, epoch),
+        ):
+            part = slice(begin, begin + len(labels))
+            self.pixels[part] = pixels.permute(0, 2, 3, 1)
+            self.labels[part] = labels
+            begin += len(labels)
+
+    def batch(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, side, side) float32, normalised, and (B,) labels, of places (B,)."""
+        pixels = self.pixels.index_select(0, places).float()
+        normalised = torch.addcmul(self._offset, pixels, self._scale)
+        return normalised.permute(0, 3, 1, 2), self.labels.index_select(0, places)

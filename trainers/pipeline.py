@@ -7,8 +7,8 @@ import torch
 from trainers.bench import NETS, Foreign, Row, compared, kept, random_images
 from trainers.config import TrialConfig
 from trainers.data import batches
-from trainers.loop import Run
 from trainers.plain import plain_loader
+from trainers.run import Run
 
 STEPS = 8  # of a training, between which batches are made
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from trainers.config import TrialConfig
 from trainers.data import Data, Images
-from trainers.loop import Run
+from trainers.run import Run
 
 FEW = 8  # images of the first, careful try
 STEP = 0.5  # seconds that a timed step should take at most: fewer images where it would take more

@@ -20,8 +20,8 @@ from trainers import memory
 from trainers.bench import NETS, Foreign, Row, compared, kept, random_images
 from trainers.config import TrialConfig
 from trainers.data import Images, batches
-from trainers.loop import Run
 from trainers.plain import plain_steps
+from trainers.run import Run
 
 IMAGES = 2048  # random ones of each worker
 

@@ -7,8 +7,9 @@ from trainers import checkpoints, trained
 from trainers.averaging import Average
 from trainers.config import TrialConfig
 from trainers.data import batches, load
-from trainers.loop import Run, train
+from trainers.loop import train
 from trainers.reports import EpochReport
+from trainers.run import Run
 
 DIGITS = TrialConfig(dataset="digits", epochs=2, limit_train=160, ema=0.9)
 

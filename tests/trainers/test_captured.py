@@ -10,7 +10,7 @@ from trainers.captured import CapturedRun, kind_of
 from trainers.config import TrialConfig
 from trainers.data import load
 from trainers.graphs import Pass
-from trainers.loop import Run
+from trainers.run import Run
 
 BASE = TrialConfig(epochs=4, limit_train=75, ramp_up=3)
 KINDS = {
@@ -119,10 +119,10 @@ def test_what_draws_from_the_host_is_not_captured(monkeypatch):
         network.classifiers[0] = torch.nn.Sequential(torch.nn.Dropout(), network.classifiers[0])
         return network
 
-    from trainers import loop
+    from trainers import run
 
-    made = loop.build_network
-    monkeypatch.setattr(loop, "build_network", with_dropout)
+    made = run.build_network
+    monkeypatch.setattr(run, "build_network", with_dropout)
     with pytest.raises(RuntimeError, match="dropout"):
         CapturedRun(BASE, data, "cpu")
 

@@ -171,7 +171,7 @@ def test_a_projection_is_the_strided_convolution_that_it_stands_for():
 def test_a_narrow_resnet_trains_on_large_images():
     """In a process of its own: what it guards against is a crash."""
     code = (
-        "import torch; from trainers.config import TrialConfig; from trainers.loop import Run\n"
+        "import torch; from trainers.config import TrialConfig; from trainers.run import Run\n"
         "run = Run(TrialConfig(dataset='stanford_dogs', width=0.0625))\n"
         "for _ in range(2): run.forward(torch.rand(2, 3, 224, 224))[1].sum().backward()\n"
     )

@@ -11,8 +11,9 @@ from trainers import checkpoints, dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import batches, load
-from trainers.loop import Run, learning_rate, train
+from trainers.loop import train
 from trainers.reports import EpochReport
+from trainers.run import Run, learning_rate
 from trainers.schemes import SCHEMES
 
 DIGITS = TrialConfig(dataset="digits", epochs=3)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from trainers.catalog import BACKBONES
 from trainers.config import TrialConfig
 from trainers.exits import build_network
-from trainers.loop import Run
 from trainers.losses import loss
 from trainers.paths import WIDE, FastConv2d, use_fast_paths
 from trainers.resnets import Projection
+from trainers.run import Run
 from trainers.teachers import Teachers
 
 QUICK = ("cnn4", "vgg16", "resnet18")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from trainers import speed
 from trainers.config import TrialConfig
-from trainers.loop import Run
+from trainers.run import Run
 from trainers.speed import layers_agree, precisions, throughput
 
 DIGITS = TrialConfig(width=0.5, batch_size=8)
