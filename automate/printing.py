@@ -36,7 +36,7 @@ def redacted(text: str) -> str:
     """The text with *** for the password of every URL in it."""
     text = re.sub(r"(\w://[^\s:/@]*):\S*@", r"\1:***@", text)
     return re.sub(
-        r"(?i)([?&][^\s=&]*(?:pass|pwd|secret|token|key)[^\s=&]*=)[^\s&]+", r"\1***", text
+        r"(?i)([?&][^\s=&]*(?:pass|pwd|secret|token|key)[^\s=&]*=)(?!\*\*\*)[^\s&]+", r"\1***", text
     )
 
 
@@ -118,7 +118,7 @@ def program() -> str:
 def command(*words: object) -> str:
     """A command line to copy, without passwords: `automate train runs/x/best/1.yaml`."""
     # Word by word, since a password may hold spaces.
-    safe = (re.sub(r"(?s)(\w://[^\s:/@]*):.*@", r"\1:***@", str(word)) for word in words)
+    safe = (redacted(re.sub(r"(?s)(\w://[^\s:/@]*):.*@", r"\1:***@", str(word))) for word in words)
     return f"{program()} {shlex.join(safe)}"
 
 

@@ -35,6 +35,13 @@ def test_passwords_are_not_printed(capsys):
     assert "user:***@host/base" in err
 
 
+def test_a_command_that_was_redacted_keeps_its_quotes(capsys):
+    words = ["search", "--storage", "postgresql://host/base?password=it's"]
+    printing.say(printing.command(*words))
+    out, _ = capsys.readouterr()
+    assert "'postgresql://host/base?password=***'" in out and "it's" not in out
+
+
 def test_an_error_is_one_line(capsys):
     printing.say_error("first\n  second\tthird")
     assert capsys.readouterr() == ("", "automate: first second third\n")
