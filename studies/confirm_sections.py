@@ -40,11 +40,6 @@ def confirmation_parts(c: Confirmation | None) -> list[Html]:
     return parts
 
 
-def _whole(name: str) -> str:
-    """A name that is not broken over lines."""
-    return name.replace(" ", "\u00a0")
-
-
 def _race(c: Confirmation) -> str:
     race, base = c.plan.race or (), c.plan.base
     return (
@@ -72,7 +67,7 @@ def _raced(c: Confirmation, judged: Judgement) -> Html:
         said = "" if one.said is None else say.number(c, (100 if say.unit(c) else 1) * one.said)
         rows.append(
             [
-                _whole(one.name),
+                one.name,
                 str(c.rounds[row]),
                 cell(judged.means[row], 2 if say.unit(c) else 4),
                 say.number(c, judged.expected[row]),
@@ -91,7 +86,7 @@ def _tested(c: Confirmation, judged: Judgement, tested: Judgement) -> Html:
     head += [f"exit\u00a0{k + 1} %" for k in range(exits)]
     rows = [
         [
-            _whole(c.rows[row].name),
+            c.rows[row].name,
             str(tested.means[place].n),
             cell(tested.means[place], 2 if say.unit(c) else 4),
             *_compared(c, tested.difference(place)),
@@ -110,7 +105,7 @@ def _compared(c: Confirmation, one: Difference | None) -> list[str]:
     return [
         say.signed(c, one.difference),
         f"{say.signed(c, one.low)} to {say.signed(c, one.high)}" if known else "",
-        _whole(say.p_text(one.p).removeprefix("p ").removeprefix("= ")) if known else "",
+        say.p_text(one.p).removeprefix("p ").removeprefix("= ") if known else "",
     ]
 
 
