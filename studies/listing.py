@@ -13,7 +13,15 @@ from sqlalchemy import text
 
 from studies.plan import StudyPlan, is_front, ranked_by
 from studies.states import State, state_of
-from studies.storage import DATABASE, Place, connect, holds_studies, one_line_errors, place
+from studies.storage import (
+    DATABASE,
+    Place,
+    connect,
+    holds_studies,
+    one_line_errors,
+    patiently,
+    place,
+)
 from trainers.catalog import InputError
 
 PLAN, DRIVEN = "plan", "driven"
@@ -74,11 +82,15 @@ def is_begun(name: str, runs: Path, storage: str | BaseStorage | None = None) ->
     if where.database is not None and not holds_studies(where):
         return False
     with opened(where, storage) as source, one_line_errors(where):
-        try:
-            study_id = source.get_study_id_from_name(name)
-        except KeyError:
-            return False
-        return bool(source.get_study_user_attrs(study_id) or source.get_n_trials(study_id))
+
+        def begun() -> bool:
+            try:
+                study_id = source.get_study_id_from_name(name)
+            except KeyError:
+                return False
+            return bool(source.get_study_user_attrs(study_id) or source.get_n_trials(study_id))
+
+        return patiently(where, begun)
 
 
 def list_studies(

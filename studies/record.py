@@ -52,6 +52,7 @@ from studies.storage import (
     holds_studies,
     make_folder,
     one_line_errors,
+    patiently,
     place,
 )
 from trainers.catalog import InputError, unknown
@@ -147,12 +148,13 @@ class StudyRecord(RaceDriver):
         there = where.database is None or holds_studies(where)
         source = storage if isinstance(storage, BaseStorage) else connect(where) if there else None
         with one_line_errors(where):
-            if source is None or not making.exists(source, name):
+            if source is None or not patiently(where, lambda: making.exists(source, name)):
                 known = [summary.name for summary in list_studies(runs, storage)]
                 if not known:
                     raise InputError(f"unknown study {name!r}: there is none yet in {where.label}")
                 raise unknown("study", name, known)
-            return cls(where, source, name, (runs / name).absolute(), driver)
+            folder = (runs / name).absolute()
+            return patiently(where, lambda: cls(where, source, name, folder, driver))
 
     def _enqueue(self) -> None:
         """As many waiting trials as the plan has; with n drivers at it at once n - 1 too many."""

@@ -30,7 +30,7 @@ KeptCalibration = Callable[[str], tuple[StudyPlan, dict[str, Any]] | None]
 
 # Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
 RAY_PAYS_FROM = 120.0
-TOGETHER = 4  # trials that share a GPU: three times the images a second of one (LOG.md)
+TOGETHER = 4  # trials that share a GPU: 1.5 to 2.3 times the images a second of one (LOG.md)
 
 
 def cores() -> int:

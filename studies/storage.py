@@ -14,7 +14,7 @@ from urllib.parse import quote, quote_plus
 
 import optuna
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -93,6 +93,9 @@ def place(storage: str | BaseStorage | None, runs: Path, study: str | None) -> P
     Raises:
         InputError: No URL, or one of a database that Optuna cannot use.
     """
+    if isinstance(storage, RDBStorage) and storage.engine.url.get_backend_name() != "sqlite":
+        url = storage.engine.url  # of a server: it is waited for
+        return Place(Place("", url).redact(url.render_as_string(hide_password=True)), url)
     if isinstance(storage, BaseStorage):
         return Place(type(storage).__name__)
     storage = storage or os.environ.get(ENVIRONMENT)

@@ -1,5 +1,6 @@
 """A study on a real PostgreSQL: several drivers, a server that is started again, a password."""
 
+import threading
 import time
 from contextlib import closing
 
@@ -8,7 +9,7 @@ import pytest
 from studies import doctor
 from studies import storage as storages
 from studies.drivers import Driver
-from studies.listing import list_studies
+from studies.listing import is_begun, list_studies
 from studies.record import StudyRecord
 from studies.storage import StorageError
 from tests.faults.servers import PASSWORD, Server
@@ -61,6 +62,25 @@ def test_a_restarted_server_is_waited_for(study, server: Server, how):
         done += 1
     assert done == 3
     assert [(o.state, o.epochs, o.attempt) for o in record.outcomes()] == [("COMPLETE", 4, 1)] * 3
+
+
+def test_another_study_of_a_server_that_is_away_is_waited_for(study, server: Server, tmp_path):
+    found = study("beside", trials=1)
+    server.stop("immediate")
+    coming = threading.Timer(1.0, server.start)
+    coming.start()
+    try:
+        assert is_begun("beside", tmp_path, found.storage)
+    finally:
+        coming.join()
+    server.stop("immediate")
+    coming = threading.Timer(1.0, server.start)
+    coming.start()
+    try:
+        with closing(StudyRecord.open("beside", found.storage, tmp_path)) as again:
+            assert again.name == "beside" and PASSWORD not in again.place.label
+    finally:
+        coming.join()
 
 
 def test_leases_are_renewed_on_the_server_from_their_thread(study):
