@@ -34,9 +34,6 @@ from trainers.run import Run, fresh, learning_rate
 from trainers.scoring import Tally
 from trainers.teachers import Teachers
 
-BENCHMARK = (
-    True  # whether cuDNN looks for the fastest kernels of a full batch, before it is captured
-)
 # What a graph reads from tensors, or never sees: runs that differ in these alone share one.
 LOADED = (
     "alpha", "alpha_teacher", "kd_weight", "temperature", "temperatures", "ramp_up", "lr", "mix_lr",
