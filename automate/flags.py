@@ -74,6 +74,10 @@ Wholes = Annotated[
     tuple[int, ...],
     Parameter(converter=wholes, consume_multiple=True, negative_iterable=(), negative_none=()),
 ]
+WholesOrNone = Annotated[
+    tuple[int, ...] | None,
+    Parameter(converter=wholes, consume_multiple=True, negative_iterable=(), negative_none=()),
+]
 Flops = Annotated[
     tuple[float, ...] | None,
     Parameter(converter=flops, consume_multiple=True, negative_iterable=(), negative_none=()),

@@ -6,7 +6,6 @@ from typing import Any
 from automate.printing import duration, size
 from studies.limits import Limits, Shared
 from studies.plan import FRONT_FLOPS, OBJECTIVES, SAMPLERS, StudyPlan, is_front, objective_key
-from studies.rungs import rung_epochs
 from studies.search import Estimate
 from studies.verdict import objective_name, tolerance_text
 from trainers.config import TrialConfig
@@ -121,7 +120,7 @@ def _base(base: TrialConfig) -> str:
 def _stopping(plan: StudyPlan) -> str:
     if not plan.early_stopping:
         return "none: every trial runs its full length"
-    rungs = rung_epochs(plan.grace, plan.eta, plan.base.epochs)
+    rungs = plan.judged_after
     by = f" (set by {plan.calibrated})" if plan.calibrated else ""
     if not rungs:
         return f"none: the grace period is the full length{by}"

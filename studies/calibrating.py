@@ -3,8 +3,8 @@
 `automate calibrate` runs configs that are spread out over a space, each with several seeds, to
 their full length as a study of its own, `<study>-calibrate`. Any other search without early
 stopping is read the same way. What it says (`studies.calibration`) is kept with the study, and the
-next search of the same base and objective whose name it bears takes its grace, eta and tolerance
-from there.
+next search of the same base and objective whose name it bears takes its grace or list of rungs, its
+eta and its tolerance from there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 from studies.calibration import FEWEST, Calibration, Curves, Rule, calibrate
 from studies.front import objective
 from studies.plan import CALIBRATION, StudyPlan, checked_study_name, default_grace, is_front
+from studies.rungs import after_drops
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 
@@ -65,6 +66,7 @@ def calibration_plan(plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS
         early_stopping=False,
         grace=plan.base.epochs,
         eta=2,
+        rungs=None,
         tolerance=0.0,
         run_on=0.0,
         calibrated=None,
@@ -131,8 +133,9 @@ def curves_in(view: View) -> Curves:
 
 def calibration_of(view: View) -> Calibration:
     """What a study of full-length trials says about stopping. Raises InputError as `curves_in`."""
-    epochs = view.plan.base.epochs
-    return calibrate(curves_in(view), Rule(default_grace(epochs)), seed=view.plan.seed)
+    plan, epochs = view.plan, view.plan.base.epochs
+    listed = after_drops(plan.base.milestones, epochs)
+    return calibrate(curves_in(view), Rule(default_grace(epochs)), seed=plan.seed, listed=listed)
 
 
 def flags_of(found: Calibration) -> str:
@@ -140,7 +143,10 @@ def flags_of(found: Calibration) -> str:
     if not found.stops:
         return "--no-early-stopping"
     rule = found.chosen.rule
-    text = f"--grace {rule.grace} --eta {rule.eta}"
+    when = f"--grace {rule.grace}"
+    if rule.rungs is not None:
+        when = f"--rungs {','.join(str(rung) for rung in rule.rungs)}"
+    text = f"{when} --eta {rule.eta}"
     return text + (f" --tolerance {rule.tolerance:g}" if rule.tolerance else "")
 
 
@@ -168,7 +174,9 @@ def kept_rule(
     plan, kept = found
     same = _same(plan.base) == _same(base) and plan.objective == objective
     try:
-        rule = Rule(int(kept["grace"]), int(kept["eta"]), float(kept["tolerance"]))
+        rungs = kept.get("rungs")
+        listed = None if rungs is None else tuple(int(rung) for rung in rungs)
+        rule = Rule(int(kept["grace"]), int(kept["eta"]), float(kept["tolerance"]), listed)
     except (KeyError, TypeError, ValueError):
         return None
     return (plan.study, rule) if same else None

@@ -55,11 +55,13 @@ class Rule:
         grace: Epochs before the first rung; the full length is no stopping at all.
         eta: A rung keeps 1 in eta.
         tolerance: How far below a rung's threshold is good enough, in the objective's unit.
+        rungs: The epochs after which trials are judged; grace times powers of eta if None.
     """
 
     grace: int
     eta: int = 2
     tolerance: float = 0.0
+    rungs: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -235,27 +237,24 @@ def pools(curves: Curves, draws: int = DRAWS, seed: int = 0, trials: int | None 
     return made
 
 
-def outcome(
-    searches: Curves, rule: Rule, margin: float = 0.0, rungs: Sequence[int] | None = None
-) -> Outcome:
+def outcome(searches: Curves, rule: Rule, margin: float = 0.0) -> Outcome:
     """What a rule keeps and costs.
 
     Args:
         searches: (D, N, E), from `pools`.
         rule: When trials are stopped.
         margin: What counts as equally good at the end, in the objective's unit.
-        rungs: Epochs after which trials are judged; the rule's own if None.
     """
     draws, trials, epochs = searches.shape
     alive = np.ones((draws, trials), dtype=bool)
     trained, before = np.zeros(draws), 0
-    for rung in rung_epochs(rule.grace, rule.eta, epochs) if rungs is None else rungs:
+    for rung in rung_epochs(rule.grace, rule.eta, epochs, rule.rungs):
         count = alive.sum(axis=1)
         trained += count * (rung - before)
         seen = np.where(alive, searches[:, :, rung - 1], -np.inf)
         places = np.maximum(1, count // rule.eta)
         worst = np.take_along_axis(-np.sort(-seen, axis=1), places[:, None] - 1, axis=1)
-        alive &= seen >= worst - rule.tolerance
+        alive &= seen + rule.tolerance >= worst
         before = rung
     trained += alive.sum(axis=1) * (epochs - before)
     ends = searches[:, :, -1]
@@ -268,7 +267,9 @@ def outcome(
     )
 
 
-def calibrate(curves: Curves, usual: Rule, draws: int = DRAWS, seed: int = 0) -> Calibration:
+def calibrate(
+    curves: Curves, usual: Rule, draws: int = DRAWS, seed: int = 0, listed: Sequence[int] = ()
+) -> Calibration:
     """What curves of full length say about stopping.
 
     Args:
@@ -277,6 +278,8 @@ def calibrate(curves: Curves, usual: Rule, draws: int = DRAWS, seed: int = 0) ->
         usual: The rule to compare with.
         draws: Of the bootstrap, and searches.
         seed: Of all draws.
+        listed: Rungs after the drops of the learning rate (`rungs.after_drops`): one more rule, as
+            they stand. Every other list would be one more ticket in a lottery (LOG.md).
 
     Raises:
         ValueError: Too few configs or epochs, or values that are missing.
@@ -292,7 +295,7 @@ def calibrate(curves: Curves, usual: Rule, draws: int = DRAWS, seed: int = 0) ->
             epoch=epoch,
             spread=None if scatter is None else scatter[epoch - 1],
             tau=agreement(curves[:, :, epoch - 1], curves[:, :, -1], draws, seed),
-            halved=outcome(searches, Rule(epoch), margin, [epoch]),
+            halved=outcome(searches, Rule(epoch, rungs=(epoch,)), margin),
         )
         for epoch in range(1, epochs + 1)
     )
@@ -300,7 +303,7 @@ def calibrate(curves: Curves, usual: Rule, draws: int = DRAWS, seed: int = 0) ->
     halved = [moment.halved.kept >= SAFE for moment in moments]
     safe = first_safe(halved, ordered)
     full = outcome(searches, Rule(epochs), margin)
-    found = [full, *_safe_rules(searches, scatter, margin, ordered)]
+    found = [full, *_safe_rules(searches, scatter, margin, ordered, listed)]
     return Calibration(
         configs=configs,
         seeds=seeds,
@@ -325,19 +328,38 @@ def first_safe(kept: Sequence[bool], ordered: Sequence[bool]) -> int | None:
 
 
 def _safe_rules(
-    searches: Curves, scatter: list[Range] | None, margin: float, ordered: Sequence[bool]
+    searches: Curves,
+    scatter: list[Range] | None,
+    margin: float,
+    ordered: Sequence[bool],
+    listed: Sequence[int],
 ) -> list[Outcome]:
     """The rules that are safe with their first rung where it is and anywhere later."""
     epochs = searches.shape[2]
     found = []
     for eta in ETAS:
         for factor in TOLERANCES if scatter is not None else TOLERANCES[:1]:
-            row = []
-            for grace in range(1, epochs):
+
+            def judged(
+                grace: int,
+                rungs: tuple[int, ...] | None = None,
+                eta: int = eta,
+                factor: float = factor,
+            ) -> Outcome:
                 near = 0.0 if scatter is None else rounded(factor * scatter[grace - 1].value)
-                row.append(outcome(searches, Rule(grace, eta, near), margin))
+                return outcome(searches, Rule(grace, eta, near, rungs), margin)
+
+            row = [judged(grace) for grace in range(1, epochs)]
             first = first_safe([one.kept >= SAFE for one in row], ordered)
             found += row[first - 1 :] if first is not None else []
+            if listed:  # as a whole later, too
+                moved = [
+                    tuple(rung + by for rung in listed if rung + by < epochs)
+                    for by in range(epochs - listed[0])
+                ]
+                row = [judged(rungs[0], rungs) for rungs in moved]
+                safe = first_safe([one.kept >= SAFE for one in row], ordered[listed[0] - 1 :])
+                found += row[:1] if safe == 1 else []
     return found
 
 

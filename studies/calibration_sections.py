@@ -127,7 +127,7 @@ def _use(found: Calibration, gain: Any) -> str:
 def shown(found: Calibration, most: int = ROWS) -> list[Moment]:
     """An even choice of the epochs, the first safe one and the first rung among them."""
     wanted = {round(1 + k * (found.epochs - 1) / (most - 1)) for k in range(most)}
-    wanted |= {found.safe or 1, found.chosen.rule.grace}
+    wanted |= {found.safe or 1, found.chosen.rule.grace, *(found.chosen.rule.rungs or ())}
     return [moment for moment in found.moments if moment.epoch in wanted]
 
 
@@ -194,7 +194,8 @@ def calibration_figure(found: Calibration, plan: StudyPlan) -> go.Figure:
     lines = [upright(e, panel, color=FAINT, dash="dot", width=1) for e in plan.base.milestones
              for panel in (1, 2)]  # fmt: skip
     if found.stops:
-        lines.append(upright(found.chosen.rule.grace, 1, color=CHOSEN, width=1))
+        rule = found.chosen.rule
+        lines += [upright(e, 1, color=CHOSEN, width=1) for e in rule.rungs or (rule.grace,)]
     styled(figure, 460, showlegend=True, shapes=lines)
     figure.update_yaxes(title_text="share, tau", range=[min(-0.02, _lowest(found)), 1.03], row=1)
     figure.update_yaxes(title_text="points", rangemode="tozero", row=2)

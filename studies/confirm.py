@@ -106,6 +106,7 @@ def make_plan(
             objective=ranked_by(search.objective),
             early_stopping=False,
             grace=search.base.epochs,
+            rungs=None,
             tolerance=0.0,
             run_on=0.0,
             finalists=rows,

@@ -99,8 +99,8 @@ class StudyJudge(StudyDriver):
             self._complete(held)
             return False
         plan = self.plan
-        at_rung = held.done in rungs.rung_epochs(plan.grace, plan.eta, plan.base.epochs)
-        if held.ticket.start or not plan.early_stopping or not at_rung or held.passed >= held.done:
+        at_rung = held.done in plan.judged_after
+        if held.ticket.start or not at_rung or held.passed >= held.done:
             return True
         reason = self._stopped(held)
         if reason is None:

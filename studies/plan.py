@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -39,6 +40,7 @@ COST_BLIND = ("anytime", "mean", "last", "exit")
 EXPERIMENT, CONFIRM = "reproduce:", "confirm:"
 # And "calibrate:diverse_alpha" where it measures when stopping is right in that space.
 CALIBRATION = "calibrate:"
+NO_RUNGS = "without early stopping there are no rungs: leave out rungs, or stop early"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
 
@@ -89,6 +91,37 @@ def default_grace(epochs: int) -> int:
     return max(1, epochs // 3)
 
 
+def settled_grace(grace: int | None, rungs: Sequence[int] | None, epochs: int) -> int:
+    """Epochs before the first rung: what is asked for, the first of the given rungs, or a third.
+
+    Args:
+        grace: None if it is not asked for.
+        rungs: The epochs after which trials are judged; None if they are not given.
+        epochs: Full length of a trial.
+
+    Raises:
+        InputError: Rungs that do not rise or lie beyond the run, or a grace that contradicts them.
+    """
+    if rungs is not None:
+        listed = " ".join(str(rung) for rung in rungs)
+        ends = (0, *rungs, epochs)
+        if not rungs or any(here >= there for here, there in zip(ends, ends[1:], strict=False)):
+            raise InputError(
+                f"rungs need to rise from 1 or more to less than the {epochs} epochs, as in "
+                f"16,23, got {listed or 'none'}"
+            )
+        if grace not in (None, rungs[0]):
+            raise InputError(
+                f"grace {grace} contradicts rungs {listed}, the first of which is after epoch "
+                f"{rungs[0]}: leave out one of the two"
+            )
+        return rungs[0]
+    grace = default_grace(epochs) if grace is None else grace
+    if not 1 <= grace <= epochs:
+        raise InputError(f"grace needs to be from 1 to the {epochs} epochs, got {grace}")
+    return grace
+
+
 class Finalist(Record):
     """One config that is confirmed.
 
@@ -122,6 +155,9 @@ class StudyPlan(Record):
     early_stopping: bool = True
     eta: int = Field(2, ge=2, description="reduction factor: a rung keeps 1 in eta")
     grace: int = Field(ge=1, description="epochs before the first rung")
+    rungs: tuple[int, ...] | None = Field(
+        None, description="epochs after which trials are judged (none: grace times powers of eta)"
+    )
     tolerance: float = Field(
         0.0,
         ge=0,
@@ -177,6 +213,23 @@ class StudyPlan(Record):
             super().__init__(**fields)
         except ValidationError as error:
             raise InputError(one_line(error)) from None
+
+    @property
+    def judged_after(self) -> list[int]:
+        """The epochs after which a trial may be stopped; none without early stopping."""
+        from studies.rungs import rung_epochs  # numpy, which the command line starts without
+
+        if not self.early_stopping:
+            return []
+        return rung_epochs(self.grace, self.eta, self.base.epochs, self.rungs)
+
+    @model_validator(mode="after")
+    def _rungs_lie_within_the_run(self) -> Self:
+        if self.rungs is not None:
+            settled_grace(self.grace, self.rungs, self.base.epochs)
+            if not self.early_stopping:
+                raise InputError(NO_RUNGS)
+        return self
 
     @property
     def on_one_gpu(self) -> bool:

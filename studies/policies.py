@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from studies.curve_tables import CurveTable
-from studies.plan import default_grace
+from studies.plan import settled_grace
 from studies.replay import Policy, Replayed, Replays
 from studies.verdict import signed
 
@@ -124,7 +124,7 @@ def compare(
         InputError: Whatever does not fit.
     """
 
-    whole = replace(policy, early_stopping=False)
+    whole = replace(policy, early_stopping=False, rungs=None)
     chance = replace(RANDOM, objective=policy.objective, budgets=policy.budgets)
     is_random = policy.sampler == "random"
     with Replays(table, processes) as replays:
@@ -148,11 +148,13 @@ def compare(
 
 
 def policy_text(policy: Policy, epochs: int) -> str:
-    """`tpe, eta 2, grace 10`, `tpe, eta 2, grace 10, tolerance 0.005`, `random, full length`."""
+    """`tpe, eta 2, grace 10, tolerance 0.005`, `tpe, eta 2, rungs 16 23`, `random, full length`."""
     if not policy.early_stopping:
         return f"{policy.sampler}, full length"
-    grace = default_grace(epochs) if policy.grace is None else policy.grace
-    text = f"{policy.sampler}, eta {policy.eta}, grace {grace}"
+    when = f"grace {settled_grace(policy.grace, policy.rungs, epochs)}"
+    if policy.rungs is not None:
+        when = f"rungs {' '.join(str(rung) for rung in policy.rungs)}"
+    text = f"{policy.sampler}, eta {policy.eta}, {when}"
     return text + (f", tolerance {policy.tolerance:g}" if policy.tolerance else "")
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from optuna.storages import InMemoryStorage
 
 from studies.curve_tables import CurveTable
-from studies.plan import SAMPLERS, StudyPlan, default_grace
+from studies.plan import SAMPLERS, StudyPlan, settled_grace
 from studies.record import StudyRecord, Ticket
 from studies.snapping import Snapping
 from studies.verdict import ranked
@@ -44,6 +44,7 @@ class Policy:
         early_stopping: Whether rungs stop trials.
         eta: A rung keeps 1 in eta.
         grace: Epochs before the first rung; the default of a search if None.
+        rungs: The epochs after which trials are judged, instead of grace times powers of eta.
         tolerance: How far below a rung's threshold a trial is not stopped, a fraction.
         objective, budgets: See `StudyPlan`.
     """
@@ -52,6 +53,7 @@ class Policy:
     early_stopping: bool = True
     eta: int = 2
     grace: int | None = None
+    rungs: tuple[int, ...] | None = None
     tolerance: float = 0.0
     objective: str = "anytime"
     budgets: tuple[float, ...] | None = None
@@ -65,9 +67,6 @@ class Policy:
                 f"trials needs to be from 1 to the {table.configs} configs of the table, "
                 f"got {trials}"
             )
-        grace = default_grace(table.epochs) if self.grace is None else self.grace
-        if not 1 <= grace <= table.epochs:
-            raise InputError(f"grace needs to be from 1 to the {table.epochs} epochs, got {grace}")
         return StudyPlan(
             study=STUDY,
             space=table.space,
@@ -79,7 +78,8 @@ class Policy:
             seed=seed,
             early_stopping=self.early_stopping,
             eta=self.eta,
-            grace=grace,
+            grace=settled_grace(self.grace, self.rungs, table.epochs),
+            rungs=self.rungs,
             tolerance=self.tolerance,
         )
 

@@ -30,20 +30,33 @@ import numpy as np
 RUN_ON = 0x0E  # so that the draw is none of a sampler's, which begin with (seed, number) too
 
 
-def rung_epochs(grace: int, eta: int, epochs: int) -> list[int]:
+def rung_epochs(grace: int, eta: int, epochs: int, given: Sequence[int] | None = None) -> list[int]:
     """The epochs after which a trial is judged: grace · eta^k, all before the last epoch.
 
     Args:
         grace: Epochs before the first rung, at least 1.
         eta: Reduction factor, at least 2.
         epochs: Full length of a trial.
+        given: These and no others, rising and before the last epoch, where somebody chose them.
     """
+    if given is not None:
+        return list(given)
     rungs = []
     epoch = grace
     while epoch < epochs:
         rungs.append(epoch)
         epoch *= eta
     return rungs
+
+
+def after_drops(milestones: Iterable[int], epochs: int) -> tuple[int, ...]:
+    """One epoch after each drop of the learning rate: before it the order says little (LOG.md).
+
+    Args:
+        milestones: Completed epochs after which the rate drops.
+        epochs: Full length of a trial.
+    """
+    return tuple(sorted({drop + 1 for drop in milestones if drop + 1 < epochs}))
 
 
 def places(count: int, eta: int) -> int:
@@ -71,7 +84,8 @@ def keeps(value: float, values: Iterable[float], eta: int, tolerance: float = 0.
     seen = np.sort(seen[~np.isnan(seen)])[::-1]
     if not len(seen):
         return True
-    return bool(value >= seen[places(len(seen), eta) - 1] - tolerance)
+    # Raised, as in `keeps_front`: lowering the threshold may round to the other side.
+    return bool(value + tolerance >= seen[places(len(seen), eta) - 1])
 
 
 def runs_on(seed: int, number: int, share: float) -> bool:

@@ -16,7 +16,14 @@ from studies.calibrating import kept_rule
 from studies.experiments import space_of
 from studies.front import checked_budgets, objective_for, planned_objective
 from studies.limits import Limits
-from studies.plan import SAMPLERS, StudyPlan, checked_study_name, default_grace, default_study_name
+from studies.plan import (
+    NO_RUNGS,
+    SAMPLERS,
+    StudyPlan,
+    checked_study_name,
+    default_study_name,
+    settled_grace,
+)
 from studies.record import StudyRecord
 from studies.resume import corner_configs
 from studies.trial import OnEvent
@@ -101,6 +108,7 @@ def make_plan(
     early_stopping: bool = True,
     eta: int | None = None,
     grace: int | None = None,
+    rungs: tuple[int, ...] | None = None,
     tolerance: float | None = None,
     run_on: float | None = None,
     workers: int | None = None,
@@ -122,8 +130,8 @@ def make_plan(
         sampler, budgets, early_stopping: See `StudyPlan`.
         objective: See `StudyPlan`; the space's own, else anytime, if not given.
         search_seed: Of the sampler.
-        eta, grace, tolerance: See `StudyPlan`. If none is given those of a calibration, where
-            there is one; else 2, a third of the epochs and 0.
+        eta, grace, rungs, tolerance: See `StudyPlan`. If none is given those of a calibration,
+            where there is one; else 2, a third of the epochs, no list of rungs and 0.
         run_on: See `StudyPlan`; 0 if not given.
         workers: Trials at a time; if not given four on a single GPU, one on each of several, or
             the machine's cores where the search is long enough for Ray's start to pay, else 1.
@@ -160,18 +168,21 @@ def make_plan(
     known = stored(study)
     if known is not None and known.base.epochs == base.epochs:  # whatever defaults are today
         eta = known.eta if eta is None else eta
-        grace = known.grace if grace is None else grace
+        if grace is None and rungs is None:
+            grace, rungs = known.grace, known.rungs if early_stopping else None
         tolerance = known.tolerance if tolerance is None else tolerance
         run_on = known.run_on if run_on is None else run_on
     calibrated = None if known is None else known.calibrated
-    if known is None and early_stopping and (eta, grace, tolerance) == (None, None, None):
+    asked = (eta, grace, rungs, tolerance)
+    if known is None and early_stopping and all(one is None for one in asked):
         found = kept_rule(study, base, objective, calibration)
         if found is not None:
             calibrated, rule = found
-            eta, grace, tolerance = rule.eta, rule.grace, rule.tolerance
-    grace = grace if grace is not None else default_grace(base.epochs)
-    if grace > base.epochs:
-        raise InputError(f"grace needs to be at most the {base.epochs} epochs, got {grace}")
+            eta, tolerance = rule.eta, rule.tolerance
+            grace, rungs = rule.grace, rule.rungs
+    grace = settled_grace(grace, rungs, base.epochs)
+    if rungs is not None and not early_stopping:
+        raise InputError(NO_RUNGS)
     speeds = None
     if known is not None:
         workers, threads = workers or known.workers, threads or known.threads
@@ -200,6 +211,7 @@ def make_plan(
         early_stopping=early_stopping,
         eta=eta or 2,
         grace=grace,
+        rungs=rungs,
         tolerance=tolerance or 0.0,
         run_on=run_on or 0.0,
         calibrated=calibrated,

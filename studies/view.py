@@ -13,7 +13,6 @@ from studies import verdict as v
 from studies.confirmation import Confirmation
 from studies.learning_figures import Reports, chosen_trials
 from studies.plan import StudyPlan
-from studies.rungs import rung_epochs
 
 if TYPE_CHECKING:
     from studies.record import StudyRecord
@@ -54,8 +53,7 @@ class View:
     @property
     def rungs(self) -> list[int]:
         """Epochs at which a trial may be stopped; none without early stopping."""
-        plan = self.plan
-        return rung_epochs(plan.grace, plan.eta, plan.base.epochs) if plan.early_stopping else []
+        return self.plan.judged_after
 
     @property
     def saved(self) -> int:

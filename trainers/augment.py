@@ -39,7 +39,29 @@ def draw(
     return {"shifts": shifts, "mirrors": mirrors, **more}
 
 
-def augment(pixels: Tensor, kind: Augmentation, drawn: Drawn, side: int) -> Tensor:
+def frame(kind: Augmentation, pixels: Tensor, batch_size: int, side: int) -> Tensor | None:
+    """What images of a pass are laid into before they are cut: made once, as its border stays.
+
+    Args:
+        kind: What is padded with: black, or grey for "autoaugment"; "none" needs no frame.
+        pixels: (N, C, S, S) uint8 as stored, of which kind, place and side are read.
+        batch_size: B, images at most.
+        side: Of the cut ones.
+
+    Returns:
+        (2, B, C, S', S') uint8, S' = S + 2 padding: the images, and mirrored ones.
+    """
+    if kind == "none":
+        return None
+    stored = pixels.shape[-1]
+    padded = stored + 2 * padding(stored, side)
+    fill = autoaugment.FILL if kind == "autoaugment" else 0
+    return pixels.new_full((2, batch_size, pixels.shape[1], padded, padded), fill)
+
+
+def augment(
+    pixels: Tensor, kind: Augmentation, drawn: Drawn, side: int, framed: Tensor | None
+) -> Tensor:
     """A batch cut to its side, and augmented.
 
     Args:
@@ -49,18 +71,16 @@ def augment(pixels: Tensor, kind: Augmentation, drawn: Drawn, side: int) -> Tens
             the same with grey for black, then the CIFAR-10 policy, then Cutout.
         drawn: The batch's part of what `draw` gave.
         side: Of the result.
+        framed: Of `frame`, written over.
 
     Returns:
         (B, C, side, side) uint8.
     """
-    stored = pixels.shape[-1]
-    if kind == "none":
-        edge = (stored - side) // 2
+    if framed is None:
+        edge = (pixels.shape[-1] - side) // 2
         return pixels[..., edge : edge + side, edge : edge + side]
-    automatic = kind == "autoaugment"
-    fill = autoaugment.FILL if automatic else 0
-    cut = crop_flip(pixels, drawn["shifts"], drawn["mirrors"], padding(stored, side), side, fill)
-    if not automatic:
+    cut = crop_flip(pixels, drawn["shifts"], drawn["mirrors"], framed, side)
+    if kind != "autoaugment":
         return cut
     return autoaugment.cutout(autoaugment.autoaugment(cut, drawn["actions"]), drawn["centres"])
 
@@ -70,14 +90,7 @@ def padding(stored: int, side: int) -> int:
     return side // PADDING if stored == side else 0
 
 
-def crop_flip(
-    pixels: Tensor,
-    shifts: Tensor,
-    mirrors: Tensor,
-    pad: int,
-    side: int | None = None,
-    fill: int = 0,
-) -> Tensor:
+def crop_flip(pixels: Tensor, shifts: Tensor, mirrors: Tensor, framed: Tensor, side: int) -> Tensor:
     """Each image mirrored or not, padded, and a square cut out.
 
     In memory every cut of every padded image is the same pattern of C x side rows of values, begun
@@ -88,23 +101,22 @@ def crop_flip(
         pixels: (B, C, H, W) uint8.
         shifts: (B, 2), where the cut begins in the padded image, down and right.
         mirrors: (B,), 1 for mirrored, else 0.
-        pad: Pixels on each side.
-        side: Height and width of the cut; those of the image if None.
-        fill: What it is padded with.
+        framed: (2, B or more, C, H + 2p, W + 2p) uint8, contiguous, whose border of p pixels is
+            what the images are padded with; its inside is written over.
+        side: Height and width of the cut.
 
     Returns:
-        (B, C, side, side) uint8, or (B, C, H, W).
+        (B, C, side, side) uint8.
     """
     b, channels, high, wide = pixels.shape
-    height, width = (high, wide) if side is None else (side, side)
-    both = pixels.new_full((2, b, channels, high + 2 * pad, wide + 2 * pad), fill)
-    inner = both[..., pad : pad + high, pad : pad + wide]
+    pad = (framed.shape[-1] - wide) // 2
+    inner = framed[:, :b, :, pad : pad + high, pad : pad + wide]
     inner[0] = pixels
     inner[1] = pixels.flip(3)
-    mirrored, image, channel, row, _ = both.stride()
-    reach = (channels - 1) * channel + (height - 1) * row + width
-    cuts = both.as_strided(
-        (both.numel() - reach + 1, channels, height, width), (1, channel, row, 1)
+    mirrored, image, channel, row, _ = framed.stride()
+    reach = (channels - 1) * channel + (side - 1) * row + side
+    cuts = framed.as_strided(
+        (framed.numel() - reach + 1, channels, side, side), (1, channel, row, 1)
     )
     places = image * torch.arange(b, device=pixels.device) + mirrored * mirrors
     return cuts.index_select(0, places + shifts[:, 0] * row + shifts[:, 1])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trainers import splits
-from trainers.augment import augment, draw
+from trainers.augment import augment, draw, frame
 from trainers.catalog import DATASETS
 from trainers.config import Augmentation, TrialConfig
 from trainers.fetching import fetch
@@ -195,11 +195,13 @@ def passes(
     # "actions" are read one by one, on the CPU, so that nothing waits for the device.
     for name in drawn.keys() - {"actions"}:
         drawn[name] = drawn[name].to(device)
+    framed = frame(augmentation, images.stored, min(batch_size, n), images.side)
     for start in range(0, n, batch_size):
         part = slice(start, start + batch_size)
         index = part if order is None else order[part]
         mine = {name: values[part] for name, values in drawn.items()}
-        yield augment(images.read(index), augmentation, mine, images.side), images.labels[index]
+        pixels = augment(images.read(index), augmentation, mine, images.side, framed)
+        yield pixels, images.labels[index]
 
 
 def normalisation(images: Images) -> tuple[Tensor, Tensor]:

@@ -23,6 +23,7 @@ def replay(
     early_stopping: bool = True,
     eta: flags.Whole = 2,
     grace: flags.WholeOrNone = None,
+    rungs: flags.WholesOrNone = None,
     tolerance: float = 0.0,
     objective: str = "anytime",
     budgets: flags.Numbers = None,
@@ -56,6 +57,8 @@ def replay(
         early_stopping: Stop trials at rungs.
         eta: A rung keeps 1 in eta.
         grace: Epochs before the first rung [default: as in a search].
+        rungs: The epochs after which trials are judged, e.g. 16,23 [default: grace, grace times
+            eta, ...].
         tolerance: A trial that is less than this below a rung's threshold is not stopped, a
             fraction, e.g. 0.005 for half a point.
         objective: anytime, mean, last, exit:K or front (each exit by itself; judged by anytime).
@@ -74,7 +77,7 @@ def replay(
         found.write(save)
     compared = policies.compare(
         found,
-        Policy(sampler, early_stopping, eta, grace, tolerance, objective, budgets),
+        Policy(sampler, early_stopping, eta, grace, rungs, tolerance, objective, budgets),
         trials=default_trials(found) if trials is None else trials,
         workers=workers,
         repetitions=repetitions,

@@ -51,6 +51,7 @@ def search(
     early_stopping: bool = True,
     eta: flags.WholeOrNone = None,
     grace: flags.WholeOrNone = None,
+    rungs: flags.WholesOrNone = None,
     tolerance: float | None = None,
     run_on: float | None = None,
     running: flags.Running = flags.USUAL,
@@ -72,6 +73,8 @@ def search(
         eta: A rung keeps 1 in eta [default: by `automate calibrate`, else 2].
         grace: Epochs before the first rung [default: by `automate calibrate`, else a third of the
             epochs].
+        rungs: The epochs after which trials are judged, e.g. 16,23, one after each drop of the
+            learning rate [default: by `automate calibrate`, else grace, grace times eta, ...].
         tolerance: A trial that is less than this below a rung's threshold is not stopped: what is
             noise, in the unit of the objective, e.g. 0.005 for half a point [default: by `automate
             calibrate`, else 0].
@@ -103,6 +106,7 @@ def search(
         early_stopping=early_stopping,
         eta=eta,
         grace=grace,
+        rungs=rungs,
         tolerance=tolerance,
         run_on=run_on,
         stored=lambda name: None if running.fresh else stored_plan(name, storage, runs),

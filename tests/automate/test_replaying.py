@@ -26,6 +26,8 @@ def test_a_file(tmp_path, capsys, one_process):
     assert "random, full length" in out
     assert "Searching 6 of the table's 16 configs" in out
     assert "replaying tpe" in err
+    assert run([*words, "--rungs", "5,9", "--quiet"]) == 0
+    assert "tpe, eta 2, rungs 5 9" in capsys.readouterr().out
     assert run([*words, "--json", "--quiet"]) == 0
     out, err = capsys.readouterr()
     content = json.loads(out)

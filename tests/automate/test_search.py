@@ -67,6 +67,8 @@ def test_dry_run_tells_the_plan_and_makes_nothing(cli: Cli, tmp_path):
     ):
         assert part in said.out, part
     assert not list(tmp_path.iterdir())
+    said = cli(f"search --space diverse_alpha --rungs 16,23 --eta 4 --dry-run {QUICK}")
+    assert "after epoch 16, 23: the best 1 in 4 goes on" in said.out
 
 
 def test_dry_run_as_json(cli: Cli, tmp_path):
@@ -381,7 +383,12 @@ def test_interrupted_it_says_where_it_stands_and_how_to_go_on(cli: Cli, untraine
         ("--workers 0", "workers: "),
         ("--threads 0", "threads needs to be at least 1"),
         ("--eta 1", "eta: "),
-        ("--grace 31", "grace needs to be at most the 30 epochs, got 31"),
+        ("--grace 31", "grace needs to be from 1 to the 30 epochs, got 31"),
+        ("--rungs 16,16", "rungs need to rise from 1 or more to less than the 30 epochs"),
+        ("--rungs 16 30", "got 16 30"),
+        ("--rungs 1.5", "expected whole numbers"),
+        ("--rungs 16,23 --grace 10", "grace 10 contradicts rungs 16 23"),
+        ("--rungs 16,23 --no-early-stopping", "without early stopping there are no rungs"),
         ("--study ../up", "study name '../up' cannot be used"),
         ("--study [red]x", "study name '[red]x' cannot be used"),
         ("--runs-dir file", "file/"),

@@ -1,12 +1,12 @@
 """What makes the early order of configs agree with the last one, on recorded runs:
 
-    python -m tests.benchmarks.ranks RUNS.jsonl.gz ...
+    python -m tests.benchmarks.ranks RUNS.jsonl.gz|TABLE ...
 
-A line of a file is one run of full length, see `studies.recorded.read_runs`; of averaged
-weights it has the plain network's accuracies beside them, as `raw`. Runs that differ in ramp_up or
-ema are tables of their own. Prints of each table, and of each way of looking at it, Kendall's tau-b
-with the end, and what halving after an epoch keeps and loses. Figures of the anytime accuracy, in
-points.
+TABLE is one that comes with automate, or a .npz file. A line of any other file is one run of full
+length, see `studies.recorded.read_runs`; of averaged weights it has the plain network's accuracies
+beside them, as `raw`. Runs that differ in ramp_up or ema are tables of their own. Prints of each
+table, and of each way of looking at it, Kendall's tau-b with the end, and what halving after an
+epoch keeps and loses. Figures of the anytime accuracy, in points.
 """
 
 import json
@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from search_spaces import load_space
 from studies.calibration import (
     Curves,
     Rule,
@@ -29,8 +30,10 @@ from studies.calibration import (
     pools,
     spread,
 )
+from studies.curve_tables import ENDING, CurveTable, read_table, shipped
 from studies.recorded import read_runs
-from studies.rungs import rung_epochs
+from studies.resume import config_at
+from studies.rungs import after_drops, rung_epochs
 from trainers.config import TrialConfig
 
 DRAWS = 600
@@ -76,7 +79,11 @@ def tables(paths: list[Path]) -> list[Table]:
         lambda: defaultdict(dict)
     )
     configs: dict[str, TrialConfig] = {}
+    made = []
     for path in paths:
+        if path.suffix == ENDING or str(path) in shipped():
+            made.append(recorded(read_table(str(path))))
+            continue
         for run in read_runs(path):
             config = run["config"].with_(seed=0)
             kind = path.name.split(".")[0]
@@ -88,13 +95,21 @@ def tables(paths: list[Path]) -> list[Table]:
                     configs[f"{full}{point}"] = config
                     curve = anytime(run[key], config.epochs, 1 / config.classes)
                     runs[full][point][run["seed"]] = curve
-    made = []
     for name, points in runs.items():
         fewest = min(map(len, points.values()))
         values = [[seeds[s] for s in sorted(seeds)[:fewest]] for seeds in points.values()]
         found = tuple(configs[f"{name}{point}"] for point in points)
         made.append(Table(name, found, np.array(values)))
     return made
+
+
+def recorded(table: CurveTable) -> Table:
+    """A table of curves; a run that diverged is at chance from there on."""
+    best = np.maximum.accumulate(table.accuracy, axis=-1).mean(axis=-1)
+    values = 100 * np.nan_to_num(best, nan=1 / table.base.classes)
+    space = load_space(table.space)
+    configs = tuple(config_at(space, table.base, params) for params in table.params)
+    return Table(table.name, configs, values)
 
 
 # Ways of looking at the first e epochs of a run: (curve (..., e), epochs) -> what it is ranked by.
@@ -243,7 +258,8 @@ def about(table: Table) -> None:
         print(f"{name}: {one.rule} keeps {one.kept:.2f}, loses {one.loss:.2f}, "
               f"trains {one.epochs:.2f}")  # fmt: skip
     print(f"first safe epoch (halving): {found.safe}")
-    dozen(table)
+    for listed in ((), after_drops(table.configs[0].milestones, epochs)):
+        dozen(table, listed)
     rules(table)
 
 
@@ -273,8 +289,17 @@ def crossing(table: Table) -> None:
         print(f"  {name:6s} (mean strength {10 ** table.strength[part].mean():.0f})  {shown}")
 
 
-def dozen(table: Table, configs: int = 12, seeds: int = 3, times: int = 60) -> None:
-    """What `automate calibrate` would have set from a dozen configs, judged on all of them."""
+def dozen(
+    table: Table, listed: Sequence[int] = (), configs: int = 12, seeds: int = 3, times: int = 60
+) -> None:
+    """What `automate calibrate` would have set from a dozen configs, judged on all of them.
+
+    Args:
+        table: To draw from.
+        listed: Rungs after the drops of the learning rate, one more rule to choose; none.
+        configs, seeds: Of each calibration.
+        times: Calibrations.
+    """
     rng = np.random.default_rng(1)
     usual = Rule(max(1, table.values.shape[2] // 3))
     scatter = spread(table.values)
@@ -285,10 +310,12 @@ def dozen(table: Table, configs: int = 12, seeds: int = 3, times: int = 60) -> N
     for _ in range(times):
         some = rng.choice(len(table.values), configs, replace=False)
         columns = rng.choice(table.values.shape[1], min(seeds, table.values.shape[1]), False)
-        said = calibrate(table.values[some][:, columns], usual, 300)
+        said = calibrate(table.values[some][:, columns], usual, 300, listed=listed)
         found.append(outcome(searches, said.chosen.rule, scatter[-1].value))
         safe.append(said.safe or table.values.shape[2])
     one = outcome(searches, usual, scatter[-1].value)
+    taken = sum(rule.rule.rungs is not None for rule in found)
+    print(f"  with rungs after {listed or 'no drop'} among the rules (taken {taken} times):")
     for what in ("kept", "loss", "epochs"):
         values = [getattr(rule, what) for rule in found]
         low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])

@@ -9,7 +9,7 @@ from optuna.storages import InMemoryStorage
 from search_spaces import load_space, names
 from studies import calibrating
 from studies.calibrating import calibration_of, calibration_plan, curves_in, flags_of, kept_rule
-from studies.calibration import Rule
+from studies.calibration import Outcome, Rule
 from studies.calibration_sections import calibration, calibration_json, calibration_lines
 from studies.calibration_space import spread_out
 from studies.experiments import space_of
@@ -146,9 +146,18 @@ def test_the_next_search_of_that_name_takes_it_unless_told_otherwise(record, mon
     taken = plan()
     assert (taken.grace, taken.eta, taken.tolerance) == (3, 4, 0.012)
     assert taken.calibrated == f"{name}-calibrate"
-    for fields in ({"grace": 2}, {"eta": 2}, {"tolerance": 0.0}, {"early_stopping": False}):
+    for fields in (
+        {"grace": 2}, {"eta": 2}, {"tolerance": 0.0}, {"early_stopping": False}, {"rungs": (2,)},
+    ):  # fmt: skip
         told = plan(**fields)
         assert told.calibrated is None and (told.eta, told.tolerance) == (2, 0.0)
+        assert told.rungs == fields.get("rungs")
+    listed = Rule(5, 3, 0.0, (5, 7))
+    calibrating.keep(record, replace(calibration_of(look(record)), chosen=Outcome(listed, 1, 0, 1)))
+    taken = plan()
+    assert (taken.grace, taken.rungs, taken.eta, taken.tolerance) == (5, (5, 7), 3, 0.0)
+    again = plan(stored=lambda name: taken)
+    assert again.rungs == (5, 7) and plan(stored=lambda name: taken, grace=5).rungs is None
     # a study that is there keeps its own, whatever was found since
     old = plan().with_(grace=5, eta=3, tolerance=0.0, calibrated=None)
     again = plan(stored=lambda name: old)

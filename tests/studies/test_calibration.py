@@ -120,6 +120,15 @@ def test_it_finds_where_the_curves_cross(crossing):
         assert found.moments[crossing - 2].tau.high < 0
 
 
+def test_rungs_after_the_drops_are_one_more_rule_and_have_to_be_safe_as_well():
+    found = calibrate(curves(11), Rule(6), draws=300, listed=(11, 16))
+    assert found.chosen.rule.rungs == (11, 16) and found.chosen.rule.grace == 11
+    without = calibrate(curves(11), Rule(6), draws=300)
+    assert without.chosen.rule.rungs is None and found.chosen.epochs < without.chosen.epochs
+    early = calibrate(curves(13), Rule(6), draws=300, listed=(11, 16))
+    assert early.chosen.rule.rungs is None and early.chosen.rule.grace >= 13
+
+
 def test_where_they_cross_at_the_very_end_nothing_is_stopped():
     found = calibrate(curves(20), Rule(6), draws=300)
     assert found.safe is None and not found.stops

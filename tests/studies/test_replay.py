@@ -103,6 +103,16 @@ def test_tolerance_reaches_the_rungs(tmp_path):
     assert Policy(tolerance=0.01).plan(TABLE, 5, 0).tolerance == 0.01
 
 
+def test_trials_are_judged_after_the_given_rungs_and_nowhere_else(monkeypatch, tmp_path):
+    same = Searcher(TABLE).search(PLAN.with_(rungs=(3, 6)), 0, 1, tmp_path)
+    assert same == Searcher(TABLE).search(PLAN, 0, 1, tmp_path), "as grace 3 and eta 2 have it"
+    plan = Policy("random", rungs=(5, 9)).plan(TABLE, 12, 5)
+    assert (plan.grace, plan.judged_after) == (5, [5, 9])
+    _, _, outcomes = searched(monkeypatch, tmp_path, plan)
+    assert {o.epochs for o in outcomes if o.state == "PRUNED"} == {5, 9}
+    assert {o.epochs for o in outcomes if o.state == "COMPLETE"} == {12}
+
+
 def test_without_stopping_all_run_in_full(tmp_path):
     run = Searcher(TABLE).search(PLAN.with_(early_stopping=False), 0, 3, tmp_path)
     assert (run.epochs, run.stopped) == (12 * 12, 0)
@@ -193,6 +203,9 @@ def test_places_in_a_range():
         (Policy(), {"trials": 25}, "trials needs to be from 1 to the 24 configs"),
         (Policy(), {"trials": 0}, "trials needs to be from 1"),
         (Policy(grace=13), {"trials": 5}, "grace needs to be from 1 to the 12 epochs, got 13"),
+        (Policy(rungs=(4, 12)), {"trials": 5}, "less than the 12 epochs, as in 16,23, got 4 12"),
+        (Policy(rungs=(4,), grace=3), {"trials": 5}, "grace 3 contradicts rungs 4"),
+        (Policy(rungs=(4,), early_stopping=False), {"trials": 5}, "there are no rungs"),
         (Policy(eta=1), {"trials": 5}, "eta"),
         (Policy("tpee"), {"trials": 5}, "did you mean 'tpe'"),
         (Policy(objective="budget:1M"), {"trials": 5}, "cannot be replayed"),

@@ -34,6 +34,7 @@ CHANGES = {
     "early_stopping": False,
     "eta": 3,
     "grace": 1,
+    "rungs": (2, 3),
     "tolerance": 0.01,
     "run_on": 0.05,
     "configs": 8,
@@ -106,7 +107,7 @@ def test_a_plan_of_an_older_version_takes_defaults_and_of_a_newer_is_refused(ope
     record = opening()
     study_id = storage.get_study_id_from_name("tried")
     plan = record.plan.model_dump(mode="json")
-    for name in ("eta", "workers", "budgets"):
+    for name in ("eta", "workers", "budgets", "rungs"):
         del plan[name]
     del plan["base"]["mix_width"], plan["base"]["schema_version"]
     storage.set_study_user_attr(study_id, "plan", plan)
@@ -229,6 +230,10 @@ def test_a_start_may_leave_parameters_open(opening, tmp_path):
         ({"objective": "exit:9"}, "K from 1 to 4"),
         ({"objective": "luck"}, "unknown objective 'luck'"),
         ({"budgets": (1.0,)}, "budgets need 4 values"),
+        ({"rungs": (2, 4)}, "less than the 4 epochs, as in 16,23, got 2 4"),
+        ({"rungs": ()}, "got none"),
+        ({"rungs": (3,)}, "grace 2 contradicts rungs 3, the first of which is after epoch 3"),
+        ({"rungs": (2,), "early_stopping": False}, "without early stopping there are no rungs"),
     ],
 )
 def test_a_plan_that_cannot_be_searched_leaves_nothing_behind(opening, storage, fields, said):

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from studies.rungs import keeps, keeps_front, places, rung_epochs, runs_on
+from studies.plan import default_grace, settled_grace
+from studies.rungs import after_drops, keeps, keeps_front, places, rung_epochs, runs_on
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
 
 DISTINCT = st.lists(
     st.floats(0, 1, allow_nan=False).map(lambda v: round(v, 6)),
@@ -30,6 +33,41 @@ DISTINCT = st.lists(
 )
 def test_rungs_are_grace_times_powers_of_eta_before_the_end(grace, eta, epochs, expected):
     assert rung_epochs(grace, eta, epochs) == expected
+
+
+@given(
+    st.lists(st.integers(-1, 31), max_size=5),
+    st.none() | st.integers(1, 31),
+    st.integers(2, 4),
+    st.integers(1, 30),
+)
+def test_given_rungs_are_those_that_are_judged_or_are_refused(listed, grace, eta, epochs):
+    rising = sorted(set(listed)) == listed and bool(listed)
+    if rising and listed[0] >= 1 and listed[-1] < epochs and grace in (None, listed[0]):
+        assert settled_grace(grace, listed, epochs) == listed[0]
+        assert rung_epochs(listed[0], eta, epochs, listed) == listed
+    else:
+        with pytest.raises(InputError) as caught:
+            settled_grace(grace, listed, epochs)
+        assert "\n" not in str(caught.value)
+    if grace is None or grace <= epochs:
+        first = settled_grace(grace, None, epochs)
+        assert first == (grace or default_grace(epochs))
+        made = rung_epochs(first, eta, epochs)
+        # what grace and eta come to can be given, and is the same then
+        assert not made or settled_grace(first, made, epochs) == first
+        assert rung_epochs(first, eta, epochs, made) == made
+
+
+@given(st.integers(1, 300))
+def test_rungs_after_the_drops_can_be_given_and_follow_each_drop_within_the_run(epochs):
+    milestones = TrialConfig(epochs=epochs).milestones
+    found = after_drops(milestones, epochs)
+    assert set(found) == {drop + 1 for drop in milestones if drop + 1 < epochs}
+    if found:
+        assert settled_grace(None, found, epochs) == found[0]
+    assert after_drops((), epochs) == ()
+    assert after_drops((15, 22), 30) == (16, 23)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +173,10 @@ def test_the_order_of_trials_and_of_exits_does_not_matter(rows, eta, noise, rand
 def test_with_one_exit_it_is_the_rule_of_one_value(rows, eta, noise):
     values = [row[0] for row in rows]
     assert keeps_front(rows[-1], rows, eta, noise) is keeps(values[-1], values, eta, noise)
+
+
+def test_the_edge_of_the_tolerance_is_the_same_with_one_value_and_with_one_exit():
+    assert keeps(0.3, [0.4, 0.3], 2, 0.1) and keeps_front([0.3], [[0.4], [0.3]], 2, 0.1)
 
 
 @given(fields(broken=True), ETA, NOISE)

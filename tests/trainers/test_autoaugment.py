@@ -186,7 +186,8 @@ def test_crops_are_padded_with_what_is_asked_for():
     pixels = some_pixels(2, side=8)
     none, corner = torch.tensor([0, 0]), torch.tensor([[0, 0], [2, 2]])
     for fill in (0, 128):
-        cut = crop_flip(pixels, corner, none, 1, fill=fill)
+        framed = pixels.new_full((2, 2, pixels.shape[1], 10, 10), fill)
+        cut = crop_flip(pixels, corner, none, framed, 8)
         assert cut[0, :, 0].eq(fill).all() and cut[0, :, :, 0].eq(fill).all()
         assert cut[1, :, -1].eq(fill).all()
         assert cut[0, :, 1:, 1:].equal(pixels[0, :, :-1, :-1])

@@ -93,7 +93,10 @@ def test_crops_whatever_the_memory_format(form):
     pixels = some_images(n=7).pixels
     shifts = torch.tensor([[0, 4], [4, 0], [2, 2], [1, 3], [4, 4], [0, 0], [2, 1]])
     mirrors = torch.tensor([0, 1, 0, 1, 0, 1, 1])
-    cut = crop_flip(pixels.contiguous(memory_format=form), shifts, mirrors, 2)
+    framed = pixels.new_zeros(
+        2, 9, *pixels.shape[1:-2], 20, 20
+    )  # room for more images than there are
+    cut = crop_flip(pixels.contiguous(memory_format=form), shifts, mirrors, framed, 16)
     assert cut[2].equal(pixels[2])
     assert cut[0, :, 2:, :14].equal(pixels[0, :, :14, 2:])
     assert cut[0, :, :2].eq(0).all() and cut[0, :, :, 14:].eq(0).all()
