@@ -248,6 +248,11 @@ class StudyPlan(Record):
         """Name of the search that this study confirms; None of any other."""
         return self.space.removeprefix(CONFIRM) if self.space.startswith(CONFIRM) else None
 
+    @property
+    def keeps_hits(self) -> bool:
+        """Whether the last report of a trial says which held-out images each exit has right."""
+        return self.confirms is not None
+
     @model_validator(mode="after")
     def _a_confirmation_is_a_race(self) -> Self:
         rows, rounds = self.finalists or (), self.race or ()

@@ -11,6 +11,7 @@ from tests.benchmarks import (
     against,
     confirming,
     epochs,
+    fronts,
     loss,
     memory,
     pipeline,
@@ -20,6 +21,7 @@ from tests.benchmarks import (
     record,
     scale,
     step,
+    tables,
 )
 from trainers.config import TrialConfig
 from trainers.teams import Team, team_table
@@ -113,6 +115,13 @@ def test_racing(tmp_path, capsys):
     assert "a false claim" in capsys.readouterr().out
 
 
+def test_fronts(tmp_path, capsys):
+    rows = fronts.main(["--studies", "2", "--json", str(tmp_path / "fronts.json")])
+    assert len(json.loads((tmp_path / "fronts.json").read_text())) == len(rows)
+    held = [row.value for row in rows if row.what.endswith("intervals that hold")]
+    assert len(held) == 2 * len(fronts.CASES) and all(0 <= share <= 1 for share in held)
+
+
 def test_confirming():
     rng = np.random.default_rng(0)
     truth = np.concatenate([[0.0], rng.normal(0, 0.2, 59)])
@@ -139,6 +148,18 @@ def test_recording_goes_on_where_it_was(tmp_path, capsys):
     again = [json.loads(line) for line in runs.read_text().splitlines()]
     assert [line["point"] for line in again] == [0, 1, 2]
     assert again[2]["accuracy"] == json.loads(first[2])["accuracy"], "a run is its seed's"
+
+
+def test_a_table_of_the_plain_networks(tmp_path, capsys):
+    made, runs = tmp_path / "points.json", tmp_path / "runs.jsonl"
+    base = '{"epochs": 2, "ema": 0.5, "limit_train": 64}'
+    record.main(["points", "diverse_alpha", "2", str(made), "--set", base])
+    record.main(["runs", str(made), str(runs)])
+    raw = [json.loads(line)["raw"] for line in runs.read_text().splitlines()]
+    plain = tables.main(["averaged", str(runs), str(tmp_path), "--plain"])
+    assert np.allclose(plain.accuracy[:, 0], raw, atol=1e-6) and plain.base.ema == 0
+    averaged = tables.main(["averaged", str(runs), str(tmp_path)])
+    assert averaged.base.ema == 0.5 and not np.allclose(averaged.accuracy, plain.accuracy)
 
 
 def test_the_arms_of_an_experiment_are_points_too():
