@@ -205,7 +205,8 @@ class StudyPlan(Record):
         None, description="of a confirmation: how many run in each round, the first row not counted"
     )
     box: tuple[float, float, float] | None = Field(
-        None, description="of a confirmation: the search's box of the hypervolume"
+        None,
+        description="of a confirmation or a calibration: the search's box of the hypervolume",
     )
 
     def __init__(self, /, **fields: Any) -> None:
