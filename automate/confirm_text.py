@@ -58,7 +58,7 @@ def _say_table(c: Confirmation) -> None:
                 str(c.rounds[row]),
                 _cell(mean.mean, mean.half, 2 if unit(c) else 4),
                 *(
-                    _cell(judged.exits[row][k].mean, judged.exits[row][k].half)
+                    _cell(c.points.means[row][k].mean, c.points.means[row][k].half)
                     for k in range(exits)
                 ),
                 "" if found is None else signed(c, found.difference),

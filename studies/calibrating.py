@@ -16,12 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from studies.calibration import FEWEST, Calibration, Curves, Rule, calibrate
-from studies.front import objective
+from search_spaces import load_space
+from studies.calibration import FEWEST, Calibration, calibrate
+from studies.front import metrics, objective, vector
+from studies.halving import Curves, Rule
 from studies.plan import CALIBRATION, StudyPlan, checked_study_name, default_grace, is_front
+from studies.resume import box_of, first_points
 from studies.rungs import after_drops
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.reports import EpochReport
 
 if TYPE_CHECKING:
     from studies.record import StudyRecord
@@ -50,13 +54,13 @@ def calibration_plan(plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS
     """
     if plan.experiment or plan.calibrates:
         raise InputError(f"study {plan.study!r} is no search: there is nothing to calibrate for it")
-    _checked(plan.objective)
     if configs < FEWEST:
         raise InputError(f"configs needs to be at least {FEWEST}, got {configs}")
     if seeds < 1:
         raise InputError(f"seeds needs to be at least 1, got {seeds}")
     if plan.base.epochs < 2:
         raise InputError("runs of one epoch cannot be stopped early: there is nothing to calibrate")
+    space = load_space(plan.space)
     return plan.with_(
         study=calibration_name(plan.study),
         space=f"{CALIBRATION}{plan.space}",
@@ -70,26 +74,20 @@ def calibration_plan(plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS
         tolerance=0.0,
         run_on=0.0,
         calibrated=None,
+        # The search's own, so that a tolerance means the same there.
+        box=box_of(space, plan, first_points(space, plan)[0]),
     )
 
 
-def _checked(objective: str) -> None:
-    """Refuses what is not one number of one network's report. Raises InputError."""
-    if is_front(objective) or objective == "hypervolume":
-        raise InputError(
-            f"objective {objective} cannot be calibrated: take --objective anytime over a space of "
-            "one network, and give the search the flags that it finds"
-        )
-
-
 def curves_in(view: View) -> Curves:
-    """(C, S, E), the objective of every config and seed; a diverged run is at chance from there on.
+    """(C, S, E, K), the objective of every config and seed after each epoch.
 
-    Trials that differ in nothing but their seed are one config's.
+    K is 1; of a front its accuracies and, where networks differ in cost, what is negative of the
+    FLOPs. A diverged run is from there on what guessing reaches, at the highest cost of any. Trials
+    that differ in nothing but their seed are one config's.
 
     Raises:
-        InputError: Trials that were stopped early, too few of full length, or an objective that
-            needs more than the reports.
+        InputError: Trials that were stopped early, or too few of full length.
     """
     plan, name = view.plan, view.plan.study
     if plan.early_stopping or plan.experiment:
@@ -98,20 +96,29 @@ def curves_in(view: View) -> Curves:
             f"study {name!r} {what}: what ran its full length was chosen, so it cannot say what "
             "stopping costs; `automate calibrate` runs a study that can"
         )
-    _checked(plan.objective)
-    found: dict[str, dict[int, list[float]]] = {}
-    epochs = plan.base.epochs
+    found: dict[str, dict[int, list[tuple[float, ...]]]] = {}
+    epochs, columns = plan.base.epochs, exits_in(view)
+    dearest = max(
+        (report.exits[-1].flops for reports in view.reports.values() for report in reports
+         if report.exits), default=0,
+    )  # fmt: skip
+    guessed = 0.0 if plan.objective == "hypervolume" else 1 / plan.base.classes
+    up = list(metrics(plan.objective, columns).values())
+    gone = tuple(guessed if more else -float(dearest) for more in up)
+
+    def values_of(report: EpochReport) -> tuple[float, ...]:
+        if is_front(plan.objective):
+            values = vector(plan.objective, report.exits, columns)
+            return tuple(x if more else -x for x, more in zip(values, up, strict=True))
+        return (objective(plan.objective, report.exits, plan.budgets, view.box, report.budget),)
+
     for outcome in view.outcomes:
         whole = outcome.state == "COMPLETE" or outcome.diverged
         whole &= outcome.number in view.reports  # of thousands an even choice
         if not whole or outcome.config is None or outcome.config.epochs != epochs:
             continue
-        values = [
-            objective(plan.objective, report.exits, plan.budgets, None, report.budget)
-            for report in view.reports[outcome.number]
-            if report.exits
-        ]
-        values += [1 / plan.base.classes] * (epochs - len(values))
+        values = [values_of(report) for report in view.reports[outcome.number] if report.exits]
+        values += [gone] * (epochs - len(values))
         params = {name: value for name, value in outcome.params.items() if name != "seed"}
         seeds = found.setdefault(json.dumps(params, sort_keys=True), {})
         seeds.setdefault(outcome.config.seed, values)
@@ -131,11 +138,18 @@ def curves_in(view: View) -> Curves:
     return np.array(rows, dtype=np.float64)
 
 
+def exits_in(view: View) -> int:
+    """How many exits the deepest network of a study has, by its reports."""
+    reports = (report for reports in view.reports.values() for report in reports)
+    return max((len(report.exits) for report in reports), default=view.plan.base.exits)
+
+
 def calibration_of(view: View) -> Calibration:
     """What a study of full-length trials says about stopping. Raises InputError as `curves_in`."""
     plan, epochs = view.plan, view.plan.base.epochs
     listed = after_drops(plan.base.milestones, epochs)
-    return calibrate(curves_in(view), Rule(default_grace(epochs)), seed=plan.seed, listed=listed)
+    usual, exits = Rule(default_grace(epochs)), exits_in(view) if is_front(plan.objective) else 1
+    return calibrate(curves_in(view), usual, seed=plan.seed, listed=listed, exits=exits)
 
 
 def flags_of(found: Calibration) -> str:

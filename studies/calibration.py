@@ -1,42 +1,42 @@
 """When early stopping is right, from learning curves of full length: pure functions, numpy only.
 
-Curves are (C, S, E): the objective of C configs, each with S seeds, after each of E epochs.
+Curves are (C, S, E, K), see `studies.halving`: one number, or the accuracy of each exit of a front.
 
 - `spread`: how far runs of one config scatter, epoch by epoch, beyond what a seed does to all
   configs alike.
 - `agreement`: Kendall's tau-b between the order of the configs after an epoch and the last one's,
   within each seed, with a bootstrap interval over the configs (Kendall 1945; Efron 1979).
-- `outcome`: what a rule of stopping keeps and costs, in searches drawn from the curves: configs
-  with replacement, all with one seed, as the trials of a real search have it. All trials are
-  judged at a rung together, which is stricter than one after another, as they really come.
 - `calibrate`: the cheapest rule that is safe, and the first epoch from which stopping is.
 
 Safe is what keeps the config that would be best at the end, or one whose end is within one
-spread of it, in 95 of 100 such searches, and whose first rung sees an order that has
-anything to do with the end's (the interval of tau lies above 0): where all differences are noise,
-whatever is kept is good enough, and a rung that draws lots would pass. Both have to hold for every
-later first rung, too.
+spread of it, in 95 of 100 searches drawn from the curves (`halving.outcome`), and whose first rung
+sees an order that has anything to do with the end's (the interval of tau lies above 0): where all
+differences are noise, whatever is kept is good enough, and a rung that draws lots would pass. Both
+have to hold for every later first rung, too.
+
+Of a front it is 95 of 100 of the networks that no other beats at the end, or one within one spread
+at every exit, and the order has to be one at every exit: what owes its place on the front to one
+exit is lost where that exit's early order is luck, whatever the mean of them says. So of the taus
+the least sure one counts, and of the spreads, for the one tolerance that rungs have, the largest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from studies.rungs import rung_epochs
-
-Curves = NDArray[np.float64]
+from studies.halving import DRAWS, Curves, Outcome, Rule, outcome, pools
 
 SAFE = 0.95  # of the searches; what a dozen configs choose then holds on fresh ones, see LOG.md
 LEVEL = 0.95  # of intervals
-DRAWS = 1000  # of the bootstrap, and searches drawn
 ETAS = (2, 3, 4)  # reduction factors that are tried
 TOLERANCES = (0.0, 1.0)  # in spreads at the first rung
 FEWEST = 5  # configs below which an order says nothing
+MOST = 20  # trials of a search for a front: all pairs are compared
 
 
 class Range(NamedTuple):
@@ -47,39 +47,9 @@ class Range(NamedTuple):
     high: float
 
 
-@dataclass(frozen=True)
-class Rule:
-    """When a trial is stopped, see `studies.rungs`.
-
-    Attributes:
-        grace: Epochs before the first rung; the full length is no stopping at all.
-        eta: A rung keeps 1 in eta.
-        tolerance: How far below a rung's threshold is good enough, in the objective's unit.
-        rungs: The epochs after which trials are judged; grace times powers of eta if None.
-    """
-
-    grace: int
-    eta: int = 2
-    tolerance: float = 0.0
-    rungs: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a rule does to a search, on average.
-
-    Attributes:
-        rule: Which one.
-        kept: Share of searches that keep their best config, or one as good within the spread.
-        loss: How much worse the best that is kept ends than the best of all, in the objective's
-            unit.
-        epochs: Trained, as a share of those of all trials at full length.
-    """
-
-    rule: Rule
-    kept: float
-    loss: float
-    epochs: float
+def least_sure(taus: Iterable[Range]) -> Range | None:
+    """The one whose interval begins lowest; None of none."""
+    return min(taus, key=lambda tau: tau.low, default=None)
 
 
 @dataclass(frozen=True)
@@ -88,16 +58,28 @@ class Moment:
 
     Attributes:
         epoch: Completed.
-        spread: Between runs that share a search's seed, standard deviation in the objective's
-            unit; None from one seed.
-        tau: Agreement of the order with the last epoch's.
+        spreads: Between runs that share a search's seed, standard deviation in the objective's
+            unit; of a front one an exit, of accuracy. None known from one seed.
+        taus: Agreement of the order with the last epoch's, likewise.
         halved: Stopping half of the trials here, and nowhere else.
     """
 
     epoch: int
-    spread: Range | None
-    tau: Range
+    spreads: tuple[Range, ...]
+    taus: tuple[Range, ...]
     halved: Outcome
+
+    @property
+    def spread(self) -> Range | None:
+        """The largest; None from one seed."""
+        return max(self.spreads, default=None)
+
+    @property
+    def tau(self) -> Range:
+        """The least sure."""
+        found = least_sure(self.taus)
+        assert found is not None
+        return found
 
 
 @dataclass(frozen=True)
@@ -107,9 +89,11 @@ class Calibration:
     Attributes:
         configs, seeds, epochs: C, S, E.
         moments: One an epoch; the last one is the end itself.
-        anywhere: The spread at the end between runs that share no seed; None from one seed.
-        again: Agreement of the last epoch's order with that of the other seeds' means: the best
-            that any early order can come to; None from one seed.
+        anywhere: The spread at the end between runs that share no seed, of a front one an exit;
+            none known from one seed.
+        again: Agreement of the last epoch's order with that of the other seeds' means, of a front
+            the least sure of the exits': the best that any early order can come to; None from one
+            seed.
         safe: The first epoch from which stopping half is safe; None if it never is.
         chosen: The cheapest safe rule; without one, no stopping.
         usual: The rule that is taken where nothing was calibrated.
@@ -119,7 +103,7 @@ class Calibration:
     seeds: int
     epochs: int
     moments: tuple[Moment, ...]
-    anywhere: Range | None
+    anywhere: tuple[Range, ...]
     again: Range | None
     safe: int | None
     chosen: Outcome
@@ -129,12 +113,6 @@ class Calibration:
     def stops(self) -> bool:
         """Whether the chosen rule stops any trial."""
         return self.chosen.rule.grace < self.epochs
-
-    @property
-    def margin(self) -> float:
-        """What counts as equally good at the end: the spread there; 0 if not known."""
-        last = self.moments[-1].spread
-        return 0.0 if last is None else last.value
 
 
 def spread(curves: Curves, shared: bool = False) -> list[Range] | None:
@@ -221,99 +199,69 @@ def repeated(curves: Curves, draws: int = DRAWS, seed: int = 0) -> Range | None:
     return agreement(last, others, draws, seed)
 
 
-def pools(curves: Curves, draws: int = DRAWS, seed: int = 0, trials: int | None = None) -> Curves:
-    """(D, N, E): searches of N trials as the curves could have given them.
-
-    Args:
-        curves: (C, S, E).
-        draws: D.
-        seed: Of the draws.
-        trials: N; C if None.
-    """
-    rng = np.random.default_rng([seed, 1])
-    configs, seeds, _ = curves.shape
-    size = (draws, trials or configs)
-    made: Curves = curves[rng.integers(configs, size=size), rng.integers(seeds, size=(draws, 1))]
-    return made
-
-
-def outcome(searches: Curves, rule: Rule, margin: float = 0.0) -> Outcome:
-    """What a rule keeps and costs.
-
-    Args:
-        searches: (D, N, E), from `pools`.
-        rule: When trials are stopped.
-        margin: What counts as equally good at the end, in the objective's unit.
-    """
-    draws, trials, epochs = searches.shape
-    alive = np.ones((draws, trials), dtype=bool)
-    trained, before = np.zeros(draws), 0
-    for rung in rung_epochs(rule.grace, rule.eta, epochs, rule.rungs):
-        count = alive.sum(axis=1)
-        trained += count * (rung - before)
-        seen = np.where(alive, searches[:, :, rung - 1], -np.inf)
-        places = np.maximum(1, count // rule.eta)
-        worst = np.take_along_axis(-np.sort(-seen, axis=1), places[:, None] - 1, axis=1)
-        alive &= seen + rule.tolerance >= worst
-        before = rung
-    trained += alive.sum(axis=1) * (epochs - before)
-    ends = searches[:, :, -1]
-    lost = ends.max(axis=1) - np.where(alive, ends, -np.inf).max(axis=1)
-    return Outcome(
-        rule,
-        kept=float((lost <= margin + 1e-12).mean()),
-        loss=float(lost.mean()),
-        epochs=float(trained.mean() / (trials * epochs)),
-    )
-
-
 def calibrate(
-    curves: Curves, usual: Rule, draws: int = DRAWS, seed: int = 0, listed: Sequence[int] = ()
+    curves: Curves,
+    usual: Rule,
+    draws: int = DRAWS,
+    seed: int = 0,
+    listed: Sequence[int] = (),
+    exits: int | None = None,
 ) -> Calibration:
     """What curves of full length say about stopping.
 
     Args:
-        curves: (C, S, E), at least `FEWEST` configs and two epochs; a diverged run has the value of
-            chance from there on.
+        curves: (C, S, E, K), at least `FEWEST` configs and two epochs; a diverged run has the value
+            of chance from there on.
         usual: The rule to compare with.
         draws: Of the bootstrap, and searches.
         seed: Of all draws.
         listed: Rungs after the drops of the learning rate (`rungs.after_drops`): one more rule, as
             they stand. Every other list would be one more ticket in a lottery (LOG.md).
+        exits: How many of the columns, the first ones, are exits; None is all of them.
 
     Raises:
         ValueError: Too few configs or epochs, or values that are missing.
     """
-    configs, seeds, epochs = curves.shape
+    configs, seeds, epochs, columns = curves.shape
     if configs < FEWEST or epochs < 2 or not np.isfinite(curves).all():
         raise ValueError(f"curves of {configs} configs over {epochs} epochs cannot be calibrated")
-    scatter, anywhere = spread(curves), spread(curves[:, :, -1:], shared=True)
-    margin = 0.0 if scatter is None else scatter[-1].value
-    searches = pools(curves, draws, seed)
+    sides = [curves[:, :, :, column] for column in range(columns if exits is None else exits)]
+    scatter = [ranges for side in sides if (ranges := spread(side)) is not None]
+    margins = [ranges[-1].value for ranges in scatter] or [0.0] * len(sides)
+    trials = configs if columns == 1 else min(configs, MOST)
+    searches = pools(curves, draws, seed, trials)
+
+    def judged(rule: Rule) -> Outcome:
+        return outcome(searches, rule, margins, exits)
+
     moments = tuple(
         Moment(
             epoch=epoch,
-            spread=None if scatter is None else scatter[epoch - 1],
-            tau=agreement(curves[:, :, epoch - 1], curves[:, :, -1], draws, seed),
-            halved=outcome(searches, Rule(epoch, rungs=(epoch,)), margin),
+            spreads=tuple(ranges[epoch - 1] for ranges in scatter),
+            taus=tuple(
+                agreement(side[:, :, epoch - 1], side[:, :, -1], draws, seed) for side in sides
+            ),
+            halved=judged(Rule(epoch, rungs=(epoch,))),
         )
         for epoch in range(1, epochs + 1)
     )
-    ordered = [moment.tau.low > 0 for moment in moments]
-    halved = [moment.halved.kept >= SAFE for moment in moments]
-    safe = first_safe(halved, ordered)
-    full = outcome(searches, Rule(epochs), margin)
-    found = [full, *_safe_rules(searches, scatter, margin, ordered, listed)]
+    safe = first_safe(
+        [moment.halved.kept >= SAFE for moment in moments],
+        [moment.tau.low > 0 for moment in moments],
+    )
+    found = [judged(Rule(epochs)), *_safe_rules(moments, judged, listed)]
+    anywhere = [spread(side[:, :, -1:], shared=True) for side in sides]
+    again = [repeated(side, draws, seed) for side in sides]
     return Calibration(
         configs=configs,
         seeds=seeds,
         epochs=epochs,
         moments=moments,
-        anywhere=None if anywhere is None else anywhere[0],
-        again=repeated(curves, draws, seed),
+        anywhere=tuple(ranges[0] for ranges in anywhere if ranges is not None),
+        again=least_sure(tau for tau in again if tau is not None),
         safe=safe if safe is not None and safe < epochs else None,
         chosen=min(found, key=lambda found: (found.epochs, -found.kept)),
-        usual=outcome(searches, usual, margin),
+        usual=judged(usual),
     )
 
 
@@ -328,28 +276,24 @@ def first_safe(kept: Sequence[bool], ordered: Sequence[bool]) -> int | None:
 
 
 def _safe_rules(
-    searches: Curves,
-    scatter: list[Range] | None,
-    margin: float,
-    ordered: Sequence[bool],
-    listed: Sequence[int],
+    moments: Sequence[Moment], judged: Callable[[Rule], Outcome], listed: Sequence[int]
 ) -> list[Outcome]:
     """The rules that are safe with their first rung where it is and anywhere later."""
-    epochs = searches.shape[2]
-    found = []
+    epochs, found = len(moments), []
+    ordered = [moment.tau.low > 0 for moment in moments]
     for eta in ETAS:
-        for factor in TOLERANCES if scatter is not None else TOLERANCES[:1]:
+        for factor in TOLERANCES if moments[0].spread is not None else TOLERANCES[:1]:
 
-            def judged(
+            def rule(
                 grace: int,
                 rungs: tuple[int, ...] | None = None,
                 eta: int = eta,
                 factor: float = factor,
-            ) -> Outcome:
-                near = 0.0 if scatter is None else rounded(factor * scatter[grace - 1].value)
-                return outcome(searches, Rule(grace, eta, near, rungs), margin)
+            ) -> Rule:
+                near = moments[grace - 1].spread
+                return Rule(grace, eta, rounded(factor * near.value) if near else 0.0, rungs)
 
-            row = [judged(grace) for grace in range(1, epochs)]
+            row = [judged(rule(grace)) for grace in range(1, epochs)]
             first = first_safe([one.kept >= SAFE for one in row], ordered)
             found += row[first - 1 :] if first is not None else []
             if listed:  # as a whole later, too
@@ -357,7 +301,7 @@ def _safe_rules(
                     tuple(rung + by for rung in listed if rung + by < epochs)
                     for by in range(epochs - listed[0])
                 ]
-                row = [judged(rungs[0], rungs) for rungs in moved]
+                row = [judged(rule(rungs[0], rungs)) for rungs in moved]
                 safe = first_safe([one.kept >= SAFE for one in row], ordered[listed[0] - 1 :])
                 found += row[:1] if safe == 1 else []
     return found

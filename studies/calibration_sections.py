@@ -10,10 +10,11 @@ from plotly.subplots import make_subplots
 
 from studies import verdict as v
 from studies.calibrating import calibration_of, flags_of
-from studies.calibration import SAFE, Calibration, Moment, Outcome, Range
+from studies.calibration import SAFE, Calibration, Moment, Range
 from studies.drawing import CHOSEN, FAINT, INK, exit_colours, faded, styled, upright
+from studies.halving import Outcome
 from studies.page import Html, figure, paragraph, table
-from studies.plan import StudyPlan
+from studies.plan import FRONT_FLOPS, StudyPlan, is_front
 from studies.view import View
 from trainers.catalog import InputError
 
@@ -28,61 +29,98 @@ def calibration(view: View) -> list[Html]:
         found = calibration_of(view)
     except InputError as error:
         return [paragraph(str(error))] if view.plan.calibrates else []
+    keeps = "in how many of a hundred searches stopping half of the trials there keeps the best"
+    if is_front(view.plan.objective):
+        keeps = "how many of a hundred networks of the final front a rung there keeps"
     caption = (
         "Above: how far the order of the configs after an epoch agrees with the order at the end "
-        "(Kendall's tau: 1 the same, 0 none; the band is its 95 % interval), and in how many of "
-        "a hundred searches stopping half of the trials there keeps the best. Below: how far runs "
-        "of one config scatter within a search. Dotted: where the learning rate drops."
+        "(Kendall's tau: 1 the same, 0 none; the band is its 95 % interval), and "
+        f"{keeps}. Below: how far runs of one config scatter within a search. Dotted: "
+        "where the learning rate drops."
     )
-    head = ["after epoch", "scatter of runs", "tau", "95 % interval", "halving keeps the best"]
     return [
         *(paragraph(line) for line in calibration_lines(found, view.plan)),
         figure(calibration_figure(found, view.plan), caption),
-        table(head, [row_of(m, view.plan) for m in shown(found)]),
+        table(head_of(view.plan), [row_of(m, view.plan) for m in shown(found)]),
     ]
+
+
+def head_of(plan: StudyPlan) -> list[str]:
+    """Of the table."""
+    if is_front(plan.objective):
+        return ["after epoch", "largest scatter", "least tau", "95 % interval", "kept of the front"]
+    return ["after epoch", "scatter of runs", "tau", "95 % interval", "halving keeps the best"]
 
 
 def calibration_lines(found: Calibration, plan: StudyPlan) -> list[str]:
     """What was found, a sentence or two a line, for a reader without statistics."""
-
-    def gain(value: float) -> str:
-        return v.gain_text(plan.objective, value)
-
     space = plan.calibrates or plan.space
-    end, anywhere = found.moments[-1].spread, found.anywhere
+    what = v.objective_name(plan.objective)
+    if is_front(plan.objective):
+        also = ", and its FLOPs," if plan.objective == FRONT_FLOPS else ""
+        what = f"the accuracy of each exit{also}"
     lines = [
         f"{found.configs} configs of {space}, each with {found.seeds} "
         f"seed{'s' * (found.seeds != 1)}, ran all {found.epochs} epochs; "
-        f"{v.objective_name(plan.objective)} on the validation split."
+        f"{what} on the validation split.",
+        _scatter(found, plan),
     ]
-    if end is not None and anywhere is not None:
-        lines.append(
-            "Two runs of one config that differ in their seed alone scatter by "
-            f"{gain(anywhere.value)} at the end (standard deviation; 95 % interval "
-            f"{gain(anywhere.low).split()[0]} to {gain(anywhere.high)}). The trials of a search "
-            f"share one seed, which moves all of them alike: within a search it is "
-            f"{gain(end.value)} ({gain(end.low).split()[0]} to {gain(end.high)}), and a lead of "
-            "less than about three times that, of one run each, is no lead."
-        )
-    else:
-        lines.append(
-            "With one seed each it cannot be told what is noise: no tolerance is set, and only "
-            "keeping the very best counts as safe."
-        )
     if found.again is not None:
-        text = f"{_pairs(found.again)} are in the same order at the end of another seed's run: "
+        text = f"{_pairs(found.again)} are in the same order at the end of another seed's run"
+        text += _where(plan)
         if found.again.low > 0:
-            text += "no early look can tell more than that."
+            text += ": no early look can tell more than that."
         else:
             text += (
-                "that cannot be told from luck. A search at this length chooses among noise, so "
+                ": that cannot be told from luck. A search at this length chooses among noise, so "
                 "stopping costs little because there is little to lose; longer runs, more "
                 "training images or a wider space would show more."
             )
         lines.append(text)
-    lines.append(_when(found))
-    lines.append(_use(found, gain))
+    lines.append(_when(found, plan))
+    lines.append(_use(found, plan))
     return lines
+
+
+def _gain(plan: StudyPlan, value: float) -> str:
+    """A difference: of the objective, of a front of accuracy."""
+    return v.points(value) if is_front(plan.objective) else v.gain_text(plan.objective, value)
+
+
+def _scatter(found: Calibration, plan: StudyPlan) -> str:
+    """How far runs of one config scatter, and what is therefore no lead."""
+    ends, largest = found.moments[-1].spreads, found.moments[-1].spread
+    if largest is None:
+        return (
+            "With one seed each it cannot be told what is noise: no tolerance is set, and only "
+            "keeping the very best counts as safe."
+        )
+
+    def bounds(range_: Range) -> str:
+        return f"{_gain(plan, range_.low).split()[0]} to {_gain(plan, range_.high)}"
+
+    if len(ends) == 1:
+        (anywhere,) = found.anywhere
+        apart = (
+            f"{_gain(plan, anywhere.value)} at the end (standard deviation; 95 % interval "
+            f"{bounds(anywhere)})"
+        )
+        within = f"{_gain(plan, largest.value)} ({bounds(largest)})"
+    else:
+        apart = f"{_listed(found.anywhere, plan)} at the end (standard deviation)"
+        within = f"{_listed(ends, plan)} (95 % interval of the largest: {bounds(largest)})"
+    return (
+        f"Two runs of one config that differ in their seed alone scatter by {apart}. The trials of "
+        f"a search share one seed, which moves all of them alike: within a search it is {within}, "
+        "and a lead of less than about three times that, of one run each, is no lead."
+    )
+
+
+def _listed(ranges: tuple[Range, ...], plan: StudyPlan) -> str:
+    """`0.61, 0.55 and 0.50 points at exits 1 to 3`."""
+    *first, last = (_gain(plan, range_.value) for range_ in ranges)
+    plain = ", ".join(text.split()[0] for text in first)
+    return f"{plain} and {last} at exits 1 to {len(ranges)}"
 
 
 def _pairs(tau: Range) -> str:
@@ -91,30 +129,49 @@ def _pairs(tau: Range) -> str:
     return f"{value:.0f} % of the pairs of configs ({low:.0f} to {high:.0f} %)"
 
 
-def _when(found: Calibration) -> str:
+def _where(plan: StudyPlan) -> str:
+    """Which of several orders is meant."""
+    return ", at the exit where that is least sure" if is_front(plan.objective) else ""
+
+
+def _when(found: Calibration, plan: StudyPlan) -> str:
     """From when on stopping is right, and what is told before."""
     early = found.moments[max(0, found.usual.rule.grace - 1)]
-    text = f"After epoch {early.epoch}, {_pairs(early.tau)} are in the order of the end. "
+    where = _where(plan)
+    text = f"After epoch {early.epoch}, {_pairs(early.tau)} are in the order of the end{where}. "
+    if is_front(plan.objective):
+        act = "stopping what another beats as a whole and what is in the better half at no exit"
+        keeps, there = "keeps", ""
+        of = "networks that no other beats at the end, or one as good at every exit within noise"
+    else:
+        act, there = "stopping half of the trials", "in "
+        keeps, of = "keeps the best, or one as good within the scatter, in", "searches"
     if found.safe is None:
-        return text + (
-            "There is no epoch before the end from which on stopping half of the trials keeps the "
-            f"best, or one as good within the scatter, in {100 * SAFE:.0f} of 100 searches."
+        return (
+            f"{text}There is no epoch before the end from which on {act} {keeps} "
+            f"{100 * SAFE:.0f} of 100 {of}."
         )
     first = found.moments[found.safe - 1]
-    return text + (
-        f"From epoch {found.safe} on stopping half of the trials keeps the best, or one as good "
-        f"within the scatter, in at least {100 * SAFE:.0f} of 100 searches (there in "
-        f"{100 * first.halved.kept:.0f}, with {_pairs(first.tau)} in order)."
+    return (
+        f"{text}From epoch {found.safe} on {act} {keeps} at least {100 * SAFE:.0f} of 100 {of} "
+        f"(there {there}{100 * first.halved.kept:.0f}, with {_pairs(first.tau)} in order{where})."
     )
 
 
-def _use(found: Calibration, gain: Any) -> str:
+def _use(found: Calibration, plan: StudyPlan) -> str:
     """What to do, and what it costs."""
 
     def said(one: Outcome) -> str:
+        text = f"trains {100 * one.epochs:.0f} % of the epochs"
+        kept = f"{100 * one.kept:.0f} of 100"
+        if is_front(plan.objective):
+            return (
+                f"{text} and keeps {kept} networks of the final front, or one as good; the nearest "
+                f"that is kept is {_gain(plan, one.loss)} behind at its worst exit, on average"
+            )
         return (
-            f"trains {100 * one.epochs:.0f} % of the epochs, keeps the best in "
-            f"{100 * one.kept:.0f} of 100 searches and loses {gain(one.loss)} on average"
+            f"{text}, keeps the best in {kept} searches and loses {_gain(plan, one.loss)} on "
+            "average"
         )
 
     usual = f"What is usual here (grace {found.usual.rule.grace}, eta {found.usual.rule.eta})"
@@ -136,7 +193,7 @@ def row_of(moment: Moment, plan: StudyPlan) -> list[str]:
     spread = moment.spread
     return [
         str(moment.epoch),
-        "" if spread is None else v.gain_text(plan.objective, spread.value),
+        "" if spread is None else _gain(plan, spread.value),
         f"{moment.tau.value:.2f}",
         f"{moment.tau.low:.2f} to {moment.tau.high:.2f}",
         f"{100 * moment.halved.kept:.0f} %",
@@ -153,7 +210,7 @@ def calibration_json(found: Calibration) -> dict[str, Any]:
         "flags": flags_of(found),
         "chosen": asdict(found.chosen),
         "usual": asdict(found.usual),
-        "spread_anywhere": None if found.anywhere is None else found.anywhere._asdict(),
+        "spread_anywhere": max(found.anywhere)._asdict() if found.anywhere else None,
         "again": None if found.again is None else found.again._asdict(),
         "by_epoch": [
             {
@@ -162,9 +219,20 @@ def calibration_json(found: Calibration) -> dict[str, Any]:
                 "tau": moment.tau._asdict(),
                 "halving_keeps": moment.halved.kept,
                 "halving_loses": moment.halved.loss,
+                **_exits(moment),
             }
             for moment in found.moments
         ],
+    }
+
+
+def _exits(moment: Moment) -> dict[str, Any]:
+    """Of a front, what each exit says; the first is the shallowest."""
+    if len(moment.taus) == 1:
+        return {}
+    return {
+        "spread_of_exits": [spread._asdict() for spread in moment.spreads],
+        "tau_of_exits": [tau._asdict() for tau in moment.taus],
     }
 
 
@@ -174,23 +242,33 @@ def calibration_figure(found: Calibration, plan: StudyPlan) -> go.Figure:
         rows=2, cols=1, shared_xaxes=True, row_heights=[0.68, 0.32], vertical_spacing=0.06
     )
     epochs = [moment.epoch for moment in found.moments]
-    deep = exit_colours(4)[3]
-    _band(figure, epochs, [moment.tau for moment in found.moments], "agreement (tau)", deep, 1)
+    sides, front = len(found.moments[0].taus), is_front(plan.objective)
+    upper, lower = [exit_colours(4)[3]], [exit_colours(4)[1]]
+    if front:
+        upper = lower = exit_colours(sides)
+    for side, colour in enumerate(upper):
+        name = f"agreement (tau), exit {side + 1}" if front else "agreement (tau)"
+        _band(figure, epochs, [moment.taus[side] for moment in found.moments], name, colour, 1)
+    keeps = "a rung keeps of the front" if front else "halving keeps the best"
+    share = "a rung after epoch %{x} keeps %{y:.0%} of the final front<extra></extra>"
+    if not front:
+        share = "halving after epoch %{x} keeps the best in %{y:.0%}<extra></extra>"
     figure.add_scatter(
         x=epochs,
         y=[round(moment.halved.kept, 3) for moment in found.moments],
         mode="lines",
         line={"color": CHOSEN, "width": 2, "dash": "dash"},
-        hovertemplate="halving after epoch %{x} keeps the best in %{y:.0%}<extra></extra>",
-        name="halving keeps the best",
+        hovertemplate=share,
+        name=keeps,
         row=1,
         col=1,
     )
     scale = 1 if plan.objective == "hypervolume" else 100
-    spreads = [moment.spread for moment in found.moments if moment.spread is not None]
-    if spreads:
+    for side, colour in enumerate(lower if found.anywhere else []):
+        name = f"scatter of runs, exit {side + 1}" if front else "scatter of runs"
+        spreads = [moment.spreads[side] for moment in found.moments]
         scaled = [Range(*(scale * part for part in spread)) for spread in spreads]
-        _band(figure, epochs, scaled, "scatter of runs", exit_colours(4)[1], 2)
+        _band(figure, epochs, scaled, name, colour, 2, legend=not front)
     lines = [upright(e, panel, color=FAINT, dash="dot", width=1) for e in plan.base.milestones
              for panel in (1, 2)]  # fmt: skip
     if found.stops:
@@ -198,7 +276,8 @@ def calibration_figure(found: Calibration, plan: StudyPlan) -> go.Figure:
         lines += [upright(e, 1, color=CHOSEN, width=1) for e in rule.rungs or (rule.grace,)]
     styled(figure, 460, showlegend=True, shapes=lines)
     figure.update_yaxes(title_text="share, tau", range=[min(-0.02, _lowest(found)), 1.03], row=1)
-    figure.update_yaxes(title_text="points", rangemode="tozero", row=2)
+    unit = "hypervolume" if scale == 1 else "points"
+    figure.update_yaxes(title_text=unit, rangemode="tozero", row=2)
     figure.update_xaxes(title_text="epoch", row=2)
     figure.update_xaxes(linecolor=INK, row=1)
     return figure
@@ -209,7 +288,13 @@ def _lowest(found: Calibration) -> float:
 
 
 def _band(
-    figure: go.Figure, epochs: list[int], ranges: list[Range], name: str, colour: str, row: int
+    figure: go.Figure,
+    epochs: list[int],
+    ranges: list[Range],
+    name: str,
+    colour: str,
+    row: int,
+    legend: bool = True,
 ) -> None:
     """A line with its 95 % interval as a band."""
     figure.add_scatter(
@@ -231,6 +316,7 @@ def _band(
         marker={"size": 5},
         hovertemplate=f"{name} after epoch %{{x}}: %{{y:.2f}}<extra></extra>",
         name=name,
+        showlegend=legend,
         row=row,
         col=1,
     )

@@ -10,7 +10,6 @@ from optuna.samplers import QMCSampler
 from search_spaces import Point, Space, load_space
 from studies.plan import StudyPlan
 from studies.samplers import quietly
-from trainers.catalog import InputError
 from trainers.config import TrialConfig
 
 if TYPE_CHECKING:
@@ -49,16 +48,8 @@ def calibration_space(plan: StudyPlan) -> Space:
     Every config with the first seed, then every config with the next one, so that a study that is
     stopped has whole orders, and one with more seeds goes on. The hold-out is the same for all, as
     it is in the search.
-
-    Raises:
-        InputError: Networks that differ in what they cost: one number does not order them.
     """
     inner = load_space(plan.calibrates or "")
-    if inner.corners is not None:
-        raise InputError(
-            f"space {inner.name} has networks of different cost: calibrate a space whose networks "
-            "cost the same"
-        )
     count, first = plan.configs or plan.trials, plan.base.seed
 
     def suggest(trial: BaseTrial, base: TrialConfig) -> TrialConfig:
@@ -71,4 +62,11 @@ def calibration_space(plan: StudyPlan) -> Space:
         return [{**point, "seed": seed} for seed in seeds for point in found]
 
     title = f"{count} configs spread out over {inner.name}, each with several seeds"
-    return Space(plan.space, title, lambda base: points(base)[:1], suggest, points)
+    return Space(
+        name=plan.space,
+        title=title,
+        starts=lambda base: points(base)[:1],
+        suggest=suggest,
+        grid=points,
+        corners=inner.corners,
+    )

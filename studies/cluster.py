@@ -151,6 +151,7 @@ class _Asks(Searcher):
             "threads": plan.threads,
             "purpose": plan.purpose,
             "each_epoch": plan.each_epoch,
+            "hits": plan.keeps_hits,
         }
 
     def on_trial_complete(
@@ -221,6 +222,7 @@ class _Worker(tune.Trainable):
                     checkpoint=Path(settings["checkpoint"]),
                     purpose=settings["purpose"],
                     each_epoch=settings["each_epoch"],
+                    hits=settings["hits"],
                 )
             report = next(self._reports)
         except UnwritableError as error:

@@ -37,6 +37,8 @@ class Fit:
         sigma: σ, the spread of one run about config and seed; NaN without degrees of freedom.
         freedom: Degrees of freedom of σ.
         counts: (C,) runs of each config.
+        design: (R, C + S - 1) of the R runs, by config and then by seed.
+        solution: (C + S - 1, R), which makes the estimates of the runs; the first C are `means`.
     """
 
     means: Values
@@ -44,6 +46,8 @@ class Fit:
     sigma: float
     freedom: int
     counts: NDArray[np.int64]
+    design: Values
+    solution: Values
 
 
 def fit(values: Values) -> Fit:
@@ -72,16 +76,19 @@ def fit(values: Values) -> Fit:
     if np.linalg.matrix_rank(design) < design.shape[1]:
         raise ValueError("the configs share no seeds: they cannot be compared")
     inverse = np.linalg.inv(design.T @ design)
-    solution = inverse @ design.T @ values[there]
-    residuals = values[there] - design @ solution
+    solution = inverse @ design.T
+    estimates = solution @ values[there]
+    residuals = values[there] - design @ estimates
     freedom = len(row) - design.shape[1]
     sigma = math.sqrt(float(residuals @ residuals) / freedom) if freedom > 0 else math.nan
     return Fit(
-        means=solution[:configs],
+        means=estimates[:configs],
         covariance=inverse[:configs, :configs],
         sigma=sigma,
         freedom=freedom,
         counts=there.sum(axis=1),
+        design=design,
+        solution=solution,
     )
 
 

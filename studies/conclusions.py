@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from studies import verdict as v
 from studies.comparison import Difference
 from studies.confirmation import Confirmation
 from studies.confirmed import Estimate, Judgement, Optimism
+from studies.resampling import DRAWS
 
 NOTE = (
     "How to read it: the runs of a seed share a hold-out, so configs are compared seed by seed. "
     "A 95 % interval holds the true value in 95 of 100 such studies, and p is how often luck alone "
     "would show a difference like this where there is none; both allow for how many candidates "
-    "were compared. ± is the 95 % interval of a mean by itself."
+    "were compared. ± is the 95 % interval of a mean by itself, on other seeds; that of an exit "
+    "allows for other images too, where it is known which the runs had right, and is wider for it."
 )
 
 
@@ -59,11 +63,12 @@ def p_text(p: float) -> str:
 
 def sentences(c: Confirmation) -> list[str]:
     """All of them, the verdict first."""
-    every = (headline(c), choice(c), optimism(c), test(c), _outdated(c))
+    every = (headline(c), choice(c), optimism(c), on_front(c), test(c), outdated(c))
     return [text for text in every if text]
 
 
-def _outdated(c: Confirmation) -> str:
+def outdated(c: Confirmation) -> str:
+    """That the search has found others since."""
     if not c.outdated:
         return ""
     return (
@@ -239,6 +244,34 @@ def _gap_interval(c: Confirmation, one: Optimism) -> str:
         return "from one seed no interval can be given"
     low, high = (one.low, one.high) if one.gap >= 0 else (-one.high, -one.low)
     return f"95 % interval {signed(c, low)} to {signed(c, high)}"
+
+
+def on_front(c: Confirmation) -> str:
+    """Who is on the front of accuracy and FLOPs, exit by exit, and how that is known."""
+    if c.judged is None or np.isnan(c.points.on_front).any():
+        return ""
+    shares = c.points.on_front
+    listed = "; ".join(
+        f"exit {k + 1} {c.rows[row].name} ({probability(float(shares[row, k]))})"
+        for k, row in enumerate(shares.argmax(axis=0))
+    )
+    text = (
+        f"Most probably on the front: {listed}. A point is on it if no other one, of this network "
+        f"or another, is as cheap and as accurate; in {DRAWS:,} draws of "
+    )
+    if c.points.images:
+        return f"{text}other seeds and other images that is so as often as the percentage says."
+    return (
+        f"{text}other seeds that is so as often as the percentage says. Other images were not "
+        "drawn: which ones each run had right was not kept when these ran, so it is less sure."
+    )
+
+
+def probability(share: float) -> str:
+    """`62 %`, `< 1 %`; nothing of one that is not known."""
+    if math.isnan(share):
+        return ""
+    return "< 1 %" if share < 0.01 else "> 99 %" if share > 0.99 else f"{100 * share:.0f} %"
 
 
 def test(c: Confirmation) -> str:

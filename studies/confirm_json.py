@@ -9,6 +9,7 @@ from studies.comparison import Difference
 from studies.conclusions import NOTE, sentences, unit
 from studies.confirmation import Confirmation
 from studies.confirmed import Estimate, Judgement, Optimism
+from studies.resampling import DRAWS
 
 
 def as_json(c: Confirmation) -> dict[str, Any]:
@@ -26,6 +27,7 @@ def as_json(c: Confirmation) -> dict[str, Any]:
         "split_seeds": [c.plan.base.split_seed + k for k in range(c.values.shape[1])],
         "sentences": sentences(c),
         "how_to_read": NOTE,
+        "exits_drawn": None if judged is None else _drawn(c),
         "verdict": None if judged is None else _verdict(judged),
         "chosen": None if judged is None else c.rows[judged.chosen].name,
         "candidates": [],
@@ -45,19 +47,24 @@ def as_json(c: Confirmation) -> dict[str, Any]:
                 "finalist": row in judged.finalists,
                 "mean": _estimate(judged.means[row]),
                 "expected": judged.expected[row],
-                "exit_means": [_estimate(mean) for mean in judged.exits[row]],
+                "exit_means": [_estimate(mean) for mean in c.points.means[row]],
                 "difference": _difference(judged.difference(row)),
-                "on_front": _plain(c.front[row]),
+                "on_front": _plain(c.points.on_front[row]),
             }
             if tested is not None and row in judged.finalists:
                 place = judged.finalists.index(row)
                 entry["test"] = {
                     "mean": _estimate(tested.means[place]),
-                    "exit_means": [_estimate(mean) for mean in tested.exits[place]],
+                    "exit_means": [_estimate(mean) for mean in c.test_points.means[place]],
                     "difference": _difference(tested.difference(place)),
                 }
         found["candidates"].append(entry)
     return found
+
+
+def _drawn(c: Confirmation) -> dict[str, Any]:
+    """What the intervals of exits and `on_front` come from."""
+    return {"draws": DRAWS, "seeds": True, "images": c.points.images}
 
 
 def _verdict(judged: Judgement) -> dict[str, Any]:

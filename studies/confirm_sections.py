@@ -56,7 +56,7 @@ def ordered(c: Confirmation, judged: Judgement) -> list[int]:
 
 
 def _raced(c: Confirmation, judged: Judgement) -> Html:
-    exits = len(judged.exits[0])
+    exits = c.exits.shape[2]
     head = ["config", "runs", f"{v.objective_name(c.plan.objective)}{say.unit(c)}", "expected"]
     head += [f"against {c.rows[0].name}", "95 % interval", "p"]
     head += ["the search said"]
@@ -73,14 +73,14 @@ def _raced(c: Confirmation, judged: Judgement) -> Html:
                 say.number(c, judged.expected[row]),
                 *_compared(c, judged.difference(row)),
                 said,
-                *(cell(mean) for mean in judged.exits[row]),
+                *(cell(mean) for mean in c.points.means[row]),
             ]
         )
     return table(head, rows, [order.index(judged.chosen)])
 
 
 def _tested(c: Confirmation, judged: Judgement, tested: Judgement) -> Html:
-    exits = len(tested.exits[0])
+    exits = c.exits.shape[2]
     head = ["config", "runs", f"{v.objective_name(c.plan.objective)}{say.unit(c)}"]
     head += [f"against {c.rows[0].name}", "95 % interval", "p"]
     head += [f"exit\u00a0{k + 1} %" for k in range(exits)]
@@ -90,7 +90,7 @@ def _tested(c: Confirmation, judged: Judgement, tested: Judgement) -> Html:
             str(tested.means[place].n),
             cell(tested.means[place], 2 if say.unit(c) else 4),
             *_compared(c, tested.difference(place)),
-            *(cell(mean) for mean in tested.exits[place]),
+            *(cell(mean) for mean in c.test_points.means[place]),
         ]
         for place, row in enumerate(judged.finalists)
     ]
@@ -119,34 +119,29 @@ def front_parts(c: Confirmation) -> list[Html]:
     """The figure, and how probably each point is on the front."""
     judged = c.judged
     assert judged is not None
-    exits = len(judged.exits[0])
+    exits = c.exits.shape[2]
+    drawn = "other seeds and other images" if c.points.images else "other seeds"
     caption = (
-        "Mean accuracy of each exit on fresh hold-outs with its 95 % interval, over the seeds that "
-        "the config ran. Where intervals overlap, which of two points is on the front is open."
+        f"Mean accuracy of each exit on fresh hold-outs with its 95 % interval, which allows for "
+        f"{drawn}. Where intervals overlap, which of two points is on the front is open."
     )
     parts = [figure(confirmed_figure(c), caption, wide=True)]
     head = ["config", "runs", *(f"exit\u00a0{k + 1}" for k in range(exits))]
     order = ordered(c, judged)
     rows = [
-        [c.rows[row].name, str(c.rounds[row]), *(_probability(x) for x in c.front[row])]
+        [
+            c.rows[row].name,
+            str(c.rounds[row]),
+            *(say.probability(float(x)) for x in c.points.on_front[row]),
+        ]
         for row in order
     ]
     parts.append(table(head, rows, [order.index(judged.chosen)]))
-    parts.append(
-        paragraph(
-            "The probability that a point is on the front: that no other point, of this network or "
-            "another, is as cheap and more accurate. From 4,000 draws of what the runs leave open; "
-            "each seed has its own weights and its own hold-out images, so both are in it.",
-            kind="note",
+    if say.on_front(c):
+        parts.append(
+            paragraph("How probably each point is on the front, drawn as above.", kind="note")
         )
-    )
     return parts
-
-
-def _probability(share: float) -> str:
-    if math.isnan(share):
-        return ""
-    return "< 1 %" if share < 0.01 else "> 99 %" if share > 0.99 else f"{100 * share:.0f} %"
 
 
 def confirmed_figure(c: Confirmation) -> go.Figure:
@@ -172,7 +167,7 @@ def add_finalists(made: go.Figure, c: Confirmation) -> None:
         return
     for row in c.judged.finalists:
         add_row(made, c, c.judged, row, named=True, legend="legend2")
-    ends = [mean for row in c.judged.finalists for mean in c.judged.exits[row]]
+    ends = [mean for row in c.judged.finalists for mean in c.points.means[row]]
     low, high = made.layout.yaxis.range or (math.inf, -math.inf)
     made.update_yaxes(
         range=[
@@ -187,14 +182,14 @@ def add_row(
 ) -> None:
     """One config's exits as points with error bars, a little beside each other."""
     colour, dash = _look(judged, row)
-    means: Sequence[Estimate] = judged.exits[row]
+    means: Sequence[Estimate] = c.points.means[row]
     aside = 1 + 0.006 * (row - len(c.rows) / 2)
     known = all(math.isfinite(mean.half) for mean in means)
     name = plot_text(c.rows[row].name)
     bars = {"type": "data", "array": [mean.half for mean in means], "thickness": 1.5, "width": 4}
     hovers = [
         f"<b>{name}, exit {k + 1}</b><br>{cell(mean)} % (n = {mean.n})<br>on the front with "
-        f"probability {_probability(float(c.front[row][k])) or 'unknown'}"
+        f"probability {say.probability(float(c.points.on_front[row][k])) or 'unknown'}"
         for k, mean in enumerate(means)
     ]
     made.add_scatter(

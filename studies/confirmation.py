@@ -16,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studies import front
-from studies.confirmed import Judgement, judge, on_front
+from studies.confirmed import Judgement, judge
 from studies.finalists import simplicity
 from studies.plan import Finalist, StudyPlan
+from studies.resampling import Points, points
+from trainers.hits import unpacked
 from trainers.reports import EpochReport
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ class Confirmation:
         values: (C, S) objective, NaN where there is no run (yet).
         exits: (C, S, M) accuracy on the hold-outs, likewise.
         flops: (C, M) per image.
+        hits: (row, round) -> which held-out images that run had right, as `trainers.hits` packs
+            them; none at all where a run was made before they were kept.
         ended: Trials that have ended, those of configs that left included.
         failed: Runs that broke.
         test_values, test_exits: As `values` and `exits`, on the test split; of finalists alone.
@@ -50,6 +54,7 @@ class Confirmation:
     values: Values
     exits: Values
     flops: Values
+    hits: Mapping[tuple[int, int], str]
     ended: int
     failed: int
     test_values: Values
@@ -85,9 +90,17 @@ class Confirmation:
         return [int(count) for count in (~np.isnan(self.values)).sum(axis=1)]
 
     @cached_property
-    def front(self) -> Values:
-        """(C, M): the probability that a row's exit is on the front of all of them."""
-        return on_front(self.exits, self.flops)
+    def points(self) -> Points:
+        """The exits of each row: means, intervals, and how probably they are on the front."""
+        found = {key: unpacked(text) for key, text in self.hits.items()}
+        known = {key: hits for key, hits in found.items() if hits is not None}
+        return points(self.exits, self.flops, known if len(known) == len(found) else None)
+
+    @cached_property
+    def test_points(self) -> Points:
+        """The exits of the finalists on the test split, whose images are the same for all seeds."""
+        rows = list(self.judged.finalists) if self.judged is not None else []
+        return points(self.test_exits[rows], self.flops[rows])
 
     @cached_property
     def tested(self) -> Judgement | None:
@@ -95,10 +108,10 @@ class Confirmation:
         if self.judged is None:
             return None
         rows = list(self.judged.finalists)
-        values, exits = self.test_values[rows], self.test_exits[rows]
+        values = self.test_values[rows]
         if np.isnan(values).all(axis=1).any() or len(rows) < 2:
             return None
-        return judge(values, exits)
+        return judge(values)
 
 
 def confirmed(
@@ -115,6 +128,7 @@ def confirmed(
     values, exits = np.full((rows, rounds), math.nan), np.full((rows, rounds, m), math.nan)
     test_values, test_exits = values.copy(), exits.copy()
     flops = np.full((rows, m), math.nan)
+    hits: dict[tuple[int, int], str] = {}
     ended = failed = 0
     for outcome in outcomes:
         if outcome.number >= plan.trials:
@@ -125,6 +139,7 @@ def confirmed(
         if outcome.state == "COMPLETE" and outcome.report and outcome.value is not None:
             values[row, this] = factor * outcome.value
             exits[row, this] = 100 * np.array(outcome.report.accuracies[:m])
+            hits[row, this] = outcome.report.hits
             flops[row] = [point.flops for point in outcome.report.exits[:m]]
             report = tests.get(outcome.number)
             if report is not None and report.exits:
@@ -143,13 +158,16 @@ def confirmed(
     if over and ran[0] and len(kept) > 1:
         chosen = [plan.finalists[row] for row in kept]
         said = [math.nan if row.said is None else factor * row.said for row in chosen]
-        judged = judge(values[kept], exits[kept], said, simplicity(chosen))
+        judged = judge(values[kept], said, simplicity(chosen))
+    if not all(hits.values()):
+        hits = {}
     return Confirmation(
         plan=plan,
         kept=tuple(kept),
         values=values[kept],
         exits=exits[kept],
         flops=flops[kept],
+        hits={(kept.index(row), this): text for (row, this), text in hits.items()},
         ended=ended,
         failed=failed,
         test_values=test_values[kept],

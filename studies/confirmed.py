@@ -1,4 +1,4 @@
-"""What a confirmation comes to, as numbers: pure functions over (candidate, seed, exit).
+"""What a confirmation comes to, as numbers: pure functions over (candidate, seed).
 
 Row 0 is the reference (the paper's default), the others are what the search thought best, in its
 order. NaN stands for a run that the race spared. Seeds and hold-outs are fresh and the same for
@@ -24,9 +24,6 @@ from numpy.typing import NDArray
 from studies.comparison import LEVEL, Difference, Fit, against, fit, student
 
 Values = NDArray[np.float64]
-
-DRAWS = 4_000  # of means, for the front; a probability is then known to 0.016
-SEED = 0  # of every draw here: the same runs give the same figures
 
 
 @dataclass(frozen=True)
@@ -82,11 +79,10 @@ class Optimism:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict's numbers. C candidates, M exits.
+    """The verdict's numbers. C candidates.
 
     Attributes:
         means: (C,) of the objective.
-        exits: (C, M) of each exit's accuracy.
         expected: (C,) of the objective, for new runs.
         differences: Of the other finalists to the reference, corrected for all candidates. What
             left the race gets none: it left because it looked bad, so that it looks bad is no news
@@ -104,7 +100,6 @@ class Judgement:
     """
 
     means: tuple[Estimate, ...]
-    exits: tuple[tuple[Estimate, ...], ...]
     expected: tuple[float, ...]
     differences: tuple[Difference, ...]
     sigma: float
@@ -130,7 +125,6 @@ class Judgement:
 
 def judge(
     values: Values,
-    exits: Values,
     said: Sequence[float] | None = None,
     simplicity: Sequence[int] | None = None,
 ) -> Judgement:
@@ -138,7 +132,6 @@ def judge(
 
     Args:
         values: (C, S) objective of each run, NaN where there is none; row 0 the reference.
-        exits: (C, S, M) accuracy of each exit, same unit.
         said: (C,) the objective as the search saw it, NaN where it did not.
         simplicity: (C,) rank of each config, 0 the simplest; by row if not given.
 
@@ -168,7 +161,6 @@ def judge(
             average = Optimism(None, shown, estimate(values, weights))
     return Judgement(
         means=estimates(values),
-        exits=tuple(zip(*(estimates(exits[:, :, k]) for k in range(exits.shape[2])), strict=True)),
         expected=tuple(expected(fitted).tolist()),
         differences=tuple(one for one in against(values, 0) if one.config in finalists),
         sigma=fitted.sigma,
@@ -266,57 +258,3 @@ def detectable(
     tail = (1 - level) / 2 / comparisons
     needed = student(freedom, 1 - tail) + student(freedom, power)
     return needed * sigma * math.sqrt(2 / seeds)
-
-
-def on_front(exits: Values, flops: Values, draws: int = DRAWS) -> Values:
-    """(C, M): the probability that a point is on the front of all of them.
-
-    The means are drawn from what the runs leave open: normal about the fitted ones, with the
-    covariance of the exits pooled over the candidates, and a common χ² for its being estimated.
-    That a seed has its own hold-out makes the draw of images a part of it. NaN from one seed.
-
-    Args:
-        exits: (C, S, M) accuracies, NaN where there is no run.
-        flops: (C, M).
-        draws: How many.
-    """
-    count, _, m = exits.shape
-    fits = [fit(exits[:, :, k]) for k in range(m)]
-    freedom = fits[0].freedom
-    if freedom < 1:
-        return np.full((count, m), np.nan)
-    residuals = np.stack([_residuals(exits[:, :, k], fits[k]) for k in range(m)])
-    between_exits = residuals @ residuals.T / freedom
-    rng = np.random.default_rng(SEED)
-    normal = rng.standard_normal((draws, count, m))
-    spread = np.sqrt(freedom / rng.chisquare(freedom, size=(draws, 1, 1)))
-    left, right = _root(fits[0].covariance), _root(between_exits)
-    means = np.stack([one.means for one in fits], axis=1)
-    drawn = (means + spread * (left @ normal @ right.T)).reshape(draws, -1)
-    cost = flops.reshape(-1)
-    cheaper = cost[:, None] <= cost[None, :]  # [i, j]: i costs no more than j
-    np.fill_diagonal(cheaper, False)
-    hidden = np.zeros((draws, count * m), dtype=bool)
-    for point in range(count * m):
-        others = drawn[:, cheaper[:, point]]
-        if others.shape[1]:
-            hidden[:, point] = others.max(axis=1) >= drawn[:, point]
-    share: Values = 1 - hidden.mean(axis=0)
-    return share.reshape(count, m)
-
-
-def _root(matrix: Values) -> Values:
-    """A matrix whose product with its transpose is the given covariance."""
-    sizes, axes = np.linalg.eigh(matrix)
-    root: Values = axes * np.sqrt(np.maximum(sizes, 0.0))
-    return root
-
-
-def _residuals(values: Values, fitted: Fit) -> Values:
-    """(runs,): what config and seed do not explain."""
-    there = ~np.isnan(values)
-    left = np.where(there, values - fitted.means[:, None], 0.0)
-    counts = there.sum(axis=0)
-    seeds = np.divide(left.sum(axis=0), counts, out=np.zeros(values.shape[1]), where=counts > 0)
-    found: Values = (left - seeds)[there]
-    return found

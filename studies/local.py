@@ -120,6 +120,7 @@ def _train(
         checkpoint=record.checkpoint(ticket.number),
         purpose=plan.purpose,
         each_epoch=plan.each_epoch,
+        hits=plan.keeps_hits,
     )
     with closing(reports), _alarm() as expect:  # type: ignore[type-var]
         while True:

@@ -205,7 +205,8 @@ class StudyPlan(Record):
         None, description="of a confirmation: how many run in each round, the first row not counted"
     )
     box: tuple[float, float, float] | None = Field(
-        None, description="of a confirmation: the search's box of the hypervolume"
+        None,
+        description="of a confirmation or a calibration: the search's box of the hypervolume",
     )
 
     def __init__(self, /, **fields: Any) -> None:
@@ -246,6 +247,11 @@ class StudyPlan(Record):
     def confirms(self) -> str | None:
         """Name of the search that this study confirms; None of any other."""
         return self.space.removeprefix(CONFIRM) if self.space.startswith(CONFIRM) else None
+
+    @property
+    def keeps_hits(self) -> bool:
+        """Whether the last report of a trial says which held-out images each exit has right."""
+        return self.confirms is not None
 
     @model_validator(mode="after")
     def _a_confirmation_is_a_race(self) -> Self:

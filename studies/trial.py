@@ -46,6 +46,7 @@ def run(
     checkpoint: Path | None,
     purpose: Literal["search", "reproduce", "final-holdout"] = "search",
     each_epoch: bool = False,
+    hits: bool = False,
 ) -> Iterator[EpochReport]:
     """The reports of one trial.
 
@@ -55,6 +56,7 @@ def run(
         checkpoint: Where it is kept.
         purpose: Which images, see `trainers.data.load`: a search's never include the test split.
         each_epoch: Score the test split after every epoch, not only after the last.
+        hits: Keep in the last report which held-out images each exit has right.
     """
     import torch  # a driver on Ray never trains, so it never pays for this import
 
@@ -63,7 +65,9 @@ def run(
 
     torch.set_num_threads(threads)
     data = load(config, purpose, data_root)
-    yield from train(config, data, checkpoint=checkpoint, device=device, each_epoch=each_epoch)
+    yield from train(
+        config, data, checkpoint=checkpoint, device=device, each_epoch=each_epoch, hits=hits
+    )
 
 
 def reason_of(error: BaseException) -> str:

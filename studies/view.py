@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from studies import verdict as v
 from studies.confirmation import Confirmation
+from studies.front import Box
 from studies.learning_figures import Reports, chosen_trials
 from studies.plan import StudyPlan
 
@@ -34,6 +35,7 @@ class View:
         log: Parameters whose distribution is logarithmic.
         versions: Of what reads the study now.
         confirmation: What a confirmation of this search has come to, if there is one.
+        box: Of the hypervolume, where it orders the trials.
     """
 
     plan: StudyPlan
@@ -44,6 +46,7 @@ class View:
     log: frozenset[str] = frozenset()
     versions: dict[str, str] = field(default_factory=dict)
     confirmation: Confirmation | None = None
+    box: Box | None = None
 
     @functools.cached_property
     def drawn(self) -> tuple[Outcome, ...]:
@@ -104,6 +107,7 @@ def look(record: StudyRecord) -> View:
         log=frozenset(name for name, kind in distributions if getattr(kind, "log", False)),
         versions=_versions(),
         confirmation=confirmation_of(record),
+        box=record.box,
     )
 
 

@@ -20,7 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -317,6 +319,7 @@ class CapturedRun(Run):
         *,
         calibrate: Images | None = None,
         cross_fit: bool = False,
+        rows: NDArray[np.int64] | None = None,
     ) -> dict[str, Any]:
         """As `Run.score`."""
         with self._on_stream():
@@ -324,7 +327,9 @@ class CapturedRun(Run):
             for network in {id(n): n for n in (self.network.eval(), self._judged[0])}.values():
                 self._refresh(network)
             if images is not self.data.score:
-                return super().score(images, epoch, calibrate=calibrate, cross_fit=cross_fit)
+                return super().score(
+                    images, epoch, calibrate=calibrate, cross_fit=cross_fit, rows=rows
+                )
             self._set_knobs(epoch)
             self._tally.clear()
             self._raw.zero_()
@@ -336,7 +341,9 @@ class CapturedRun(Run):
             self._scoring.run()
             self._scored = True
             held = None if calibrate is None or cross_fit else self.confidence(calibrate)
-            scored = self._tally.summary(self.config, images.labels, held=held, cross_fit=cross_fit)
+            scored = self._tally.summary(
+                self.config, images.labels, held=held, cross_fit=cross_fit, rows=rows
+            )
             n = len(images)
             raw = tuple((self._raw / n).tolist()) if self.average is not None else ()
             return {**scored, "raw": raw}

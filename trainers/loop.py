@@ -9,12 +9,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trainers import checkpoints, memory
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.data import Data, load
+from trainers.data import Data, Images, load
 from trainers.reports import EpochReport
 from trainers.run import Run
 
@@ -26,6 +28,7 @@ def train(
     checkpoint: Path | None = None,
     device: str = "cpu",
     each_epoch: bool = False,
+    hits: bool = False,
 ) -> Iterator[EpochReport]:
     """One run, an epoch at a time.
 
@@ -39,6 +42,7 @@ def train(
             a warning says so.
         device: "cpu" or "cuda".
         each_epoch: Score a test split after every epoch: for the paper's curves, never to select.
+        hits: The last report says which held-out images each exit has right; its checkpoint too.
 
     Yields:
         A report per completed epoch. A loss that is not finite ends the run with a report whose
@@ -49,6 +53,7 @@ def train(
     """
     memory.begin(device)
     data = load(config) if data is None else data
+    held = _rows(data.score) if hits and data.split == "validation" else None
     data = data.to(device)
     with _opened(config, data, device) as run:
         reports: list[EpochReport] = []
@@ -63,7 +68,13 @@ def train(
             last = epoch + 1 == config.epochs
             if finite and (last or each_epoch or data.split == "validation"):
                 held_out = data.split == "validation"
-                scored = run.score(data.score, epoch, calibrate=data.calibrate, cross_fit=held_out)
+                scored = run.score(
+                    data.score,
+                    epoch,
+                    calibrate=data.calibrate,
+                    cross_fit=held_out,
+                    rows=held if last else None,
+                )
             report = EpochReport(
                 epoch=epoch + 1,
                 loss=mean_loss if finite else None,
@@ -108,6 +119,12 @@ def rescored(config: TrialConfig, data: Data, checkpoint: Path, device: str = "c
         temperature=last.temperature,
         **scored,
     )
+
+
+def _rows(images: Images) -> NDArray[np.int64]:
+    """(n,) which of the stored images they are."""
+    rows = torch.arange(len(images)) if images.rows is None else images.rows
+    return np.asarray(rows.cpu().numpy(), dtype=np.int64)
 
 
 def _opened(config: TrialConfig, data: Data, device: str) -> AbstractContextManager[Run]:

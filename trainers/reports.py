@@ -73,6 +73,11 @@ class EpochReport(Record):
         description="bytes that the run's process held at most by then, libraries and all; on CUDA "
         "of its allocator",
     )
+    hits: str = Field(
+        default="",
+        description="which held-out images each exit has right (`trainers.hits`), in the last "
+        "report of a run that was asked for them",
+    )
 
     @property
     def diverged(self) -> bool:

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainers import checkpoints
@@ -205,6 +207,7 @@ class Run:
         *,
         calibrate: Images | None = None,
         cross_fit: bool = False,
+        rows: NDArray[np.int64] | None = None,
     ) -> dict[str, Any]:
         """Accuracy of exits and teachers, the mean mix, and the budget curve of a report.
 
@@ -215,6 +218,7 @@ class Run:
             epoch: Epochs completed before the last one, whose T softens what exits learn from.
             calibrate: Held-out images to set the thresholds of dynamic inference on.
             cross_fit: The images are held-out ones: each half gets its thresholds from the other.
+            rows: (n,) which of the stored images they are; then each image's `hits` are kept.
         """
         network, teachers = self.judged()
         temperature = teachers.temperature(epoch)
@@ -224,7 +228,9 @@ class Run:
             tally.exits(logits, labels, places)
             tally.teachers(features, logits, labels, teachers, temperature)
         held = None if calibrate is None or cross_fit else self.confidence(calibrate)
-        scored = tally.summary(self.config, images.labels, held=held, cross_fit=cross_fit)
+        scored = tally.summary(
+            self.config, images.labels, held=held, cross_fit=cross_fit, rows=rows
+        )
         return {**scored, "raw": self.raw(images)}
 
     def save(self, path: Path, reports: list[EpochReport]) -> None:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers import dynamic
 from trainers.config import TrialConfig
 from trainers.costs import costs
+from trainers.hits import Hits, packed
 from trainers.losses import mix_entropy
 from trainers.reports import ExitPoint
 from trainers.teachers import Teachers
@@ -85,6 +87,7 @@ class Tally:
         *,
         held: Tensor | None = None,
         cross_fit: bool = False,
+        rows: NDArray[np.int64] | None = None,
     ) -> dict[str, Any]:
         """The fields of an `EpochReport` that come from scoring.
 
@@ -93,6 +96,7 @@ class Tally:
             labels: (n,) of all images.
             held: (M, n') `sure` of held-out images, to set the thresholds of dynamic inference on.
             cross_fit: The images are held-out ones: each half gets its thresholds from the other.
+            rows: (n,) which of the stored images they are; then each image's `hits` are kept.
         """
         n = len(labels)
         first, five, sure = (part.cpu().numpy() for part in (self.top1, self.top5, self.sure))
@@ -124,4 +128,5 @@ class Tally:
             "mix": tuple(tuple(row) for row in (self.mix / n).tolist()),
             "mix_entropy": tuple((self.entropy / n).tolist()),
             "budget": budget,
+            "hits": "" if rows is None else packed(Hits(rows, first)),
         }

@@ -10,7 +10,7 @@ from automate import flags
 from automate.commands.search import as_stored, drive_shown, left, stored_plan
 from automate.config_flags import Config
 from automate.printing import duration, say, say_json, say_pairs, say_table
-from studies.plan import OBJECTIVES, StudyPlan
+from studies.plan import FRONT, OBJECTIVES, StudyPlan, is_front
 from trainers.catalog import InputError
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def calibrate(
 
     A dozen configs spread out over a space run to the end with a few seeds each, as a study of its
     own, <study>-calibrate; the same command again goes on. A study that was searched with
-    --no-early-stopping is only read. The next search of that name takes its grace, eta and
-    tolerance from what is found, unless it is told otherwise.
+    --no-early-stopping is only read. The next search of that name takes its grace or rungs, its eta
+    and its tolerance from what is found, unless it is told otherwise.
 
     Args:
         study: A search to calibrate for, or a study of full-length trials to read [default: by
@@ -108,6 +108,7 @@ def calibrate(
 def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, object]:
     """A plan in words."""
     base, configs = plan.base, plan.configs or 1
+    objective = FRONT if is_front(plan.objective) else plan.objective
     pairs: dict[str, object] = {
         "study": plan.study,
         "stored in": storage,
@@ -117,7 +118,7 @@ def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, 
         + (f" in {plan.data_root}" if plan.data_root else ""),
         "training": f"{base.epochs} epochs, batches of {base.batch_size} images, lr {base.lr:g} "
         f"({base.schedule}), augmentation {base.augmentation}",
-        "objective": f"{plan.objective}, on the validation split; the test images stay unread",
+        "objective": f"{objective}, on the validation split; the test images stay unread",
     }
     if cost is not None:
         pairs["at most"] = (
@@ -130,7 +131,13 @@ def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, 
 def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
     """What was found, its report, and how to use it."""
     from studies.calibrating import ENDING, calibration_of, keep
-    from studies.calibration_sections import calibration_json, calibration_lines, row_of, shown
+    from studies.calibration_sections import (
+        calibration_json,
+        calibration_lines,
+        head_of,
+        row_of,
+        shown,
+    )
     from studies.report import write_report
     from studies.view import look
 
@@ -142,9 +149,8 @@ def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
     if json:
         say_json({"study": record.name, "report": page, **calibration_json(found)})
         return 0
-    head = ["after epoch", "scatter of runs", "tau", "95 % interval", "halving keeps the best"]
     rows = [row_of(moment, view.plan) for moment in shown(found)]
-    say_table(head, rows, title="The order of the configs against that of the end")
+    say_table(head_of(view.plan), rows, title="The order of the configs against that of the end")
     for line in calibration_lines(found, view.plan):
         say(line)
     say(f"Report: {page}")

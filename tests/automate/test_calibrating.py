@@ -54,3 +54,14 @@ def test_from_the_first_config_to_the_next_search(cli: Cli, tmp_path):
     assert json.loads(read.out)["by_epoch"] == found["by_epoch"]
     refused = cli("calibrate digits-cnn4-diverse_alpha --epochs 5")
     assert refused.code == 2 and "brings its own settings" in refused.err
+
+
+def test_the_next_search_for_a_front_takes_its_own_calibration(cli: Cli):
+    small = SMALL.replace("--epochs 3", "--epochs 2 --dataset digits")
+    said = cli(f"calibrate --configs 5 --seeds 1 {small} --objective front --json")
+    assert said.code == 0, said.err
+    assert len(json.loads(said.out)["by_epoch"][0]["tau_of_exits"]) == 4
+    search = f"search --space diverse_alpha {small} --dry-run --json"
+    taken = json.loads(cli(f"{search} --objective front").out)["plan"]
+    assert taken["calibrated"] == "digits-cnn4-diverse_alpha-calibrate"
+    assert json.loads(cli(search).out)["plan"]["calibrated"] is None

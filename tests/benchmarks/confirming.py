@@ -57,7 +57,7 @@ def confirmations(
         best = 1 + np.argsort(-said[1:], kind="stable")[:top]
         rows = np.concatenate([[0], best])
         seen = racing.run(values[pool[rows]][:, confirmed], rounds)
-        judged = judge(seen, seen[:, :, None], said[rows])
+        judged = judge(seen, said[rows])
         one, first = judged.chosen, int(np.argmax(said[rows]))
         naive.append(said[rows][first] - truth[rows][first])
         plain.append(judged.means[one].mean - truth[rows][one])

@@ -165,7 +165,7 @@ def optimism(studies: int, seeds: int, spread: float, between: float, rng: int =
         rows = np.concatenate([[0], 1 + np.argsort(-said[1:])[:TOP]])
         truth = every[rows]
         seen = racing.run(study(generator, truth, seeds, normal(spread)), rounds)
-        judged = judge(seen, seen[:, :, None], said[rows])
+        judged = judge(seen, said[rows])
         one = judged.chosen
         naive.append(said[rows].max() - truth[int(np.argmax(said[rows]))])
         plain.append(judged.means[one].mean - truth[one])

@@ -20,17 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces import load_space
-from studies.calibration import (
-    Curves,
-    Rule,
-    agreement,
-    calibrate,
-    kendall,
-    outcome,
-    pools,
-    spread,
-)
+from studies.calibration import agreement, calibrate, kendall, spread
 from studies.curve_tables import ENDING, CurveTable, read_table, shipped
+from studies.halving import Curves, Rule, outcome, pools
 from studies.recorded import read_runs
 from studies.resume import config_at
 from studies.rungs import after_drops, rung_epochs
@@ -81,7 +73,7 @@ def tables(paths: list[Path]) -> list[Table]:
     configs: dict[str, TrialConfig] = {}
     made = []
     for path in paths:
-        if path.suffix == ENDING or str(path) in shipped():
+        if is_table(str(path)):
             made.append(recorded(read_table(str(path))))
             continue
         for run in read_runs(path):
@@ -101,6 +93,11 @@ def tables(paths: list[Path]) -> list[Table]:
         found = tuple(configs[f"{name}{point}"] for point in points)
         made.append(Table(name, found, np.array(values)))
     return made
+
+
+def is_table(name: str) -> bool:
+    """Whether it is a table of curves, not a file of runs."""
+    return name.endswith(ENDING) or name in shipped()
 
 
 def recorded(table: CurveTable) -> Table:
@@ -235,7 +232,7 @@ def about(table: Table) -> None:
     print(f"\n## {table.name}: {configs} configs x {seeds} seeds, {epochs} epochs, "
           f"{table.configs[0].schedule} schedule")  # fmt: skip
     print(f"ends: {ends.min():.2f} to {ends.max():.2f}, std between configs {ends.std(ddof=1):.2f}")
-    found = calibrate(table.values, Rule(max(1, epochs // 3)), DRAWS)
+    found = calibrate(table.values[..., None], Rule(max(1, epochs // 3)), DRAWS)
     if found.again:
         print(f"one run's last order against the other seeds' means: tau {show(found.again)}")
     crossing(table)
@@ -259,7 +256,7 @@ def about(table: Table) -> None:
               f"trains {one.epochs:.2f}")  # fmt: skip
     print(f"first safe epoch (halving): {found.safe}")
     for listed in ((), after_drops(table.configs[0].milestones, epochs)):
-        dozen(table, listed)
+        dozen(table.values[..., None], listed)
     rules(table)
 
 
@@ -290,30 +287,31 @@ def crossing(table: Table) -> None:
 
 
 def dozen(
-    table: Table, listed: Sequence[int] = (), configs: int = 12, seeds: int = 3, times: int = 60
+    curves: Curves, listed: Sequence[int] = (), configs: int = 12, seeds: int = 3, times: int = 60
 ) -> None:
     """What `automate calibrate` would have set from a dozen configs, judged on all of them.
 
     Args:
-        table: To draw from.
+        curves: (C, S, E, K), in points; of a front each exit's accuracy.
         listed: Rungs after the drops of the learning rate, one more rule to choose; none.
         configs, seeds: Of each calibration.
         times: Calibrations.
     """
     rng = np.random.default_rng(1)
-    usual = Rule(max(1, table.values.shape[2] // 3))
-    scatter = spread(table.values)
-    if scatter is None or len(table.values) <= configs:
+    usual = Rule(max(1, curves.shape[2] // 3))
+    scatter = [spread(curves[..., column]) for column in range(curves.shape[3])]
+    if scatter[0] is None or len(curves) <= configs:
         return
-    searches = pools(table.values, DRAWS, trials=20)
+    margins = [ranges[-1].value for ranges in scatter if ranges is not None]
+    searches = pools(curves, DRAWS, trials=20)
     found, safe = [], []
     for _ in range(times):
-        some = rng.choice(len(table.values), configs, replace=False)
-        columns = rng.choice(table.values.shape[1], min(seeds, table.values.shape[1]), False)
-        said = calibrate(table.values[some][:, columns], usual, 300, listed=listed)
-        found.append(outcome(searches, said.chosen.rule, scatter[-1].value))
-        safe.append(said.safe or table.values.shape[2])
-    one = outcome(searches, usual, scatter[-1].value)
+        some = rng.choice(len(curves), configs, replace=False)
+        columns = rng.choice(curves.shape[1], min(seeds, curves.shape[1]), False)
+        said = calibrate(curves[some][:, columns], usual, 300, listed=listed)
+        found.append(outcome(searches, said.chosen.rule, margins))
+        safe.append(said.safe or curves.shape[2])
+    one = outcome(searches, usual, margins)
     taken = sum(rule.rule.rungs is not None for rule in found)
     print(f"  with rungs after {listed or 'no drop'} among the rules (taken {taken} times):")
     for what in ("kept", "loss", "epochs"):
@@ -324,7 +322,27 @@ def dozen(
     good = np.mean([rule.kept >= 0.85 for rule in found])
     low, middle, high = np.quantile(safe, [0.1, 0.5, 0.9])
     print(f"  first safe epoch: median {middle:.0f} ({low:.0f} to {high:.0f}); rules that keep "
-          f"85 % or more: {100 * good:.0f} % of {times}")  # fmt: skip
+          f"85 % or more: {100 * good:.0f} % of {times}; that stop: "
+          f"{sum(rule.epochs < 1 for rule in found)}")  # fmt: skip
+
+
+def front(table: CurveTable) -> None:
+    """A table's exits each by itself, as `--objective front` has them."""
+    curves = 100 * np.nan_to_num(table.accuracy, nan=1 / table.base.classes)
+    listed = after_drops(table.base.milestones, table.epochs)
+    found = calibrate(curves, Rule(max(1, table.epochs // 3)), DRAWS, listed=listed)
+    print(f"\n## {table.name}, front: of each exit the spread, then tau; what a rung keeps")
+    for e in epochs_shown(table.epochs):
+        moment = found.moments[e - 1]
+        spreads = " ".join(f"{range_.value:.2f}" for range_ in moment.spreads)
+        taus = " ".join(f"{tau.value:.2f}" for tau in moment.taus)
+        print(f"{e:5d}  {spreads}  {taus}  least {show(moment.tau)}  {moment.halved.kept:.2f} "
+              f"{moment.halved.loss:.2f} {moment.halved.epochs:.2f}")  # fmt: skip
+    print(f"again {show(found.again) if found.again else ''}; first safe epoch {found.safe}")
+    for name, one in (("chosen", found.chosen), ("usual", found.usual)):
+        print(f"{name}: {one.rule} keeps {one.kept:.2f}, {one.loss:.2f} behind, "
+              f"trains {one.epochs:.2f}")  # fmt: skip
+    dozen(curves, listed)
 
 
 def show(range_: tuple[float, float, float]) -> str:
@@ -359,7 +377,7 @@ def compare(one: Table, two: Table) -> None:
 
 
 def main(paths: Sequence[str]) -> list[Table]:
-    """All tables, then those of one file or one kind against each other."""
+    """All tables, then those of one file or one kind against each other, then fronts."""
     found = tables([Path(name) for name in paths])
     for table in found:
         about(table)
@@ -368,6 +386,9 @@ def main(paths: Sequence[str]) -> list[Table]:
             (file, *kind), (other, *other_kind) = one.name.split(", "), two.name.split(", ")
             if file == other or kind[-1:] == other_kind[-1:]:
                 compare(one, two)
+    for name in paths:
+        if is_table(name):
+            front(read_table(name))
     return found
 
 

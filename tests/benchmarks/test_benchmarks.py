@@ -10,6 +10,7 @@ from tests.benchmarks import (
     against,
     confirming,
     epochs,
+    fronts,
     loss,
     memory,
     overhead,
@@ -111,6 +112,13 @@ def test_racing(tmp_path, capsys):
     rows = racing.main(["--studies", "4", "--json", str(tmp_path / "racing.json")])
     assert len(json.loads((tmp_path / "racing.json").read_text())) == len(rows)
     assert "a false claim" in capsys.readouterr().out
+
+
+def test_fronts(tmp_path, capsys):
+    rows = fronts.main(["--studies", "2", "--json", str(tmp_path / "fronts.json")])
+    assert len(json.loads((tmp_path / "fronts.json").read_text())) == len(rows)
+    held = [row.value for row in rows if row.what.endswith("intervals that hold")]
+    assert len(held) == 2 * len(fronts.CASES) and all(0 <= share <= 1 for share in held)
 
 
 def test_confirming():

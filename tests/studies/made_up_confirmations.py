@@ -15,6 +15,7 @@ from studies.record import StudyRecord
 from studies.states import Outcome
 from tests.studies import made_up
 from trainers.config import TrialConfig
+from trainers.hits import Hits, packed
 from trainers.reports import EpochReport
 
 Worth = Callable[[TrialConfig], float]
@@ -94,6 +95,7 @@ def confirmation(
     finish: int | None = None,
     tested: bool = True,
     broken: tuple[int, ...] = (),
+    hits: bool = True,
     **changes: Any,
 ) -> Confirmation:
     """A confirmation whose rows are so many points better than the default.
@@ -106,6 +108,7 @@ def confirmation(
         finish: Trials that have ended; all if not given.
         tested: Whether the test split was read.
         broken: Numbers of the trials that failed.
+        hits: Whether the runs say which images they had right.
         **changes: Of `plan`.
     """
     the_plan = plan(len(truth), seeds, **changes)
@@ -136,6 +139,10 @@ def confirmation(
         config = (the_plan.finalists or ())[row].config.with_(seed=1 + this, split_seed=1 + this)
         accuracies = [0.70 + 0.02 * k + points[row, this] / 100 for k in range(config.exits)]
         report = made_up.report(config, config.epochs, accuracies)
+        if hits:
+            right = generator.random((config.exits, 500)) < np.array(accuracies)[:, None]
+            text = packed(Hits(np.arange(500) + 100 * this, right))
+            report = report.model_copy(update={"hits": text})
         value = sum(report.accuracies) / len(report.accuracies)
         values[row, this] = value
         outcomes.append(

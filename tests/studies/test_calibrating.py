@@ -9,10 +9,9 @@ from optuna.storages import InMemoryStorage
 from search_spaces import load_space, names
 from studies import calibrating
 from studies.calibrating import calibration_of, calibration_plan, curves_in, flags_of, kept_rule
-from studies.calibration import Outcome, Rule
 from studies.calibration_sections import calibration, calibration_json, calibration_lines
 from studies.calibration_space import spread_out
-from studies.experiments import space_of
+from studies.halving import Outcome, Rule
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
 from studies.recorded import table_of
@@ -73,7 +72,7 @@ def test_it_goes_on_and_takes_more_seeds(tmp_path):
     more = StudyRecord.create_or_open(planned(seeds=3), storage, tmp_path)
     made_up.search(more)
     assert [o.config.seed for o in more.outcomes() if o.config] == [0] * 6 + [1] * 6 + [2] * 6
-    assert curves_in(look(more)).shape == (6, 3, 8)
+    assert curves_in(look(more)).shape == (6, 3, 8, 1)
     with pytest.raises(InputError, match="configs is 6, now 8"):
         StudyRecord.create_or_open(planned(configs=8), storage, tmp_path)
 
@@ -81,11 +80,11 @@ def test_it_goes_on_and_takes_more_seeds(tmp_path):
 def test_curves_are_the_objective_of_each_config_and_seed(record):
     view = look(record)
     found = curves_in(view)
-    assert found.shape == (6, 2, 8)
+    assert found.shape == (6, 2, 8, 1)
     for number, outcome in enumerate(view.outcomes):
-        assert found[number % 6, number // 6, -1] == pytest.approx(outcome.value)
+        assert found[number % 6, number // 6, -1, 0] == pytest.approx(outcome.value)
     steps = record.study.get_trials(deepcopy=False)[7].intermediate_values
-    assert found[1, 1].tolist() == pytest.approx([steps[e] for e in range(1, 9)])
+    assert found[1, 1, :, 0].tolist() == pytest.approx([steps[e] for e in range(1, 9)])
 
 
 def test_a_run_that_diverged_is_at_chance_from_there_on(tmp_path):
@@ -96,13 +95,13 @@ def test_a_run_that_diverged_is_at_chance_from_there_on(tmp_path):
     gone = EpochReport(epoch=2, loss=None, seconds=0.1, split="validation", exits=())
     assert not record.report(ticket, gone)
     made_up.search(record)
-    assert curves_in(look(record))[0, 0].tolist() == pytest.approx([0.5] + [0.01] * 7)
+    assert curves_in(look(record))[0, 0, :, 0].tolist() == pytest.approx([0.5] + [0.01] * 7)
 
 
 def test_a_search_without_early_stopping_is_read_and_one_with_it_is_refused(tmp_path):
     plan = made_up.plan(trials=8, base={"epochs": 6}, early_stopping=False, study="whole")
     whole = made_up.search(StudyRecord.create_or_open(plan, InMemoryStorage(), tmp_path))
-    assert curves_in(look(whole)).shape == (8, 1, 6)
+    assert curves_in(look(whole)).shape == (8, 1, 6, 1)
     with pytest.raises(InputError, match="stopped trials early.*automate calibrate"):
         curves_in(replace(look(whole), plan=plan.with_(early_stopping=True)))
     with pytest.raises(InputError, match="has 4 configs of full length: 5 or more"):
@@ -121,6 +120,58 @@ def test_what_is_found_is_said_the_same_everywhere(record):
     assert (said["configs"], said["seeds"], len(said["by_epoch"])) == (6, 2, 8)
     stopped = made_up.view()
     assert calibration(stopped) == [] and "When stopping is right" not in report_page([stopped])
+
+
+def test_a_front_is_calibrated_by_each_exit(tmp_path):
+    plan = calibration_plan(made_up.plan(base={"epochs": 8}, objective="front"), 6, 2)
+    record = StudyRecord.create_or_open(plan, InMemoryStorage(), tmp_path)
+    ticket = record.ask()
+    assert ticket is not None
+    record.report(ticket, made_up.report(ticket.config, 1, [0.4, 0.5, 0.6, 0.7]))
+    gone = EpochReport(epoch=2, loss=None, seconds=0.1, split="validation", exits=())
+    assert not record.report(ticket, gone)
+    made_up.search(record)
+    view = look(record)
+    curves = curves_in(view)
+    assert curves.shape == (6, 2, 8, 4)
+    assert curves[0, 0].tolist() == [[0.4, 0.5, 0.6, 0.7]] + [[0.01] * 4] * 7
+    for number, outcome in enumerate(view.outcomes[1:], 1):
+        assert outcome.report is not None
+        ends = curves[number % 6, number // 6, -1].tolist()
+        assert ends == pytest.approx(list(outcome.report.accuracies))
+    found = calibration_of(view)
+    lines, page = calibration_lines(found, view.plan), report_page([view])
+    assert all(html.escape(line) in page for line in lines)
+    assert "the accuracy of each exit on the validation split" in lines[0]
+    assert "points at exits 1 to 4" in lines[1] and "networks of the final front" in lines[-1]
+    epoch = calibration_json(found)["by_epoch"][2]
+    assert epoch["tau"] in epoch["tau_of_exits"] and len(epoch["spread_of_exits"]) == 4
+
+
+@pytest.mark.parametrize("objective", ["hypervolume", "front+flops"])
+def test_networks_of_different_cost_are_calibrated_in_the_searchs_box(tmp_path, objective):
+    search = made_up.plan("backbone", trials=12, base={"epochs": 4}, grace=2, objective=objective)
+    plan = calibration_plan(search, 10, 1)
+    record = StudyRecord.create_or_open(plan, InMemoryStorage(), tmp_path / "c")
+    searched = StudyRecord.create_or_open(search, InMemoryStorage(), tmp_path / "s")
+    assert plan.box is not None and record.box == searched.box == plan.box
+    view = look(made_up.search(record))
+    curves, deepest = curves_in(view), max(o.config.exits for o in view.outcomes if o.config)
+    if objective == "hypervolume":
+        assert curves.shape == (10, 1, 4, 1)
+        for number, outcome in enumerate(view.outcomes):
+            assert curves[number, 0, -1, 0] == pytest.approx(outcome.value)
+    else:
+        assert curves.shape == (10, 1, 4, deepest + 1)
+        last = [o.report.exits[-1].flops for o in view.outcomes if o.report]
+        assert (-curves[:, 0, -1, -1]).tolist() == last and len(set(last)) > 1
+    lines = calibration_lines(calibration_of(view), view.plan)
+    assert ("hypervolume" in lines[0]) is (objective == "hypervolume")
+    known = kept_rule(
+        search.study, search.base, objective,
+        lambda name: (record.plan, {"grace": 2, "eta": 2, "tolerance": 0.001}),
+    )  # fmt: skip
+    assert known == (record.name, Rule(2, 2, 0.001)), "the next search takes it"
 
 
 def test_the_next_search_of_that_name_takes_it_unless_told_otherwise(record, monkeypatch):
@@ -173,10 +224,5 @@ def test_what_cannot_be_calibrated_is_said_in_one_line(tmp_path):
         calibration_plan(planned())
     with pytest.raises(InputError, match="runs of one epoch"):
         calibration_plan(example_plan(tmp_path, base={"epochs": 1}, grace=1))
-    for objective in ("hypervolume", "front"):
-        with pytest.raises(InputError, match=f"objective {objective} cannot be calibrated"):
-            calibration_plan(made_up.plan(objective=objective))
-    with pytest.raises(InputError, match="networks of different cost"):
-        space_of(calibration_plan(made_up.plan("backbone")))
     with pytest.raises(InputError, match="stops no trial early"):
         planned().with_(early_stopping=True)

@@ -4,18 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studies.calibration import (
-    Rule,
-    agreement,
-    calibrate,
-    first_safe,
-    kendall,
-    outcome,
-    pools,
-    repeated,
-    spread,
-)
-from studies.rungs import keeps, rung_epochs
+from studies.calibration import agreement, calibrate, first_safe, kendall, repeated, spread
+from studies.halving import Rule
 
 rng = np.random.default_rng(0)
 
@@ -28,7 +18,7 @@ def curves(
     worth = np.linspace(0, 0.1, configs)[:, None, None]
     epoch = np.arange(1, epochs + 1)
     sign = np.where(epoch < crossing, -1, 1)
-    return 0.5 + sign * worth + draws.normal(0, noise, (configs, seeds, epochs))
+    return (0.5 + sign * worth + draws.normal(0, noise, (configs, seeds, epochs)))[..., None]
 
 
 @pytest.mark.parametrize("ties", [False, True])
@@ -74,39 +64,6 @@ def test_agreement_is_the_mean_over_seeds_with_an_interval_around_it():
     assert noise is not None and noise.low < 0 < noise.high
 
 
-@pytest.mark.parametrize("rule", [Rule(2), Rule(1, 3), Rule(3, 2, 0.4), Rule(8), Rule(2, 4, 0.1)])
-def test_a_rule_does_what_a_loop_over_its_rungs_does(rule):
-    searches = rng.normal(size=(30, 7, 8))
-    kept, lost, trained = [], [], []
-    for search in searches:
-        alive, spent = list(range(7)), 0
-        before = 0
-        for rung in rung_epochs(rule.grace, rule.eta, 8):
-            spent += len(alive) * (rung - before)
-            seen = [search[n, rung - 1] for n in alive]
-            alive = [n for n in alive if keeps(search[n, rung - 1], seen, rule.eta, rule.tolerance)]
-            before = rung
-        spent += len(alive) * (8 - before)
-        gap = search[:, -1].max() - max(search[n, -1] for n in alive)
-        kept.append(gap <= 0.5)
-        lost.append(gap)
-        trained.append(spent / 56)
-    found = outcome(searches, rule, margin=0.5)
-    assert found.kept == pytest.approx(np.mean(kept))
-    assert found.loss == pytest.approx(np.mean(lost))
-    assert found.epochs == pytest.approx(np.mean(trained))
-
-
-def test_searches_are_drawn_from_the_curves_and_always_the_same():
-    table = rng.normal(size=(4, 2, 3))
-    drawn = pools(table, draws=50)
-    assert drawn.shape == (50, 4, 3) and np.array_equal(drawn, pools(table, draws=50))
-    for search in drawn:  # all of one seed
-        rows = {tuple(row) for row in search}
-        assert any(rows <= {tuple(row) for row in table[:, s]} for s in range(2))
-    assert pools(table, draws=2, trials=9).shape == (2, 9, 3)
-
-
 @pytest.mark.parametrize("crossing", [1, 7, 15])
 def test_it_finds_where_the_curves_cross(crossing):
     found = calibrate(curves(crossing), Rule(6), draws=300)
@@ -115,7 +72,7 @@ def test_it_finds_where_the_curves_cross(crossing):
     assert found.chosen.kept >= 0.9 and found.chosen.epochs < 1
     assert (found.usual.kept > 0.9) is (crossing <= 6)
     assert found.moments[-1].tau.value == pytest.approx(1)
-    assert found.margin == pytest.approx(0.001, rel=0.3)
+    assert found.moments[-1].spread.value == pytest.approx(0.001, rel=0.3)
     if crossing > 1:
         assert found.moments[crossing - 2].tau.high < 0
 
@@ -136,19 +93,62 @@ def test_where_they_cross_at_the_very_end_nothing_is_stopped():
 
 
 def test_where_all_is_noise_lots_are_not_drawn():
-    found = calibrate(rng.normal(0.5, 0.01, size=(12, 3, 10)), Rule(3), draws=300)
+    found = calibrate(rng.normal(0.5, 0.01, size=(12, 3, 10, 1)), Rule(3), draws=300)
     assert found.safe is None and not found.stops
     assert found.again is not None and found.again.low < 0 < found.again.high
 
 
 def test_one_seed_says_when_but_not_what_is_noise():
     found = calibrate(curves(7, seeds=1), Rule(6), draws=300)
-    assert found.again is None and found.moments[0].spread is None and found.margin == 0
+    assert found.again is None and found.moments[0].spread is None and found.anywhere == ()
     assert found.safe == 7 and found.chosen.rule.tolerance == 0
 
 
+def fronts(crossing: list[int], configs: int = 14, seeds: int = 3, epochs: int = 20):
+    """Each exit best at another config, its own order reversed until an epoch of its own."""
+    draws = np.random.default_rng(1)
+    place = np.linspace(0, 1, configs)[:, None, None]
+    epoch = np.arange(1, epochs + 1)
+    columns = []
+    for exit_, crosses in enumerate(crossing):
+        worth = -0.1 * (place - exit_ / max(1, len(crossing) - 1)) ** 2
+        sign = np.where(epoch < crosses, -1, 1)
+        columns.append(0.5 + sign * worth + draws.normal(0, 0.001, (configs, seeds, epochs)))
+    return np.stack(columns, axis=-1)
+
+
+def test_of_a_front_the_exit_that_crosses_last_says_when():
+    found = calibrate(fronts([1, 9]), Rule(6), draws=200)
+    assert found.safe == 9 and found.chosen.rule.grace >= 9
+    moment = found.moments[4]
+    assert moment.taus[0].low > 0 > moment.taus[1].high and moment.tau == moment.taus[1]
+    assert len(found.anywhere) == 2 and moment.spread == max(moment.spreads)
+    assert found.chosen.kept >= 0.95
+    # where every config is the best at some trade no rung beats much, so less is saved
+    first = calibrate(fronts([1, 9])[..., :1], Rule(6), draws=200)
+    assert found.chosen.epochs > first.chosen.epochs
+
+
+def test_a_front_of_equal_exits_is_calibrated_as_one_number_is():
+    one = curves(7)
+    found, alone = (calibrate(made, Rule(6), draws=200) for made in (np.repeat(one, 3, 3), one))
+    assert found.safe == alone.safe and found.moments[3].taus == alone.moments[3].taus * 3
+    assert found.chosen == alone.chosen and found.usual == alone.usual
+
+
+def test_what_networks_cost_says_who_is_beaten_and_is_no_noise():
+    cost = np.broadcast_to(-np.arange(16.0)[:, None, None, None], (16, 3, 20, 1))
+    priced = np.concatenate([curves(1), cost], axis=3)  # the better, the dearer: all on the front
+    found = calibrate(priced, Rule(6), draws=200, exits=1)
+    assert len(found.anywhere) == 1 and len(found.moments[0].taus) == 1
+    assert found.usual.kept == found.usual.epochs == 1
+    priced = np.concatenate([curves(1), -cost], axis=3)  # the better, the cheaper: one beats all
+    found = calibrate(priced, Rule(6), draws=200, exits=1)
+    assert found.usual == calibrate(curves(1), Rule(6), draws=200).usual
+
+
 def test_too_little_is_refused():
-    for shape in ((4, 3, 9), (9, 3, 1)):
+    for shape in ((4, 3, 9, 1), (9, 3, 1, 1)):
         with pytest.raises(ValueError, match="cannot be calibrated"):
             calibrate(np.zeros(shape), Rule(1))
 

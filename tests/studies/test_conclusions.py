@@ -2,11 +2,12 @@
 
 import json
 import math
+from dataclasses import replace
 from html import escape
 
 import pytest
 
-from studies.conclusions import NOTE, choice, headline, optimism, sentences
+from studies.conclusions import NOTE, choice, headline, on_front, optimism, probability, sentences
 from studies.conclusions import test as on_test
 from studies.confirm_json import as_json
 from studies.confirm_sections import add_finalists, confirmation_parts, confirmed_figure
@@ -85,6 +86,33 @@ def test_the_test_split_is_named_with_its_rule():
     assert on_test(confirmation([1.0, 0.0], tested=False)) == ""
 
 
+@pytest.mark.parametrize("hits", [True, False])
+def test_the_front_is_named_with_how_it_is_known(hits):
+    made = confirmation([1.0, 0.0, -1.0, -1.0], hits=hits)
+    text = on_front(made)
+    likely = probability(float(made.points.on_front[1, 0]))
+    assert text.startswith(f"Most probably on the front: exit 1 trial 11 ({likely}); exit 2 trial")
+    assert ("2,000 draws of other seeds and other images" in text) == hits
+    assert (
+        "Other images were not drawn: which ones each run had right was not kept" in text
+    ) != hits
+    assert text in sentences(made)
+    assert as_json(made)["exits_drawn"] == {"draws": 2000, "seeds": True, "images": hits}
+    (entry,) = (c for c in as_json(made)["candidates"] if c["name"] == "trial 11")
+    assert entry["exit_means"][0]["low"] == made.points.means[1][0].low
+    page = "".join(confirmation_parts(made))
+    assert escape(text) in page and page.count("Most probably on the front") == 1
+
+
+def test_runs_without_hits_leave_the_front_to_the_seeds():
+    """One run of an older version is enough: what is not known of one is not half known."""
+    made = confirmation([1.0, 0.0, -1.0])
+    key = next(iter(made.hits))
+    damaged = replace(made, hits={**made.hits, key: "4 5 6 no bits"})
+    assert made.points.images and not damaged.points.images
+    assert damaged.points.means[0][0].half < made.points.means[0][0].half
+
+
 def test_nothing_is_said_before_the_end():
     made = confirmation([1.0, 0.0, 0.0], seeds=4, finish=6)
     assert sentences(made) == [
@@ -105,7 +133,7 @@ def test_one_seed_proves_nothing_and_says_so():
     assert " p = " not in " ".join(sentences(made)) and "standard error" not in choice(made)
     assert "(n = 1, unconfirmed)" in text and "nan" not in text and "inf" not in text
     json.dumps(as_json(made), allow_nan=False)
-    assert math.isnan(made.front[0][0])
+    assert math.isnan(made.points.on_front[0][0])
     assert "nan" not in "".join(confirmation_parts(made)).lower().replace("finance", "")
 
 

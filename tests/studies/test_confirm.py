@@ -287,6 +287,9 @@ def test_the_real_networks_of_the_digits_are_scored_on_test(tmp_path, lost):
             assert confirm.read_test(record) == 2
             config = record.outcome(0).config
             *_, wanted = train(config, load(config, "final-holdout"))
+            last = list(train(config, load(config), hits=True))[-1]
+            assert record.outcome(0).report.hits == last.hits != ""
+            assert found.outcome(0).report.hits == "", "a search keeps none"
             got = confirm.tests(record)[0]
             assert got.exits == wanted.exits and got.budget == wanted.budget
             assert got.split == "test"

@@ -8,7 +8,7 @@ from scipy import stats
 
 from studies import racing
 from studies.comparison import fit, seeds_needed
-from studies.confirmed import detectable, estimate, estimates, expected, judge, on_front
+from studies.confirmed import detectable, estimate, estimates, expected, judge
 
 
 def grid(truth, seeds=5, spread=0.3, rng=0, seed_spread=0.3):
@@ -18,7 +18,7 @@ def grid(truth, seeds=5, spread=0.3, rng=0, seed_spread=0.3):
 
 
 def judged(values, **more):
-    return judge(values, values[:, :, None], **more)
+    return judge(values, **more)
 
 
 def test_one_row_alone_has_students_interval():
@@ -92,16 +92,3 @@ def test_what_can_be_found_and_what_is_needed_agree():
         assert found is not None
         assert seeds_needed(found * 1.001, 0.3, 8) == seeds
     assert detectable(0.3, 1, 8) is None
-
-
-def test_a_better_and_equally_cheap_point_hides_another():
-    rng = np.random.default_rng(0)
-    exits = np.array([[60.0, 70.0], [65.0, 70.0], [50.0, 80.0]])[:, None, :]
-    exits = exits + rng.normal(0, 0.3, (3, 5, 2))
-    flops = np.array([[1.0, 2.0]] * 3)
-    shares = on_front(exits, flops)
-    assert shares[1, 0] > 0.99 and shares[2, 1] > 0.99
-    assert shares[0].max() < 0.01 and shares[2, 0] < 0.01 and shares[1, 1] < 0.01
-    even = on_front(np.full((2, 5, 1), 60.0) + rng.normal(0, 0.3, (2, 5, 1)), np.ones((2, 1)))
-    assert even.sum() == pytest.approx(1.0) and even.min() > 0.01
-    assert np.isnan(on_front(exits[:, :1], flops)).all()
