@@ -205,7 +205,7 @@ def _instead(findings: Findings, plan: StudyPlan) -> str:
     else:
         text += "no rule that was tried is safe."
     digits, scale, unit = (4, 1, "") if plan.objective == "hypervolume" else (2, 100, " points")
-    value, low, high = (v.signed(scale * part, digits) for part in change)
+    value, low, high = (v.signed(round(scale * part, digits) + 0.0, digits) for part in change)
     return (
         f"{text} The average changes the end by {value}{unit} (95 % interval {low} to {high}) and "
         "takes one more scoring an epoch."
