@@ -5,9 +5,9 @@ each time it is asked: seconds for each ask of a long study. Here
 
 - the waiting trials of a new study are one statement, not one transaction each;
 - of a trial that has been read, only what has changed since is read again;
-- of its reports the last one is read, as JSON text; for the others `Database.reports` is asked. Of
-  a trial whose last report does not tell its end (it diverged, or ran on), and of a study of
-  several objectives, all are there.
+- of its reports the last one is read, as JSON text; for the others `Database.reports` is asked, or
+  `Database.reports_after` for those of one epoch, which a front's rung compares. Of a trial whose
+  last report does not tell its end (it diverged, or ran on) all are there.
 
 The tables are those of Optuna's own models, of the version that it has just found them to be.
 """
@@ -88,18 +88,24 @@ class Database(RDBStorage):
         with self.engine.connect() as connection:
             return [(key, text) for _, key, text in _rows(connection, REPORTS_OF, [trial_id])]
 
-    def trials(self, ids: Sequence[int], whole: bool = False) -> list[FrozenTrial]:
-        """Some trials, by id.
+    def reports_after(self, ids: Sequence[int], epoch: int) -> dict[int, str]:
+        """Trial id -> JSON of its report of one epoch, of those that have one. The ids rise."""
+        with self.engine.connect() as connection:
+            return {
+                trial_id: text
+                for first in range(0, len(ids), CHUNK)
+                for trial_id, _, text in _rows(
+                    connection, ONE_OF, ids[first : first + CHUNK], f"{REPORT}{epoch}"
+                )
+            }
 
-        Args:
-            ids: They rise.
-            whole: With all their reports, as Optuna gives them; see the module.
-        """
+    def trials(self, ids: Sequence[int]) -> list[FrozenTrial]:
+        """Some trials, by id, without most of their reports; see the module. The ids rise."""
         with self.engine.connect() as connection, uncollected(len(ids)):
             return [
                 trial
                 for first in range(0, len(ids), CHUNK)
-                for trial in _trials(connection, ids[first : first + CHUNK], whole)
+                for trial in _trials(connection, ids[first : first + CHUNK])
             ]
 
     def moving(self, study_id: int, newest: int) -> tuple[Sequence[Any], int]:
@@ -195,9 +201,7 @@ class Memory(_CachedStorage):
                     changed.add(trial_id)
             if untouched != len(known.untouched - changed):
                 changed |= known.untouched - self._database.untouched(study_id)
-            # A front's rungs and samplers look at reports: nothing else is stored of its epochs.
-            whole = len(self._database.get_study_directions(study_id)) > 1
-            trials = self._database.trials(sorted(changed), whole)
+            trials = self._database.trials(sorted(changed))
             before = len(study.trials)
             self._add_trials_to_cache(study_id, trials)
             if len(study.trials) > before:
@@ -307,7 +311,7 @@ LAST_OF = (
 )
 
 
-def _trials(connection: Connection, ids: Sequence[int], whole: bool) -> Iterator[FrozenTrial]:
+def _trials(connection: Connection, ids: Sequence[int]) -> Iterator[FrozenTrial]:
     """Trials of a few ids, by id. The state is read first: what it speaks of was written before."""
     rows = _rows(connection, TRIALS_OF, ids)
     params: dict[int, dict[str, Any]] = defaultdict(dict)
@@ -324,7 +328,7 @@ def _trials(connection: Connection, ids: Sequence[int], whole: bool) -> Iterator
     user: dict[int, dict[str, Any]] = defaultdict(dict)
     for trial_id, key, text in _rows(connection, NOTES_OF, ids):
         user[trial_id][key] = json.loads(text)
-    system = _facts(connection, ids, whole)
+    system = _facts(connection, ids)
     for trial_id, number, state, began, ended in rows:
         yield FrozenTrial(
             number=number,
@@ -347,13 +351,11 @@ def _moment(stored: datetime | str | None) -> datetime | None:
     return datetime.fromisoformat(stored) if isinstance(stored, str) else stored
 
 
-def _facts(connection: Connection, ids: Sequence[int], whole: bool) -> dict[int, dict[str, Any]]:
+def _facts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """System attributes of some trials, with no more reports than are needed."""
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    for trial_id, key, text in _rows(connection, FACTS_OF if whole else OTHERS_OF, ids):
+    for trial_id, key, text in _rows(connection, OTHERS_OF, ids):
         found[trial_id][key] = json.loads(text)
-    if whole:
-        return found
     keys: dict[str, list[int]] = defaultdict(list)  # few: most trials end at a rung, or the end
     for trial_id, key in _rows(connection, LAST_OF, ids):
         keys[key[4:]].append(trial_id)
