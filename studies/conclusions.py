@@ -63,11 +63,12 @@ def p_text(p: float) -> str:
 
 def sentences(c: Confirmation) -> list[str]:
     """All of them, the verdict first."""
-    every = (headline(c), choice(c), optimism(c), on_front(c), test(c), _outdated(c))
+    every = (headline(c), choice(c), optimism(c), on_front(c), test(c), outdated(c))
     return [text for text in every if text]
 
 
-def _outdated(c: Confirmation) -> str:
+def outdated(c: Confirmation) -> str:
+    """That the search has found others since."""
     if not c.outdated:
         return ""
     return (

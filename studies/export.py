@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from studies.confirmation import Confirmation
 from studies.plan import ranked_by
 from studies.record import StudyRecord
 from studies.verdict import finished, recommended_first
@@ -13,6 +14,7 @@ from trainers.catalog import InputError
 from trainers.checkpoints import put
 from trainers.config import TrialConfig
 
+CONFIRMED = "confirmed.yaml"
 LARGEST = 1_000_000  # bytes; an exported config has some 1,500
 
 
@@ -51,16 +53,7 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
         InputError: No trial has run its full length yet; top < 1; an experiment of the paper,
             whose figures are of the test split and must select nothing.
     """
-    if record.plan.experiment:
-        raise InputError(
-            f"study {record.name} reproduces {record.plan.experiment} on the test split, by which "
-            "nothing may be selected: export from a search"
-        )
-    if record.plan.confirms:
-        raise InputError(
-            f"study {record.name} confirms {record.plan.confirms}: export from that, "
-            f"`automate export {record.plan.confirms}`"
-        )
+    _only_of_a_search(record)
     if top < 1:
         raise InputError(f"top needs to be at least 1, got {top}")
     outcomes = record.outcomes()
@@ -94,6 +87,68 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
         if stale.stem.isdigit() and int(stale.stem) > len(paths):
             stale.unlink()
     return paths
+
+
+def _only_of_a_search(record: StudyRecord) -> None:
+    if record.plan.experiment:
+        raise InputError(
+            f"study {record.name} reproduces {record.plan.experiment} on the test split, by which "
+            "nothing may be selected: export from a search"
+        )
+    if record.plan.confirms:
+        raise InputError(
+            f"study {record.name} confirms {record.plan.confirms}: export from that, "
+            f"`automate export {record.plan.confirms}`"
+        )
+
+
+def export_confirmed(record: StudyRecord, made: Confirmation | None) -> Path:
+    """Writes what a confirmation says to take to `runs/<study>/best/confirmed.yaml`.
+
+    Its seed is the last one that the confirmation used, so that `automate train` goes on with fresh
+    ones; everything else is as the search had it.
+
+    Args:
+        record: The search.
+        made: What its confirmation has come to, if there is one.
+
+    Raises:
+        InputError: As `export`; no confirmation, one that is not finished, or one that nothing can
+            be said of.
+    """
+    _only_of_a_search(record)
+    if made is None:
+        raise InputError(
+            f"study {record.name} is not confirmed: `automate confirm {record.name}` does that, or "
+            "leave out --confirmed"
+        )
+    judged = made.judged
+    if judged is None:
+        why = "has nothing to compare" if made.over else "is not finished"
+        raise InputError(
+            f"the confirmation of study {record.name} {why}: `automate confirm {record.name}`"
+            f"{' --fresh starts it over' if made.over else ' goes on'}, or leave out --confirmed"
+        )
+    row, percent = made.rows[judged.chosen], made.plan.objective != "hypervolume"
+    mean, exits = judged.means[judged.chosen], made.points.means[judged.chosen]
+    source = {
+        "study": record.name,
+        "trial": row.trial,
+        "confirmed": made.plan.study,
+        "runs": mean.n,
+        "objective": record.plan.objective,
+        "ranked_by": ranked_by(record.plan.objective),
+        "value": mean.mean / 100 if percent else mean.mean,
+        "split": "validation",
+        "accuracy": [exit.mean / 100 for exit in exits],
+        "flops": [int(flops) for flops in made.flops[judged.chosen]],
+        "data_root": record.plan.data_root,
+        "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+    used = made.plan.base.seed + len(made.plan.race or ()) - 1
+    path = record.folder / "best" / CONFIRMED
+    write_config(path, row.config.with_(seed=used), source)
+    return path
 
 
 def write_config(path: Path, config: TrialConfig, source: dict[str, Any]) -> None:

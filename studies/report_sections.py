@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from studies import verdict as v
 from studies.conclusions import choice as say_choice
 from studies.confirm_sections import add_finalists
+from studies.export import CONFIRMED
 from studies.figures import (
     epochs_figure,
     front_figure,
@@ -47,7 +48,7 @@ def front(view: View) -> list[Html]:
     below = sum(100 * point.accuracy < low for point in drawn)
     if below:
         caption += f" {below} points lie below the frame: double click to see all."
-    plot = front_figure(view.drawn, view.plan)
+    plot = front_figure(view.drawn)
     if view.confirmation is not None and view.confirmation.judged is not None:
         add_finalists(plot, view.confirmation)
         caption += (
@@ -117,7 +118,11 @@ def best(view: View) -> list[Html]:
         )
     marked = [i for i, o in enumerate(shown) if taken is not None and o.number == taken.number]
     name, folder = shlex.quote(view.plan.study), view.folder
-    file = shlex.quote(str(folder / "best" / "1.yaml"))
+    confirmed = view.confirmation is not None and view.confirmation.judged is not None
+    which, what, found = "the best", "--top 3", "1.yaml"
+    if confirmed:
+        which, what, found = "what was confirmed", "--confirmed", CONFIRMED
+    file = shlex.quote(str(folder / "best" / found))
     return [
         table(head, rows, marked),
         paragraph(
@@ -127,10 +132,10 @@ def best(view: View) -> list[Html]:
             "marked row is the network to take.",
             kind="note",
         ),
-        paragraph("Export the best as complete configurations and train them at full length:"),
+        paragraph(f"Export {which} as complete configurations and train them at full length:"),
         tag(
             "pre",
-            tag("code", f"automate export --study {name} --top 3\nautomate train {file} --seeds 3"),
+            tag("code", f"automate export --study {name} {what}\nautomate train {file} --seeds 3"),
         ),
         paragraph(
             "Training on fresh seeds is what turns n = 1 into a mean with a spread; the test split "

@@ -149,5 +149,5 @@ def _ending(found: "StudyRecord", running: flags.Running) -> int:
         say(f"Report: {page}")
         if made.judged is not None and not running.quiet:
             say("Next:")
-            say(f"  {command('export', *running.tail(found.name), '--top', 3)}")
+            say(f"  {command('export', *running.tail(found.name), '--confirmed')}")
     return 0 if made.judged is not None or not made.over else 1

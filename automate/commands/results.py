@@ -126,6 +126,10 @@ def export(
     top: Annotated[
         flags.WholeOrNone, Parameter(help="How many of the best [default: 3, without --csv].")
     ] = None,
+    confirmed: Annotated[
+        flags.Switch,
+        Parameter(help="Write what `automate confirm` says to take, as confirmed.yaml."),
+    ] = False,
     csv: Annotated[
         str | None,
         Parameter(
@@ -141,17 +145,29 @@ def export(
 
     They go to runs/<study>/best/1.yaml, 2.yaml, ... for `automate train`. Whole networks that no
     other trial's beats come first, then by objective (of --objective front by anytime accuracy).
+    What was confirmed goes to runs/<study>/best/confirmed.yaml.
     """
+    from studies.conclusions import outdated
+    from studies.confirm import confirmation_of
     from studies.export import export as write
+    from studies.export import export_confirmed
     from studies.record import StudyRecord
 
+    if confirmed and (top is not None or csv is not None):
+        raise InputError("--confirmed writes one config: leave out --top and --csv")
     with closing(StudyRecord.open(study, storage, runs)) as record:
         if csv is not None:
             record.to_csv(sys.stdout if csv == "-" else csv)
             if csv != "-" and not json:
                 say(f"Trials: {csv}")
         wanted = 3 if top is None and csv is None else top
-        paths = [] if wanted is None else write(record, wanted)
+        if confirmed:
+            made = confirmation_of(record)
+            paths = [export_confirmed(record, made)]
+            if made is not None and (text := outdated(made)):
+                say(text, stderr=True)
+        else:
+            paths = [] if wanted is None else write(record, wanted)
         name = record.name
     paths = [runs / name / "best" / path.name for path in paths]
     if json:

@@ -260,6 +260,7 @@ def _ending(record: "StudyRecord", running: flags.Running) -> int:
     from automate.front_text import front_json, say_front
     from studies.confirm import confirmation_of
     from studies.confirm_json import as_json
+    from studies.export import CONFIRMED
     from studies.report import write_report
     from studies.verdict import finished, ranked
 
@@ -285,12 +286,13 @@ def _ending(record: "StudyRecord", running: flags.Running) -> int:
     say(f"Report: {page}")
     if good and not quiet:
         tail = running.tail(plan.study)
+        chosen = confirmed is not None and confirmed.judged is not None
         say("Next:")
         for words in (
             ("dashboard", *tail),
             *([("confirm", *tail)] if confirmed is None and len(ranked(outcomes)) > 1 else []),
-            ("export", *tail, "--top", "3"),
-            ("train", page.parent / "best" / "1.yaml", "--seeds", "3"),
+            ("export", *tail, *(("--confirmed",) if chosen else ("--top", "3"))),
+            ("train", page.parent / "best" / (CONFIRMED if chosen else "1.yaml"), "--seeds", "3"),
             ("report", *tail),
         ):
             say(f"  {command(*words)}")

@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from studies import confirm
+from studies.export import read_exported
 from studies.record import StudyRecord
 from studies.search import Speed
 from tests.automate.conftest import Cli
@@ -56,13 +57,27 @@ def test_from_the_race_to_the_verdict(cli: Cli, searched, tmp_path):
         "How to read it", f"runs/{searched}/confirmation.json", "Next:",
     ):  # fmt: skip
         assert text in said.out, text
+    assert f"export {searched} --confirmed" in said.out and "--top 3" not in said.out
     again = cli("confirm --json --quiet")
     found = json.loads(again.out)
     assert found["sentences"][0] in " ".join(said.out.split()).replace("  ", " ")
     stored = json.loads((tmp_path / "runs" / searched / "confirmation.json").read_text())
     assert stored.items() <= found.items()
     page = (tmp_path / "runs" / searched / "report.html").read_text()
-    assert 'id="confirmed"' in page
+    assert 'id="confirmed"' in page and f"--study {searched} --confirmed" in page
+    exported = cli("export --confirmed")
+    path = tmp_path / "runs" / searched / "best" / "confirmed.yaml"
+    assert (exported.code, exported.err) == (0, "")
+    assert exported.out.splitlines() == [
+        f"runs/{searched}/best/confirmed.yaml", "Next:",
+        f"  automate train runs/{searched}/best/confirmed.yaml --seeds 3",
+    ]  # fmt: skip
+    config, source = read_exported(path)
+    (entry,) = (c for c in found["candidates"] if c["name"] == found["chosen"])
+    assert config.model_dump(mode="json") == entry["config"] | {"seed": 4}, "seeds 1 to 4 are used"
+    assert source["trial"] == entry["trial"] and source["runs"] == entry["rounds"]
+    assert 100 * source["value"] == pytest.approx(entry["mean"]["mean"])
+    assert 100 * source["accuracy"][0] == pytest.approx(entry["exit_means"][0]["mean"])
     report = cli("report --json")
     assert json.loads(report.out)["studies"][0]["confirmation"]["chosen"] == found["chosen"]
     assert "Confirmed on fresh seeds" in cli("report").out
@@ -73,6 +88,11 @@ def test_from_the_race_to_the_verdict(cli: Cli, searched, tmp_path):
 
 
 def test_what_cannot_be_confirmed_is_one_line(cli: Cli, searched):
+    said = cli("export --confirmed")
+    assert said.code == 2 and f"{searched} is not confirmed: `automate confirm" in said.err
+    assert cli("confirm --top 3 --seeds 2 --quiet --max-epochs-total 4").code == 0
+    said = cli("export --confirmed")
+    assert said.code == 2 and "is not finished: `automate confirm" in said.err
     assert cli("confirm --top 3 --seeds 2 --quiet").code == 0
     for words, text in (
         ("confirm --top 4", "confirms 3 candidates, got --top 4"),
@@ -81,6 +101,8 @@ def test_what_cannot_be_confirmed_is_one_line(cli: Cli, searched):
         ("confirm nothing", "unknown study 'nothing'"),
         (f"report {searched}-confirm", f"automate report {searched}"),
         (f"export {searched}-confirm", "export from that"),
+        (f"export {searched}-confirm --confirmed", "export from that"),
+        ("export --confirmed --top 2", "--confirmed writes one config: leave out"),
         ("search --space single_alpha --confirm 0.01", "at least 4 are needed"),
         ("search --space single_alpha --confirm 1.2", "a share above 0 and below 1, got 1.2"),
     ):
@@ -100,6 +122,7 @@ def test_a_search_keeps_a_share_of_its_epochs_for_the_confirmation(cli: Cli, tmp
     assert said.code == 0
     assert "Confirming the best of digits-cnn4-diverse_alpha" in said.out
     assert "Take " in said.out and "Test images, " in said.out
+    assert "alpha --confirmed" in said.out and "best/confirmed.yaml" in said.out
     total = 0
     for name in ("digits-cnn4-diverse_alpha", "digits-cnn4-diverse_alpha-confirm"):
         with closing(StudyRecord.open(name)) as record:

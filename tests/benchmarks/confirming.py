@@ -10,9 +10,7 @@ would only blur it. The repetitions share the table's runs: their interval is of
 """
 
 import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from numpy.typing import NDArray
 from studies import racing
 from studies.confirmed import judge
 from studies.curve_tables import read_table
-from tests.benchmarks.racing import Row, mean, say_rows, share
+from tests.benchmarks.racing import Row, mean, share, show_rows
 
 Values = NDArray[np.float64]
 
@@ -101,9 +99,7 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
     )
     for trials in given.trials:
         rows += confirmations(values, given.repetitions, trials, given.top, given.seeds)
-    say_rows(rows)
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    show_rows(rows, given.json)
     return rows
 
 
