@@ -5,9 +5,9 @@ each time it is asked: seconds for each ask of a long study. Here
 
 - the waiting trials of a new study are one statement, not one transaction each;
 - of a trial that has been read, only what has changed since is read again;
-- of its reports the last one is read, as JSON text; for the others `Database.reports` is asked. Of
-  a trial whose last report does not tell its end (it diverged, or ran on), and of a study of
-  several objectives, all are there.
+- of its reports the last one is read, as JSON text; for the others `Database.reports` is asked, or
+  `Database.reports_after` for those of one epoch, which a front's rung compares. Of a trial whose
+  last report does not tell its end (it diverged, or ran on) all are there.
 
 `studies.queries` reads the tables, of the version that Optuna has just found them to be.
 """
@@ -30,7 +30,7 @@ from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import and_, func, insert, or_, select
 
-from studies.queries import TRIALS, read_reports, read_trials
+from studies.queries import TRIALS, read_reports, read_reports_after, read_trials
 
 MANY = 1000  # trials that make a study long
 
@@ -56,10 +56,15 @@ class Database(RDBStorage):
         with self.engine.connect() as connection:
             return [(key, text) for _, key, text in read_reports(connection, [trial_id])]
 
-    def trials(self, ids: Sequence[int], whole: bool = False) -> list[FrozenTrial]:
+    def reports_after(self, ids: Sequence[int], epoch: int) -> dict[int, str]:
+        """Trial id -> JSON of its report of one epoch, of those that have one. The ids rise."""
+        with self.engine.connect() as connection:
+            return dict(read_reports_after(connection, ids, epoch))
+
+    def trials(self, ids: Sequence[int]) -> list[FrozenTrial]:
         """Some trials, by id: see `studies.queries.read_trials`."""
         with self.engine.connect() as connection, uncollected(len(ids)):
-            return list(read_trials(connection, ids, whole))
+            return list(read_trials(connection, ids))
 
     def moving(self, study_id: int, newest: int) -> tuple[Sequence[Any], int]:
         """What of a study may be other than it was read.
@@ -154,9 +159,7 @@ class Memory(_CachedStorage):
                     changed.add(trial_id)
             if untouched != len(known.untouched - changed):
                 changed |= known.untouched - self._database.untouched(study_id)
-            # A front's rungs and samplers look at reports: nothing else is stored of its epochs.
-            whole = len(self._database.get_study_directions(study_id)) > 1
-            trials = self._database.trials(sorted(changed), whole)
+            trials = self._database.trials(sorted(changed))
             before = len(study.trials)
             self._add_trials_to_cache(study_id, trials)
             if len(study.trials) > before:

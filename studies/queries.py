@@ -85,17 +85,11 @@ LAST_OF = (
 )
 
 
-def read_trials(connection: Connection, ids: Sequence[int], whole: bool) -> Iterator[FrozenTrial]:
-    """Some trials, by id.
-
-    Args:
-        connection: To the database.
-        ids: They rise.
-        whole: With all their reports, as Optuna gives them. Otherwise with the last one alone, as
-            JSON text; with all where that does not tell the trial's end (it diverged, or ran on).
-    """
+def read_trials(connection: Connection, ids: Sequence[int]) -> Iterator[FrozenTrial]:
+    """Some trials, by id, with their last report alone, as JSON text; with all of them where that
+    does not tell the trial's end (it diverged, or ran on). The ids rise."""
     for first in range(0, len(ids), CHUNK):
-        yield from _some(connection, ids[first : first + CHUNK], whole)
+        yield from _some(connection, ids[first : first + CHUNK])
 
 
 def read_reports(connection: Connection, ids: Sequence[int]) -> Sequence[Any]:
@@ -103,7 +97,17 @@ def read_reports(connection: Connection, ids: Sequence[int]) -> Sequence[Any]:
     return _rows(connection, REPORTS_OF, ids)
 
 
-def _some(connection: Connection, ids: Sequence[int], whole: bool) -> Iterator[FrozenTrial]:
+def read_reports_after(
+    connection: Connection, ids: Sequence[int], epoch: int
+) -> Iterator[tuple[int, str]]:
+    """(trial id, JSON) of the report of one epoch, of those that have one. The ids rise."""
+    for first in range(0, len(ids), CHUNK):
+        some = ids[first : first + CHUNK]
+        for trial_id, _, text in _rows(connection, ONE_OF, some, f"{REPORT}{epoch}"):
+            yield trial_id, text
+
+
+def _some(connection: Connection, ids: Sequence[int]) -> Iterator[FrozenTrial]:
     # The state is read first: what it speaks of was written before.
     rows = _rows(connection, TRIALS_OF, ids)
     params: dict[int, dict[str, Any]] = defaultdict(dict)
@@ -120,7 +124,7 @@ def _some(connection: Connection, ids: Sequence[int], whole: bool) -> Iterator[F
     user: dict[int, dict[str, Any]] = defaultdict(dict)
     for trial_id, key, text in _rows(connection, NOTES_OF, ids):
         user[trial_id][key] = json.loads(text)
-    system = _facts(connection, ids, whole)
+    system = _facts(connection, ids)
     for trial_id, number, state, began, ended in rows:
         yield FrozenTrial(
             number=number,
@@ -143,13 +147,11 @@ def _moment(stored: datetime | str | None) -> datetime | None:
     return datetime.fromisoformat(stored) if isinstance(stored, str) else stored
 
 
-def _facts(connection: Connection, ids: Sequence[int], whole: bool) -> dict[int, dict[str, Any]]:
+def _facts(connection: Connection, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
     """System attributes of some trials, with no more reports than are needed."""
     found: dict[int, dict[str, Any]] = defaultdict(dict)
-    for trial_id, key, text in _rows(connection, FACTS_OF if whole else OTHERS_OF, ids):
+    for trial_id, key, text in _rows(connection, OTHERS_OF, ids):
         found[trial_id][key] = json.loads(text)
-    if whole:
-        return found
     keys: dict[str, list[int]] = defaultdict(list)  # few: most trials end at a rung, or the end
     for trial_id, key in _rows(connection, LAST_OF, ids):
         keys[key[4:]].append(trial_id)
