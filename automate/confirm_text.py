@@ -31,19 +31,19 @@ def race_pairs(plan: StudyPlan, storage: str, read: Sequence[int] = ()) -> dict[
     }
 
 
-def say_confirmation(c: Confirmation | None, *, stderr: bool = False) -> None:
+def say_confirmation(c: Confirmation | None) -> None:
     """The table and the sentences; nothing without a confirmation."""
     if c is None:
         return
     if c.judged is not None:
-        _say_table(c, stderr)
+        _say_table(c)
     for text in sentences(c):
-        say(text, stderr=stderr)
+        say(text)
     if c.judged is not None:
-        say(NOTE, stderr=stderr)
+        say(NOTE)
 
 
-def _say_table(c: Confirmation, stderr: bool) -> None:
+def _say_table(c: Confirmation) -> None:
     judged = c.judged
     assert judged is not None
     exits = c.exits.shape[2]
@@ -75,7 +75,7 @@ def _say_table(c: Confirmation, stderr: bool) -> None:
         f"Confirmed on fresh seeds and hold-outs (mean ± 95 % interval; difference to "
         f"{c.rows[0].name}; * is the one to take)"
     )
-    say_table(head, rows, title=title, stderr=stderr)
+    say_table(head, rows, title=title)
 
 
 def _cell(mean: float, half: float, digits: int = 2) -> str:

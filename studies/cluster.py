@@ -4,17 +4,14 @@ Ray owns processes and clocks and sees a trial as a number and a config; the stu
 choices, states and memory. `tune.Tuner` drives a `Searcher` of ours, which asks the record, and a
 `TrialScheduler` of ours, which hands every report to it. The stock OptunaSearch is not used: it
 tells every trial that a scheduler stopped as COMPLETE. Tune's own experiment state is not used
-either: going on means a new Tuner over the same study.
+either: going on means a new Tuner over the same study. Which trial of the record is which of Tune's
+is kept by `studies.dispatch`; here is what needs Ray.
 """
 
 import contextlib
 import io
 import logging
 import os
-import shutil
-import socket
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,17 +36,17 @@ from ray.tune.search import Searcher
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from studies import faults, nodes, trial
+from studies.dispatch import Dispatch
 from studies.limits import Grants, Limits
-from studies.record import StudyRecord, Ticket
-from studies.storage import StorageError
-from studies.trial import Event, OnEvent
+from studies.record import StudyRecord
+from studies.scratch import scratch
+from studies.trial import OnEvent
 from trainers.catalog import InputError
 from trainers.checkpoints import UnwritableError
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 
 NODE_ANSWERS = 120.0  # seconds; its first Python process may load from a slow disk
-ASK_AGAIN = 5.0  # seconds, where none waits but some run: one of these may come back
 
 
 def search(
@@ -80,7 +77,7 @@ def search(
     # A worker that died is replaced, and told FAIL with a reason in the end: no traceback here.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     driver = _Driver(record, on_event, Grants(record, limits or Limits()))
-    with _ray(record, address) as outlives_us, _scratch() as folder, record.renewing():
+    with _ray(record, address) as outlives_us, scratch() as folder, record.renewing():
         try:
             _look_at_nodes(record)
             _tuner(record, driver, folder).fit()
@@ -99,153 +96,36 @@ def search(
     return driver.over
 
 
-class _Driver:
-    """Ray's trials and the record's tickets, held together for one call of `search`."""
+class _Driver(Dispatch):
+    """A dispatch that Tune, which copies and saves what it is given, leaves as it is.
+
+    Attributes:
+        controller: Tune's, once it runs.
+        deaths: Why a worker died, by Tune's id of its trial, until the searcher hears of it.
+    """
 
     def __init__(self, record: StudyRecord, on_event: OnEvent, grants: Grants) -> None:
-        self.record = record
-        self.on_event = on_event
-        self.grants = grants
-        self.over: str | None = None  # why no more is asked for
-        self.seconds: list[float] = []  # of the epochs that were trained
-        self.heard: dict[str, float] = {}  # when a trial that runs was heard of, by Ray's trial id
-        self.silent: set[str] = set()  # of these the ones that have not reported yet
-        self.starts: list[float] = []  # seconds from a trial's beginning to its first report
-        self.deaths: dict[str, str] = {}  # why a worker died, until the searcher hears of it
-        self.ask_at = 0.0
-        self.clock = time.monotonic
-        self.tickets: dict[str, Ticket] = {}  # by Ray's trial id
-        self.failure: StorageError | None = None  # of the storage, which ends the search
-        self.controller: Any = None  # Tune's, once it runs
-
-    def ask(self, ray_id: str) -> Ticket | None:
-        ticket = self.record.ask()
-        if ticket is None:
-            self.ask_at = self.clock() + ASK_AGAIN
-            return None
-        self.tickets[ray_id] = ticket
-        self.on_event(Event("started", ticket.number, ticket.config))
-        if (refused := self.grants.refusal()) is not None:
-            self.cut(ray_id, refused)
-            return None
-        return ticket
-
-    def asks_no_more(self) -> bool:
-        """Whether no trial will be begun any more."""
-        self.over = self.over or self.grants.out_of_time()
-        return self.over is not None or self.failure is not None
-
-    def cut(self, ray_id: str, reason: str) -> None:
-        """A limit was reached: the trial waits."""
-        self.over = self.over or reason
-        ticket = self.tickets.pop(ray_id)
-        self.record.give_back(ticket)
-        self.on_event(Event("given back", ticket.number, ticket.config))
-
-    def take(self, ray_id: str, result: dict[str, Any]) -> bool:
-        """One result of a worker. Returns whether the trial goes on."""
-        ticket = self.tickets.get(ray_id)
-        if ticket is None or self.failure is not None:  # given back, or told: a late worker's
-            return False
-        try:
-            return self._told(ray_id, ticket, result)
-        except StorageError as error:  # Tune would take it for the trial's
-            self.failure = error
-            return False
-
-    def _told(self, ray_id: str, ticket: Ticket, result: dict[str, Any]) -> bool:
-        if ray_id in self.silent:
-            self.starts.append(self.clock() - self.heard[ray_id])
-            self.silent.remove(ray_id)
-        self.heard[ray_id] = self.clock()
-        if "unwritable" in result:
-            raise StorageError(str(result["unwritable"]))
-        if "error" in result:
-            self.broke(ray_id, str(result["error"]))
-            return False
-        report = EpochReport.model_validate_json(result["report"])
-        if report.epoch > ticket.epochs_done:
-            self.seconds.append(report.seconds)
-        going_on = self.record.report(ticket, report)
-        self.on_event(Event("epoch", ticket.number, ticket.config, report))
-        if not going_on:
-            self.ended(ray_id)
-        # What lies in the checkpoint comes again, and was granted when it was trained.
-        elif report.epoch >= ticket.epochs_done and (refused := self.grants.refusal()) is not None:
-            self.cut(ray_id, refused)
-            return False
-        return going_on
-
-    def broke(self, ray_id: str, reason: str, died: bool = False) -> None:
-        """A trial raised, or its worker died or hung."""
-        ticket = self.tickets.get(ray_id)
-        if ticket is None or self.failure is not None:  # it has ended, or been given back
-            return
-        try:
-            if self.record.broke(ticket, reason, died):
-                del self.tickets[ray_id]
-                self.ask_at = 0.0
-                self.on_event(Event("given back", ticket.number, ticket.config))
-            else:
-                self.ended(ray_id)
-        except StorageError as error:
-            self.failure = error
+        super().__init__(record, on_event, grants)
+        self.controller: Any = None
+        self.deaths: dict[str, str] = {}
 
     def watch(self, ray_trials: list[Any]) -> None:
         """Ends trials that hang, and of those that no worker has begun what the limits cut."""
         for ray_trial in ray_trials:
-            ray_id = ray_trial.trial_id
+            ray_id, status = ray_trial.trial_id, ray_trial.status
             if ray_id not in self.tickets or self.controller is None:
                 continue
-            if ray_trial.status == "PENDING" and self.asks_no_more() and self.failure is None:
-                self.cut(ray_id, str(self.over))
+            if status == "PENDING" and self.cut_unbegun(ray_id):
                 self.controller.request_stop_trial(ray_trial)
-            if ray_trial.status != "RUNNING":
-                self.heard.pop(ray_id, None)
-                self.silent.discard(ray_id)
-                continue
-            if ray_id not in self.heard:
-                self.heard[ray_id] = self.clock()
-                self.silent.add(ray_id)
-            since = self.clock() - self.heard[ray_id]
-            limit = faults.hung_after(self.seconds, self.starts if ray_id in self.silent else ())
-            if limit is not None and since > limit:
-                self.broke(ray_id, f"no report for {limit:.0f} s: its worker hung", died=True)
+            elif self.hangs(ray_id, runs=status == "RUNNING"):
                 # Not stopped in order: Tune would give the worker the next trial.
                 self.controller._process_trial_failure(ray_trial, ray.tune.TuneError("hung"))
 
-    def ended(self, ray_id: str) -> None:
-        ticket = self.tickets.pop(ray_id)
-        self.ask_at = 0.0
-        outcome = self.record.outcome(ticket.number)
-        self.on_event(
-            Event(
-                "ended",
-                ticket.number,
-                ticket.config,
-                state=outcome.state,
-                reason=outcome.reason,
-            )
-        )
-        if outcome.state == "FAIL":
-            self.over = self.over or faults.hopeless(self.record.outcomes())
-
-    def give_back(self) -> None:
-        """Every trial that is still ours becomes WAITING again, with its checkpoint.
-
-        Where the storage fails it stays RUNNING, and the next driver takes it over.
-        """
-        for ray_id in list(self.tickets):
-            ticket = self.tickets.pop(ray_id)
-            with contextlib.suppress(StorageError):
-                self.record.give_back(ticket)
-            self.on_event(Event("given back", ticket.number, ticket.config))
-
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Driver":
-        return self  # Tune copies what it is given; the record is one
+        return self  # the record is one
 
     def __reduce__(self) -> tuple[type[dict[str, Any]], tuple[()]]:
-        return dict, ()  # Tune saves its state, which nobody reads
+        return dict, ()  # what Tune saves nobody reads
 
 
 class _Asks(Searcher):
@@ -256,21 +136,11 @@ class _Asks(Searcher):
         self.driver = driver
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        driver = self.driver
-        ticket = None
-        if not driver.asks_no_more():
-            if driver.clock() < driver.ask_at:
-                return None  # Tune's word for "not now"
-            held_back = False
-            try:
-                ticket = driver.ask(trial_id)
-                held_back = ticket is None and driver.record.held_back()
-            except StorageError as error:
-                driver.failure = error
-            if ticket is None and (driver.tickets or held_back) and not driver.asks_no_more():
-                return None  # one of those that run may come back, or let the next ones begin
-        if ticket is None:
-            return Searcher.FINISHED  # type: ignore[return-value]  # "no more"
+        ticket = self.driver.ask(trial_id)
+        if ticket == "later":
+            return None  # Tune's word for it
+        if ticket == "never":
+            return Searcher.FINISHED  # type: ignore[return-value]
         plan = self.driver.record.plan
         return {
             "number": ticket.number,
@@ -416,7 +286,7 @@ def _ray(record: StudyRecord, address: str | None) -> Iterator[bool]:
         }
     try:
         if address is not None:
-            _knock(address)
+            nodes.knock(address)
         with contextlib.redirect_stderr(io.StringIO()):
             ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
@@ -474,24 +344,3 @@ def _is_gone(node_id: str, error: Exception) -> bool:
         return True
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
     return node_id not in [node["NodeID"] for node in nodes if node["Alive"]]
-
-
-def _knock(address: str) -> None:
-    """Connects to `host:port` or `ray://host:port` for a moment: Ray itself tries for minutes.
-
-    Raises:
-        OSError: Nobody answers there.
-    """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():  # "auto" and the like are Ray's to find
-        socket.create_connection((host, int(port)), timeout=10).close()
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """A folder for what Tune insists on writing, removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="automate-ray-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

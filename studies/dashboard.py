@@ -69,7 +69,7 @@ def publish(record: StudyRecord) -> str:
             study.set_metric_names(record.metric_names)
         from optuna_dashboard import save_plotly_graph_object
 
-        figure = front_figure(outcomes, record.plan, f"Front of {record.plan.study}")
+        figure = front_figure(outcomes, f"Front of {record.plan.study}")
         save_plotly_graph_object(study, figure, graph_object_id=FIGURE)
         _note(study, study_note(record, outcomes))
         identities = {trial.number: trial._trial_id for trial in study.get_trials(deepcopy=False)}

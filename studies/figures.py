@@ -38,14 +38,11 @@ if TYPE_CHECKING:
 NOTHING = "no full-length trial yet"
 
 
-def front_figure(
-    outcomes: Sequence[Outcome], plan: StudyPlan, title: str | None = None
-) -> go.Figure:
+def front_figure(outcomes: Sequence[Outcome], title: str | None = None) -> go.Figure:
     """FLOPs against accuracy: envelope, deployable networks, the default, and the rest faintly.
 
     Args:
         outcomes: All trials; those of full length are drawn.
-        plan: The study's.
         title: Over the figure, where it stands alone in a small frame.
     """
     figure = go.Figure()

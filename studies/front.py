@@ -78,7 +78,7 @@ def deployable(curves: Mapping[int, Sequence[FrontPoint]]) -> list[int]:
     kept: dict[tuple[float, ...], tuple[list[int], np.ndarray]] = {}
     for flops, trials in groups.items():
         accuracy = np.array([[point.accuracy for point in curves[trial]] for trial in trials])
-        best = _undominated(accuracy)
+        best = undominated(accuracy)
         kept[flops] = [trials[i] for i in best], accuracy[best]
     # Whatever dominates a curve of other columns is matched by an undominated one of its own.
     beaten = {
@@ -96,7 +96,7 @@ def deployable(curves: Mapping[int, Sequence[FrontPoint]]) -> list[int]:
     return [trial for trial in curves if trial in whole]
 
 
-def _undominated(accuracy: np.ndarray) -> list[int]:
+def undominated(accuracy: np.ndarray) -> list[int]:
     """Rows (n, M) than which no other is as good everywhere and better somewhere, rising."""
     order = np.argsort(-accuracy.sum(axis=1), kind="stable")
     found = np.empty(0, dtype=np.int64)

@@ -14,8 +14,6 @@ from studies.storage import StorageError
 from studies.trial import Event, OnEvent
 from trainers.checkpoints import UnwritableError
 
-ASK_AGAIN = 2.0  # seconds
-
 
 class _Hung(Exception):
     """No epoch came for too long."""

@@ -1,4 +1,4 @@
-"""What every node of a cluster has to see, looked at before the first trial."""
+"""What is looked at of a cluster before the first trial: who answers, and what every node sees."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ from pathlib import Path
 from trainers import sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+
+
+def knock(address: str) -> None:
+    """Connects to `host:port` or `ray://host:port` for a moment: Ray itself tries for minutes.
+
+    Raises:
+        OSError: Nobody answers there.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():  # "auto" and the like are Ray's to find
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextlib.contextmanager

@@ -319,7 +319,7 @@ class StudyDriver(StudyReader):
 
         Optuna keeps none of a stopped trial either where the objectives are several, so nobody
         takes an early vector for one of full length. What it reached lies in its reports, where the
-        sampler finds it (`samplers._Behind`).
+        sampler finds it (`seen.Behind`).
         """
         return None if is_front(self.plan.objective) else held.values
 

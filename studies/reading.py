@@ -20,11 +20,20 @@ from studies.front import Box, metrics, objective, vector
 from studies.making import MADE, columns_in, foreign, plan_in
 from studies.plan import FRONT_FLOPS, is_front, ranked_by
 from studies.samplers import quietly
-from studies.states import Outcome, epochs_of, exits_at, outcome_of, reports_in, reports_of
+from studies.states import (
+    Outcome,
+    epochs_of,
+    exits_at,
+    exits_of,
+    outcome_of,
+    reports_in,
+    reports_of,
+    run_on_of,
+)
 from studies.storage import Place, StorageError, one_line_errors, patiently
 from trainers.catalog import InputError
 from trainers.checkpoints import put
-from trainers.reports import EpochReport
+from trainers.reports import EpochReport, ExitPoint
 
 FINISHED_FOR_IMPORTANCE, MOST_FOR_IMPORTANCE = 8, 120
 
@@ -71,6 +80,7 @@ class StudyReader:
         self._study_id = storage.get_study_id_from_name(name)
         self._finished: dict[int, Outcome] = {}
         self._vectors: dict[tuple[int, int], tuple[float, ...]] = {}  # by trial and epoch
+        self._stopped_at: dict[int, tuple[int, tuple[float, ...]]] = {}  # of `early`
         plan = plan_in(storage, self._study_id, name)
         made = storage.get_study_system_attrs(self._study_id).get(MADE)
         if plan is None:
@@ -196,18 +206,29 @@ class StudyReader:
         A trial whose network diverged is none of them.
         """
         sound = [t for t in self._all() if not t.user_attrs.get("diverged")]
+        if isinstance(self._direct, Database):
+            # Reports are read without those before the last.
+            went_on = {
+                t._trial_id: t.number
+                for t in sound
+                if (t.number, epoch) not in self._vectors
+                and epochs_of(t) > epoch
+                and run_on_of(t) is None
+            }
+            for trial_id, text in self._direct.reports_after(sorted(went_on), epoch).items():
+                self._remember(went_on[trial_id], epoch, exits_of(text))
         return [self._raised(values) for t in sound if (values := self._vector(t, epoch))]
 
     def _vector(self, trial: FrozenTrial, epoch: int) -> tuple[float, ...]:
         """What a front compares of a trial at an epoch that the search may see; empty if there is
         none. Read once: a stored report never changes."""
-        key = (trial.number, epoch)
-        if key not in self._vectors:
-            exits = exits_at(trial, epoch)
-            if not exits:
-                return ()
-            self._vectors[key] = vector(self.plan.objective, exits, self._columns)
-        return self._vectors[key]
+        if (trial.number, epoch) not in self._vectors:
+            self._remember(trial.number, epoch, exits_at(trial, epoch))
+        return self._vectors.get((trial.number, epoch), ())
+
+    def _remember(self, number: int, epoch: int, exits: tuple[ExitPoint, ...]) -> None:
+        if exits:
+            self._vectors[number, epoch] = vector(self.plan.objective, exits, self._columns)
 
     def early(self) -> dict[int, tuple[int, tuple[float, ...]]]:
         """What a front's stopped trials had when they were stopped: Optuna keeps no values of them.
@@ -217,19 +238,19 @@ class StudyReader:
         """
         if not is_front(self.plan.objective):
             return {}
-        ended = self._all(TrialState.COMPLETE, TrialState.PRUNED)
-        found, told = {}, [trial.values for trial in ended if trial.values]
-        for trial in ended:
-            outcome = self._outcome(trial)
-            if outcome.state == "PRUNED":
+        every = self._all()
+        for trial in every:
+            if trial.state == TrialState.PRUNED and trial.number not in self._stopped_at:
+                outcome = self._outcome(trial)
                 epochs = 0 if outcome.diverged else outcome.run_on or outcome.epochs
-                found[trial.number] = epochs, self._vector(trial, epochs) if epochs else ()
-        dearest = max(
-            (values[-1] for values in (*told, *(x for _, x in found.values() if x))), default=0.0
-        )
-        priced = self.plan.objective == FRONT_FLOPS
-        chance = (1.0 / self.plan.base.classes,) * self._columns + (dearest,) * priced
-        return {number: (epochs, values or chance) for number, (epochs, values) in found.items()}
+                reached = self._vector(trial, epochs) if epochs else ()
+                self._stopped_at[trial.number] = epochs, reached
+        chance: tuple[float, ...] = (1.0 / self.plan.base.classes,) * self._columns
+        if self.plan.objective == FRONT_FLOPS:
+            told = [t.values for t in every if t.state == TrialState.COMPLETE and t.values]
+            early = [values for _, values in self._stopped_at.values() if values]
+            chance += (max((values[-1] for values in (*told, *early)), default=0.0),)
+        return {n: (epochs, values or chance) for n, (epochs, values) in self._stopped_at.items()}
 
     def _raised(self, values: tuple[float, ...]) -> tuple[float, ...]:
         """A front's values with the sign of what is minimised turned."""

@@ -48,7 +48,7 @@ def front(view: View) -> list[Html]:
     below = sum(100 * point.accuracy < low for point in drawn)
     if below:
         caption += f" {below} points lie below the frame: double click to see all."
-    plot = front_figure(view.drawn, view.plan)
+    plot = front_figure(view.drawn)
     if view.confirmation is not None and view.confirmation.judged is not None:
         add_finalists(plot, view.confirmation)
         caption += (

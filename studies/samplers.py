@@ -9,13 +9,11 @@ Nothing is read from the storage but numbers and names (Optuna's CMA-ES unpickle
 there, so it is not among these).
 """
 
-import copy
-import heapq
-import math
+import functools
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -25,18 +23,12 @@ from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from studies.plan import StudyPlan, is_front
-
-# Number of a front's stopped trial -> epochs and values when it was stopped (`StudyReader.early`).
-Early = Mapping[int, tuple[int, tuple[float, ...]]]
+from studies.seen import Behind, Early, Glance
 
 STARTUP = 10  # ended trials, the starting points among them, before a model is followed
-BEST = 25  # as many as TPE ever takes for good ones
-MOST = 500
-ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 _quiet = threading.RLock()
 
@@ -128,48 +120,8 @@ def _with_stopped_as_complete(study: Study, trial: FrozenTrial, early: Early) ->
     return copied
 
 
-class _Behind:
-    """A front's study in which stopped trials are complete ones, behind all that came further.
-
-    TPE takes a tenth of the trials for good ones. Where fewer ran to their end it fills up with
-    stopped ones, those first that were reported furthest and best; but of several objectives
-    nothing is reported to Optuna, so it would take the earliest ones. Here each stopped trial has
-    its last vector, lowered by more than any accuracy for each epoch that it lacks to the furthest:
-    so it is dominated by all that came further, and compares with those of the same epoch.
-    """
-
-    def __init__(self, study: Study, early: Early) -> None:
-        self._study = study
-        self._early = early
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
-
-    def _get_trials(
-        self,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
-        use_cache: bool = False,
-    ) -> list[FrozenTrial]:
-        trials = self._study._get_trials(deepcopy=False, use_cache=use_cache)
-        furthest = max((epochs for epochs, _ in self._early.values()), default=0)
-        signs = [1 if way == StudyDirection.MAXIMIZE else -1 for way in self._study.directions]
-        told = [t.values for t in trials if t.state == TrialState.COMPLETE and t.values]
-        every = np.array([*(values for _, values in self._early.values()), *told])
-        span = signs * (2 * np.abs(every).max(axis=0, initial=0.0) + 1)
-        seen = []
-        for trial in trials:
-            if trial.number in self._early:
-                epochs, values = self._early[trial.number]
-                trial = copy.copy(trial)
-                trial.state = TrialState.COMPLETE
-                trial.values = (values - (1 + furthest - epochs) * span).tolist()
-            seen.append(trial)
-        return [trial for trial in seen if states is None or trial.state in states]
-
-
 class _Parzen(TPESampler):
-    """TPE for a front: see `_Behind`."""
+    """TPE for a front: see `Behind`."""
 
     def __init__(self, early: Callable[[], Early], **settings: Any) -> None:
         super().__init__(**settings)
@@ -178,58 +130,7 @@ class _Parzen(TPESampler):
     def _sample(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super()._sample(cast(Study, _Behind(study, self._early())), trial, search_space)
-
-
-class _Glance:
-    """A study of which no more than a part is seen: what TPE needs of a long one.
-
-    Its time grows with the trials that it looks at, and so does its memory of trials that say
-    little any more. It sees the best `BEST` of the ended trials, of which its model of good ones is
-    made, all that run, and of the others the newest, `MOST` ended ones in all.
-    """
-
-    def __init__(self, study: Study) -> None:
-        self._study = study
-        self._ended: list[FrozenTrial] | None = None  # those that are seen
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
-
-    def _get_trials(
-        self,
-        deepcopy: bool = True,
-        states: Container[TrialState] | None = None,
-        use_cache: bool = False,
-    ) -> list[FrozenTrial]:
-        if self._ended is None:
-            every = self._study._get_trials(deepcopy=False, use_cache=True)
-            self._ended = _worth_a_look(every)
-        if len(self._ended) < MOST:
-            return self._study._get_trials(deepcopy, states, use_cache)
-        moving = [s for s in (TrialState.RUNNING, TrialState.WAITING) if not states or s in states]
-        found = [trial for trial in self._ended if not states or trial.state in states]
-        if moving:
-            found += self._study._get_trials(deepcopy, moving, use_cache)
-            found.sort(key=lambda trial: trial.number)
-        return found
-
-
-def _worth_a_look(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The ended trials that TPE sees, by number: the best, and the newest of the others."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    stopped = [trial for trial in trials if trial.state == TrialState.PRUNED]
-    best = heapq.nlargest(BEST, complete, key=lambda trial: trial.values[0])
-    if len(best) < BEST:  # as TPE has it: those that came furthest, and of these the best
-        best += heapq.nlargest(BEST - len(best), stopped, key=_reached)
-    chosen = {trial.number for trial in best}
-    others = [trial for trial in trials if trial.state in ENDED and trial.number not in chosen]
-    return sorted([*best, *others[BEST - MOST :]], key=lambda trial: trial.number)
-
-
-def _reached(trial: FrozenTrial) -> tuple[int, float]:
-    step, value = max(trial.intermediate_values.items(), default=(-1, math.nan))
-    return step, -math.inf if math.isnan(value) else value
+        return super()._sample(cast(Study, Behind(study, self._early())), trial, search_space)
 
 
 class TrialSampler(BaseSampler):
@@ -238,8 +139,8 @@ class TrialSampler(BaseSampler):
     - tpe: Optuna's own, multivariate and in groups, so that the parameters of one teacher scheme
       are modelled together and apart from another's. Running trials count as bad ("constant liar"),
       which keeps several workers apart and changes nothing for one. The first ten finished trials,
-      stopped ones and starting points among them, are followed at random. Of more than `MOST`
-      ended trials it looks at a part, see `_Glance`.
+      stopped ones and starting points among them, are followed at random. Of more than `seen.MOST`
+      ended trials it looks at a part, see `Glance`.
     - random, and grid: the grid's points are fixed parameters of the trials; only what a point
       leaves open is drawn.
     - qmc: one scrambled Sobol sequence for the study; parameters that the study's first finished
@@ -248,7 +149,7 @@ class TrialSampler(BaseSampler):
 
     Of a front, several objectives, tpe models what is on it and what is not (by ranks of domination
     and hypervolume), and gp each objective by itself, seconds a trial. Stopped trials stand behind
-    all that came further (`_Behind`), or with the vector that they had (gp).
+    all that came further (`Behind`), or with the vector that they had (gp).
 
     Args:
         plan: Of the study: sampler and seed.
@@ -267,7 +168,7 @@ class TrialSampler(BaseSampler):
         early: Callable[[], Early] = dict,
     ) -> None:
         self._plan = plan
-        self._alone, self._early = alone, early
+        self._alone, self._early = alone, functools.cache(early)
         self._number = number
         self._index = max(0, number - points)
         self._relative = self._make(number)
@@ -318,10 +219,10 @@ class TrialSampler(BaseSampler):
 
     def _seen(self, study: Study) -> Study:
         """What the sampler sees of the study."""
-        if self._plan.sampler != "tpe" or is_front(self._plan.objective):
+        if self._plan.sampler != "tpe":
             return study
         if self._glance is None:
-            self._glance = cast(Study, _Glance(study))
+            self._glance = cast(Study, Glance(study, self._early))
         return self._glance
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:

@@ -18,7 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainers.config import TrialConfig
 from trainers.costs import costs
-from trainers.data import Images
 from trainers.losses import loss
 from trainers.plain import PlainRun, plain_loss
 from trainers.run import Run
@@ -218,16 +217,6 @@ def _loss(
     if plain:
         return plain_loss(features, logits, labels, teachers, config)
     return loss(features, logits, labels, teachers, config).total
-
-
-def random_images(config: TrialConfig, number: int) -> Images:
-    """Images of random pixels, of a config's size."""
-    generator = torch.Generator().manual_seed(0)
-    size = (number, config.channels, config.image_size, config.image_size)
-    pixels = torch.randint(256, size, generator=generator, dtype=torch.uint8)
-    labels = torch.randint(config.classes, (number,), generator=generator)
-    half = (0.5,) * config.channels
-    return Images(pixels, labels, tuple(map(str, range(config.classes))), half, half)
 
 
 def step_table(nets: Sequence[str], *, rounds: int = 6, seconds: float = 0.2) -> list[Row]:

@@ -20,9 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -36,9 +34,6 @@ from trainers.run import Run, fresh, learning_rate
 from trainers.scoring import Tally
 from trainers.teachers import Teachers
 
-BENCHMARK = (
-    True  # whether cuDNN looks for the fastest kernels of a full batch, before it is captured
-)
 # What a graph reads from tensors, or never sees: runs that differ in these alone share one.
 LOADED = (
     "alpha", "alpha_teacher", "kd_weight", "temperature", "temperatures", "ramp_up", "lr", "mix_lr",
@@ -155,6 +150,7 @@ class CapturedRun(Run):
         weights = None if config.exit_weights is None else torch.ones(config.exits, device=device)
         annealed = self.teachers.annealed
         self._knobs = Knobs(scalars[3] if annealed is None else annealed, scalars[4], weights)
+        self._scored = False
         with self._on_stream():
             self._fit = Shown(data.fit)
             self._held = Shown(data.score)
@@ -315,40 +311,27 @@ class CapturedRun(Run):
             self._raw += right.sum(dim=1)
 
     @torch.no_grad()
-    def score(
-        self,
-        images: Images,
-        epoch: int = 0,
-        *,
-        calibrate: Images | None = None,
-        cross_fit: bool = False,
-        rows: NDArray[np.int64] | None = None,
-    ) -> dict[str, Any]:
-        """As `Run.score`."""
-        with self._on_stream():
-            self._judged = self.judged()
-            for network in {id(n): n for n in (self.network.eval(), self._judged[0])}.values():
-                self._refresh(network)
-            if images is not self.data.score:
-                return super().score(
-                    images, epoch, calibrate=calibrate, cross_fit=cross_fit, rows=rows
-                )
-            self._set_knobs(epoch)
+    def counted(self, images: Images, epoch: int) -> tuple[Tally, tuple[float, ...]]:
+        """As `Run.counted`; of the images that the run is scored on by replays."""
+        self._judged = self.judged()
+        for network in {id(n): n for n in (self.network.eval(), self._judged[0])}.values():
+            self._refresh(network)
+        if images is not self.data.score:
+            return super().counted(images, epoch)
+        self._set_knobs(epoch)
+        self._tally.clear()
+        self._raw.zero_()
+        # A first time is the warm-up of the second: whoever scores once captures nothing.
+        if self._scored and self.stream is not None and not self._scoring.captured:
+            self._scoring.capture(self.stream, self._pool)
             self._tally.clear()
             self._raw.zero_()
-            # A first time is the warm-up of the second: whoever scores once captures nothing.
-            if self._scored and self.stream is not None and not self._scoring.captured:
-                self._scoring.capture(self.stream, self._pool)
-                self._tally.clear()
-                self._raw.zero_()
-            self._scoring.run()
-            self._scored = True
-            held = None if calibrate is None or cross_fit else self.confidence(calibrate)
-            scored = self._tally.summary(
-                self.config, images.labels, held=held, cross_fit=cross_fit, rows=rows
-            )
-            n = len(images)
-            raw = tuple((self._raw / n).tolist()) if self.average is not None else ()
-            return {**scored, "raw": raw}
+        self._scoring.run()
+        self._scored = True
+        raw = () if self.average is None else tuple((self._raw / len(images)).tolist())
+        return self._tally, raw
 
-    _scored = False
+    def score(self, images: Images, epoch: int = 0, **how: Any) -> dict[str, Any]:
+        """As `Run.score`."""
+        with self._on_stream():
+            return super().score(images, epoch, **how)

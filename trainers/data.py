@@ -28,6 +28,7 @@ __all__ = [
     "load",
     "normalisation",
     "passes",
+    "random_images",
     "score_batch",
 ]
 
@@ -156,6 +157,16 @@ def load(
     if purpose == "final" and config.dataset != "digits":
         return Data(images(train, np.union1d(kept, held)), test, "test")
     return Data(images(train, kept), test, "test", calibrate=images(train, held))
+
+
+def random_images(config: TrialConfig, number: int) -> Images:
+    """Images of random pixels and labels, of a config's size, the same every time: to time with."""
+    generator = torch.Generator().manual_seed(0)
+    size = (number, config.channels, config.image_size, config.image_size)
+    pixels = torch.randint(256, size, generator=generator, dtype=torch.uint8)
+    labels = torch.randint(config.classes, (number,), generator=generator)
+    half = (0.5,) * config.channels
+    return Images(pixels, labels, tuple(map(str, range(config.classes))), half, half)
 
 
 def score_batch(images: Images) -> int:

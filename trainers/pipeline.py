@@ -4,9 +4,9 @@ import time
 
 import torch
 
-from trainers.bench import NETS, Foreign, Row, compared, kept, random_images
+from trainers.bench import NETS, Foreign, Row, compared, kept
 from trainers.config import TrialConfig
-from trainers.data import batches
+from trainers.data import batches, random_images
 from trainers.plain import plain_loader
 from trainers.run import Run
 

@@ -129,9 +129,9 @@ class PlainRun:
         return value.detach()
 
 
-def plain_steps(config: TrialConfig, images: Images, workers: int = WORKERS) -> Iterator[int]:
+def plain_steps(config: TrialConfig, images: Images) -> Iterator[int]:
     """Trains for ever; the number of images of each step."""
-    run, loader = PlainRun(config), plain_loader(images, config, workers)
+    run, loader = PlainRun(config), plain_loader(images, config)
     while True:
         for pixels, labels in loader:
             run.step(pixels, labels)

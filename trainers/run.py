@@ -200,6 +200,17 @@ class Run:
         return tuple((right / len(images.labels)).tolist())
 
     @torch.inference_mode()
+    def counted(self, images: Images, epoch: int) -> tuple[Tally, tuple[float, ...]]:
+        """One pass over images with what is scored, and `raw` of them; see `score`."""
+        network, teachers = self.judged()
+        temperature = teachers.temperature(epoch)
+        tally = Tally(self.config.exits, teachers.number, len(images), self.device)
+        for places, pixels, labels in _placed(images):
+            features, logits = self.forward(pixels, network)
+            tally.exits(logits, labels, places)
+            tally.teachers(features, logits, labels, teachers, temperature)
+        return tally, self.raw(images)
+
     def score(
         self,
         images: Images,
@@ -220,18 +231,12 @@ class Run:
             cross_fit: The images are held-out ones: each half gets its thresholds from the other.
             rows: (n,) which of the stored images they are; then each image's `hits` are kept.
         """
-        network, teachers = self.judged()
-        temperature = teachers.temperature(epoch)
-        tally = Tally(self.config.exits, teachers.number, len(images), self.device)
-        for places, pixels, labels in _placed(images):
-            features, logits = self.forward(pixels, network)
-            tally.exits(logits, labels, places)
-            tally.teachers(features, logits, labels, teachers, temperature)
+        tally, raw = self.counted(images, epoch)
         held = None if calibrate is None or cross_fit else self.confidence(calibrate)
         scored = tally.summary(
             self.config, images.labels, held=held, cross_fit=cross_fit, rows=rows
         )
-        return {**scored, "raw": self.raw(images)}
+        return {**scored, "raw": raw}
 
     def save(self, path: Path, reports: list[EpochReport]) -> None:
         """The whole state after an epoch, atomically."""

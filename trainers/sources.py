@@ -61,10 +61,8 @@ def check(config: TrialConfig, root: str | Path | None = None) -> None:
     splits.training(config, found.labels, found.classes)
 
 
-def training_images(
-    config: TrialConfig, root: str | Path | None = None, purpose: str = "search"
-) -> int:
-    """Images that one epoch trains on, a "reproduce" study's with the hold-out. Opens none.
+def training_images(config: TrialConfig, root: str | Path | None = None) -> int:
+    """Images that one epoch of a search trains on. Opens none.
 
     Raises:
         InputError: Data that is missing, or not what the config says.
@@ -72,8 +70,7 @@ def training_images(
     if config.dataset == "digits":
         return len(splits.training(config, np.arange(splits.DIGITS_TRAIN) % 10)[0])
     found = _listing(config, "train", root)
-    kept, held = splits.training(config, found.labels, found.classes)
-    return len(kept) + (len(held) if purpose == "reproduce" else 0)
+    return len(splits.training(config, found.labels, found.classes)[0])
 
 
 def _listing(config: TrialConfig, split: Split, root: str | Path | None) -> Listing:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from trainers.config import TrialConfig
-from trainers.data import Data, Images
+from trainers.data import Data, random_images
 from trainers.run import Run
 
 FEW = 8  # images of the first, careful try
@@ -105,14 +105,8 @@ def _on_gpu(config: TrialConfig, device: str) -> float:
     """Images per second of an epoch as a search trains it."""
     from trainers.captured import opened
 
-    generator = torch.Generator().manual_seed(0)
-    number, side = BATCHES * config.batch_size, config.image_size
-    pixels = torch.randint(
-        256, (number, config.channels, side, side), dtype=torch.uint8, generator=generator
-    )
-    labels = torch.randint(config.classes, (number,), generator=generator)
-    one = (0.5,) * config.channels
-    images = Images(pixels, labels, tuple(map(str, range(config.classes))), one, one)
+    number = BATCHES * config.batch_size
+    images = random_images(config, number)
     data = Data(images, images, "test").to(device)
     with opened(config, data, device) as run:
         run.train_epoch(data.fit, 0)

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 
 from trainers import memory
-from trainers.bench import NETS, Foreign, Row, compared, kept, random_images
+from trainers.bench import NETS, Foreign, Row, compared, kept
 from trainers.config import TrialConfig
-from trainers.data import Images, batches
+from trainers.data import Images, batches, random_images
 from trainers.plain import plain_steps
 from trainers.run import Run
 

@@ -5,16 +5,15 @@ python -m tests.benchmarks.confirming runs/table.npz --rounds 3
 
 Each repetition draws configs from a table of learning curves, one seed for the search and as many
 as the race has rounds for the confirmation; the mean over the other seeds is the truth, which
-neither has seen: one seed at the least, so a table of five is enough for three rounds. The search is a
-random one at full length; what it thinks best races against the default, the table's first config.
-What a seed does to all configs alike is taken out of the table first: it is no one's optimism, and
-would only blur it. The repetitions share the table's runs: their interval is of the drawing alone.
+neither has seen: one seed at the least, so a table of five is enough for three rounds. The search
+is a random one at full length; what it thinks best races against the default, the table's first
+config. What a seed does to all configs alike is taken out of the table first: it is no one's
+optimism, and would only blur it. The repetitions share the table's runs: their interval is of the
+drawing alone.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from studies import racing
 from studies.confirmed import judge
 from studies.curve_tables import read_table
-from tests.benchmarks.racing import Row, mean, say_rows, share
+from tests.benchmarks.racing import Row, mean, share, show_rows
 
 Values = NDArray[np.float64]
 
@@ -107,9 +106,7 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
             rows += confirmations(values, given.repetitions, trials, given.top, given.rounds)
         except ValueError as error:
             parser.error(str(error))
-    say_rows(rows)
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    show_rows(rows, given.json)
     return rows
 
 

@@ -10,9 +10,8 @@ exits hold the truth, and how often points that are given about a probability ar
 """
 
 import argparse
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from scipy.stats import norm
 
 from studies import racing
 from studies.resampling import HitsOf, on_front, points
-from tests.benchmarks.racing import Row, mean, say_rows, share
+from tests.benchmarks.racing import Row, mean, share, show_rows
 from trainers.hits import Hits
 
 Values = NDArray[np.float64]
@@ -124,9 +123,7 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(words)
     rows = [row for case in CASES for row in figures(given.studies, case)]
-    say_rows(rows)
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    show_rows(rows, given.json)
     return rows
 
 

@@ -1,7 +1,7 @@
 """Peak memory of a process that trains, plain and ours: python -m tests.benchmarks.memory."""
 
 from automate.commands.benching import best_precision
-from tests.benchmarks.showing import show
+from tests.benchmarks.showing import of_each_net, show
 from trainers.bench import Row
 from trainers.teams import Team, team_table
 
@@ -15,13 +15,7 @@ def table(net: str, rounds: int, seconds: float) -> list[Row]:
 
 
 def main(words: list[str] | None = None) -> list[Row]:
-    return show(
-        "memory",
-        lambda given: [
-            row for net in given.nets for row in table(net, given.rounds, given.seconds)
-        ],
-        words,
-    )
+    return show("memory", of_each_net(table), words)
 
 
 if __name__ == "__main__":

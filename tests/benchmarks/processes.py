@@ -4,18 +4,12 @@ python -m tests.benchmarks.processes --nets vgg16 resnet18
 """
 
 from automate.commands.benching import processes
-from tests.benchmarks.showing import show
+from tests.benchmarks.showing import of_each_net, show
 from trainers.bench import Row
 
 
 def main(words: list[str] | None = None) -> list[Row]:
-    return show(
-        "processes",
-        lambda given: [
-            row for net in given.nets for row in processes(net, given.rounds, given.seconds)
-        ],
-        words,
-    )
+    return show("processes", of_each_net(processes), words)
 
 
 if __name__ == "__main__":

@@ -197,13 +197,15 @@ def table(studies: int) -> list[Row]:
     return rows
 
 
-def say_rows(rows: Sequence[Row]) -> None:
-    """A line each."""
+def show_rows(rows: Sequence[Row], file: Path | None) -> None:
+    """A line each; as JSON in the file, if one is given."""
     for row in rows:
         print(
             f"{row.what:38} {row.case:48} {row.value:7.4f}  "
             f"({row.low:.4f} to {row.high:.4f}, n = {row.n})"
         )
+    if file is not None:
+        file.write_text(json.dumps([asdict(row) for row in rows], indent=2))
 
 
 def main(words: list[str] | None = None) -> list[Row]:
@@ -212,9 +214,7 @@ def main(words: list[str] | None = None) -> list[Row]:
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(words)
     rows = table(given.studies)
-    say_rows(rows)
-    if given.json is not None:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=2))
+    show_rows(rows, given.json)
     return rows
 
 

@@ -1,9 +1,10 @@
 """How a study of many trials behaves: to open, ask, show its front, report. Nothing is trained.
 
-python -m tests.benchmarks.scale [--trials 10000] [--left 100]
+python -m tests.benchmarks.scale [--trials 10000] [--left 100] [--objective front]
 
 The study lies in SQLite, filled by SQL with made-up curves of 30 epochs, of which rungs stopped
-half after 10 and a half of the rest after 20; the reports are as long as those of a real search.
+half after 10 and a half of the rest after 20; the reports are as long as those of a real search. A
+front's study has values of full-length trials alone, one an exit.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from optuna.distributions import FloatDistribution, distribution_to_json
 
 from automate.printing import say_table
 from studies import database
-from studies.plan import StudyPlan
+from studies.plan import StudyPlan, is_front, ranked_by
 from studies.record import StudyRecord
 from studies.report import write_report
 from trainers.config import TrialConfig
@@ -58,6 +59,7 @@ def fill(record: StudyRecord, trials: int, seed: int = 0) -> None:
     """Ends the first trials of a study, by SQL."""
     rng = np.random.default_rng(seed)
     storage, base = record._direct, record.plan.base
+    front = is_front(record.plan.objective)
     assert isinstance(storage, database.Database)
     first = record._trial_id(0)
     kind = distribution_to_json(FloatDistribution(0.1, 100, log=True))
@@ -75,10 +77,16 @@ def fill(record: StudyRecord, trials: int, seed: int = 0) -> None:
             report["exits"] = [{**point, "accuracy": a} for point, a in exits]
             value = json.dumps(report)
             rows["f"].append((trial_id, f"report:{epoch}", value))
-            rows["s"].append((trial_id, epoch, float(accuracy.mean()), "FINITE"))
+            if not front:
+                rows["s"].append((trial_id, epoch, float(accuracy.mean()), "FINITE"))
         for i, a in enumerate(alpha.tolist(), 1):
             rows["p"].append((trial_id, f"alpha_{i}", a, kind))
-        rows["v"].append((trial_id, 0, rows["s"][-1][2], "FINITE"))
+        if not front:
+            rows["v"].append((trial_id, 0, rows["s"][-1][2], "FINITE"))
+        elif length == EPOCHS:
+            rows["v"] += [(trial_id, i, a, "FINITE") for i, a in enumerate(accuracy.tolist())]
+            best = float(np.maximum.accumulate(accuracy).mean())
+            rows["u"].append((trial_id, ranked_by(record.plan.objective), json.dumps(best)))
         config = base.with_(alpha=tuple(alpha.tolist())).model_dump_json()
         rows["u"].append((trial_id, "config", config))
         claim = {"owner": "a:1:2:3", "attempt": 1, "until": 0.0}
@@ -126,14 +134,17 @@ def timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return call(), time.process_time() - begin
 
 
-def measure(folder: Path, trials: int, left: int, sampler: str = "tpe") -> dict[str, float]:
+def measure(
+    folder: Path, trials: int, left: int, sampler: str = "tpe", objective: str = "anytime"
+) -> dict[str, float]:
     """Seconds of each thing that a user waits for."""
     from automate.front_text import say_front
 
     base = TrialConfig(epochs=EPOCHS)
     plan = StudyPlan(
-        study="scale", space="diverse_alpha", base=base, trials=trials, grace=10, sampler=sampler
-    )
+        study="scale", space="diverse_alpha", base=base, trials=trials, grace=10, sampler=sampler,
+        objective=objective,
+    )  # fmt: skip
     record, making = timed(lambda: StudyRecord.create_or_open(plan, runs=folder))
     first = [timed(record.ask)[1] for _ in range(3)]  # with all trials waiting
     record.release()
@@ -170,9 +181,10 @@ def main(words: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--left", type=int, default=100, help="trials that still wait")
     parser.add_argument("--sampler", default="tpe")
+    parser.add_argument("--objective", default="anytime", help="anytime, or front")
     given = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(Path(folder), given.trials, given.left, given.sampler)
+        found = measure(Path(folder), given.trials, given.left, given.sampler, given.objective)
     rows = [(name, f"{value:.3f}", WANTED.get(name, "")) for name, value in found.items()]
     say_table(("what", "s", "wanted"), rows, title=f"{given.trials:,} trials")
     return found

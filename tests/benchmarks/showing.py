@@ -38,3 +38,12 @@ def show(
         content = {"machine": machine(), title: [asdict(row) for row in rows]}
         given.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     return rows
+
+
+def of_each_net(
+    table: Callable[[str, int, float], list[Row]],
+) -> Callable[[argparse.Namespace], list[Row]]:
+    """For `show`: one network's table, of a net, rounds and seconds, made of all that are named."""
+    return lambda given: [
+        row for net in given.nets for row in table(net, given.rounds, given.seconds)
+    ]

@@ -6,7 +6,6 @@ import json
 import numpy as np
 import pytest
 
-from studies.overhead import beyond_table, start_table, trial_table
 from tests.benchmarks import (
     against,
     confirming,
@@ -14,12 +13,12 @@ from tests.benchmarks import (
     fronts,
     loss,
     memory,
+    overhead,
     pipeline,
     processes,
     racing,
     ranks,
     record,
-    scale,
     step,
     tables,
 )
@@ -84,16 +83,16 @@ def test_a_team_of_processes():
 
 
 def test_a_trials_cost():
-    ask, report, whole, clock = trial_table(trials=3)
+    ask, report, whole, clock = overhead.trial_table(trials=3)
     assert 0 < report.value < whole.value <= clock.value * 1.5
     assert ask.rounds == 3
-    (row,) = beyond_table((("local", 1),), each=2, epochs=1)
+    (row,) = overhead.beyond_table((("local", 1),), each=2, epochs=1)
     assert -1 < row.value < 60
 
 
 @pytest.mark.slow
 def test_start():
-    (row,) = start_table((("local", ("--workers", "1", "--threads", "1")),), rounds=1)
+    (row,) = overhead.start_table((("local", ("--workers", "1", "--threads", "1")),), rounds=1)
     assert 0.5 < row.value < 120
 
 
@@ -187,9 +186,3 @@ def test_ranks(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "first safe epoch (halving): 1" in said, "the averaged order never changes"
     assert "against made, averaged: 8 points x 2 seeds" in said
-
-
-def test_a_long_study(tmp_path, capsys):
-    found = scale.measure(tmp_path, trials=40, left=8)
-    assert set(scale.WANTED) <= set(found)
-    assert found["ask"] > 0 < found["report"]

@@ -54,20 +54,20 @@ def a_ray() -> Iterator[None]:
 @contextlib.contextmanager
 def worker_of() -> Iterator[dict[int, int]]:
     """The process that reported a trial last, by the trial's number."""
-    from studies.cluster import _Driver
+    from studies.dispatch import Dispatch
 
-    take, found = _Driver.take, {}
+    take, found = Dispatch.take, {}
 
     def seen(self: Any, ray_id: str, result: dict[str, Any]) -> bool:
         if ray_id in self.tickets:
             found[self.tickets[ray_id].number] = int(result["pid"])
         return take(self, ray_id, result)
 
-    _Driver.take = seen  # type: ignore[method-assign]
+    Dispatch.take = seen  # type: ignore[method-assign]
     try:
         yield found
     finally:
-        _Driver.take = take  # type: ignore[method-assign]
+        Dispatch.take = take  # type: ignore[method-assign]
 
 
 def searched(whole: Described, harm: Harm, address: str | None = None) -> Row:

@@ -195,7 +195,7 @@ def test_the_figures_have_bars_where_there_are_intervals(seeds):
     bars = [trace for trace in plot.data if trace.error_y.array is not None]
     assert len(bars) == (5 if seeds > 1 else 0)
     view = made_up.view(made_up.plan(trials=8))
-    front = front_figure(view.outcomes, view.plan)
+    front = front_figure(view.outcomes)
     count = len(front.data)
     low, high = front.layout.yaxis.range
     add_finalists(front, made)

@@ -91,14 +91,32 @@ def test_outcomes_and_reports_are_those_of_the_whole_trials(searched):
         assert ours.spent() == theirs.spent()
 
 
-def test_a_front_has_all_its_reports(tmp_path):
-    plan = made_up.plan(trials=4, study="tried", objective="front", base={"epochs": 4}, grace=2)
+def test_a_front_compares_what_the_whole_trials_have(tmp_path):
+    plan = made_up.plan(
+        trials=16, study="tried", objective="front", base={"epochs": 9}, grace=2, run_on=0.3
+    )
     with closing(StudyRecord.create_or_open(plan, runs=tmp_path)) as record:
-        made_up.search(record)
-    ours, theirs, study = both(tmp_path)
-    mine, other = ours.get_all_trials(study), theirs.get_all_trials(study)
-    assert [t.system_attrs for t in mine] == [t.system_attrs for t in other]
-    assert all(isinstance(v, dict) for t in mine for k, v in t.system_attrs.items() if ":" in k)
+        made_up.search(record, 13)
+        ticket = record.ask()
+        record.report(ticket, next(made_up.trained(ticket.config, 1)))
+        record.report(ticket, make_report(2, None))
+        ticket = record.ask()
+        record.report(ticket, next(made_up.trained(ticket.config, 2)))
+    mine = both(tmp_path)[0].get_all_trials(both(tmp_path)[2])
+    assert any(t.state == TrialState.COMPLETE and len(reports_in(t)) == 1 for t in mine)
+    with (
+        closing(StudyRecord.open("tried", runs=tmp_path)) as ours,
+        closing(StudyRecord.open("tried", both(tmp_path)[1], tmp_path)) as theirs,
+    ):
+        outcomes = ours.outcomes()
+        assert outcomes == theirs.outcomes()
+        assert any(o.state == "WAITING" and o.epochs for o in outcomes), "given back"
+        assert any(o.run_on for o in outcomes) and any(o.diverged for o in outcomes)
+        for epoch in (4, 1, 2, 8, 9, 2):
+            found = ours.vectors_at(epoch)
+            assert found == theirs.vectors_at(epoch) and found
+        assert len(ours.vectors_at(2)) > len(ours.vectors_at(8))
+        assert ours.early() == theirs.early() and ours.early() == ours.early()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.1 + 0.2])
@@ -174,9 +192,9 @@ def test_what_has_not_changed_is_not_read_again(searched, monkeypatch):
     read: list[list[int]] = []
     trials = Database.trials
 
-    def spied(self, ids, whole=False):
+    def spied(self, ids):
         read.append(list(ids))
-        return trials(self, ids, whole)
+        return trials(self, ids)
 
     monkeypatch.setattr(Database, "trials", spied)
     ours.get_all_trials(study)

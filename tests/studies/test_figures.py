@@ -29,7 +29,7 @@ def named(figure: go.Figure, start: str) -> list[go.Scatter]:
 
 
 def test_the_front_shows_full_length_trials_alone(view: View) -> None:
-    figure = figures.front_figure(view.outcomes, view.plan)
+    figure = figures.front_figure(view.outcomes)
     done = v.finished(view.outcomes)
     assert 1 < len(done) < len(view.outcomes)
     for exit_index in range(4):
@@ -41,7 +41,7 @@ def test_the_front_shows_full_length_trials_alone(view: View) -> None:
 
 
 def test_the_front_tells_envelope_network_and_default_apart(view: View) -> None:
-    figure = figures.front_figure(view.outcomes, view.plan)
+    figure = figures.front_figure(view.outcomes)
     curves = v.curves(view.outcomes)
     (dotted,) = named(figure, "envelope")
     assert "may need a different network for each point" in dotted.name
@@ -57,7 +57,7 @@ def test_the_front_tells_envelope_network_and_default_apart(view: View) -> None:
 
 
 def test_beaten_points_are_faint(view: View) -> None:
-    figure = figures.front_figure(view.outcomes, view.plan)
+    figure = figures.front_figure(view.outcomes)
     on_front = {(p.trial, p.exit) for p in envelope(v.curves(view.outcomes))}
     for exit_index in range(4):
         (column,) = named(figure, f"exit {exit_index + 1}")
@@ -68,7 +68,7 @@ def test_beaten_points_are_faint(view: View) -> None:
 
 
 def test_hovers_name_trial_exit_and_setting(view: View) -> None:
-    figure = figures.front_figure(view.outcomes, view.plan)
+    figure = figures.front_figure(view.outcomes)
     (column,) = named(figure, "exit 2")
     assert all("exit 2</b>" in text and "alpha_4 = " in text for text in column.text)
 
@@ -77,8 +77,8 @@ def test_hovers_name_trial_exit_and_setting(view: View) -> None:
 def test_figures_without_a_finished_trial_say_so(outcomes) -> None:
     plan = made_up.plan()
     for figure in (
-        figures.front_figure(outcomes, plan),
-        figures.front_figure(outcomes, plan, "Front"),
+        figures.front_figure(outcomes),
+        figures.front_figure(outcomes, "Front"),
         joint_figure([(plan, outcomes)]),
         figures.progress_figure(outcomes, plan),
         learning_figures.learning_figure(outcomes, {}, []),
@@ -323,7 +323,7 @@ def test_names_are_escaped_in_every_figure() -> None:
     plan = made_up.plan(trials=6, base={"epochs": 3}, grace=1)
     view = made_up.view(plan, params=lambda rng, m: {NASTY: NASTY, f"{NASTY}n": rng.uniform(1, 9)})
     for figure in (
-        figures.front_figure(view.outcomes, plan, NASTY),
+        figures.front_figure(view.outcomes, NASTY),
         joint_figure([(plan, view.outcomes)]),
         figures.progress_figure(view.outcomes, plan),
         figures.epochs_figure(view.outcomes, view.rungs),

@@ -9,11 +9,10 @@ import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState, create_trial
 
-from studies import samplers
 from studies.drivers import Driver
 from studies.plan import SAMPLERS
 from studies.record import StudyRecord
-from studies.samplers import _Behind
+from studies.seen import Behind, Glance
 from tests.studies.example import SPACE, make_plan, make_report, run, run_all, space_file
 from trainers.catalog import InputError
 
@@ -111,35 +110,65 @@ def ended(values, stopped, epoch=1):
 
 
 def test_of_a_long_study_tpe_sees_the_best_the_newest_and_all_that_run(monkeypatch):
-    monkeypatch.setattr(samplers, "BEST", 3)
-    monkeypatch.setattr(samplers, "MOST", 8)
+    monkeypatch.setattr("studies.seen.BEST", 3)
+    monkeypatch.setattr("studies.seen.MOST", 8)
     study = ended([0.9, 0.1, 0.8, 0.2, 0.95, 0.3], [0.5] * 6)
     running = study.ask()
-    seen = samplers._Glance(study)._get_trials(deepcopy=False)
+    seen = Glance(study)._get_trials(deepcopy=False)
     assert [trial.number for trial in seen] == [0, 2, 4, 7, 8, 9, 10, 11, running.number]
-    stopped = samplers._Glance(study)._get_trials(states=(TrialState.PRUNED,))
+    stopped = Glance(study)._get_trials(states=(TrialState.PRUNED,))
     assert [trial.number for trial in stopped] == [7, 8, 9, 10, 11]
     few = ended([0.5], [0.1, 0.7, 0.3, *[0.2] * 8])
-    seen = samplers._Glance(few)._get_trials()
+    seen = Glance(few)._get_trials()
     assert {0, 2, 3} <= {trial.number for trial in seen}, "as TPE fills up: the best of the stopped"
     assert len(seen) == 8
 
 
+def test_of_a_long_front_tpe_sees_what_no_other_beats_and_the_newest(monkeypatch):
+    monkeypatch.setattr("studies.seen.BEST", 3)
+    monkeypatch.setattr("studies.seen.MOST", 8)
+    study = optuna.create_study(directions=["maximize", "minimize"])
+
+    def add(*ends: tuple[float, float] | None) -> None:
+        for values in ends:
+            state = TrialState.COMPLETE if values else TrialState.PRUNED
+            study.add_trial(create_trial(state=state, values=values))
+
+    # cheap and good are 1 and 3, which no other beats; only they beat 4
+    add((0.5, 9), (0.9, 5), (0.1, 8), (0.5, 1), (0.8, 6), (0.2, 7), *[None] * 6)
+    early = {number: (2, (0.1, 5.0)) for number in range(6, 12)}
+    found = Glance(study, lambda: early)._get_trials()
+    assert [trial.number for trial in found] == [1, 3, 4, 7, 8, 9, 10, 11]
+
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    add((0.5, 9), *[None] * 10)  # as TPE fills up: what came furthest, and of that the best
+    early = {number: (2, (0.1, 5.0)) for number in range(1, 11)}
+    early |= {2: (4, (0.3, 5.0)), 1: (4, (0.2, 1.0))}
+    found = Glance(study, lambda: early)._get_trials()
+    assert [trial.number for trial in found] == [0, 1, 2, 6, 7, 8, 9, 10]
+
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    add(*[(0.1 * n, float(n)) for n in range(9)])  # all on the front: every third, the newest four
+    found = Glance(study)._get_trials()
+    assert len(found) == 8 and {0, 3, 6} <= {trial.number for trial in found}
+
+
 def test_of_a_short_study_tpe_sees_everything(monkeypatch):
     study = ended([0.9] * 30, [0.1] * 30)
-    glance = samplers._Glance(study)
+    glance = Glance(study)
     assert glance._get_trials() == study.get_trials()
     assert glance._get_trials(states=(TrialState.PRUNED,)) == study.get_trials()[30:]
     assert glance.direction == study.direction
 
 
-def test_a_long_search_goes_on_with_what_it_sees(tmp_path, monkeypatch):
+@pytest.mark.parametrize("objective", ["anytime", "front"])
+def test_a_long_search_goes_on_with_what_it_sees(tmp_path, monkeypatch, objective):
     """Proposals are TPE's own as long as all is seen; then others, and still good ones."""
-    plan = make_plan(tmp_path, trials=40)
+    plan = make_plan(tmp_path, trials=40, objective=objective)
     whole = StudyRecord.create_or_open(plan, InMemoryStorage(), tmp_path)
     run_all(whole)
-    monkeypatch.setattr(samplers, "MOST", 25)
-    monkeypatch.setattr(samplers, "BEST", 5)
+    monkeypatch.setattr("studies.seen.MOST", 25)
+    monkeypatch.setattr("studies.seen.BEST", 5)
     short = StudyRecord.create_or_open(plan, InMemoryStorage(), tmp_path)
     run_all(short)
     assert told(short)[:25] == told(whole)[:25]
@@ -262,7 +291,7 @@ def below(record: StudyRecord, n_below: int) -> list[int]:
     """The trials that TPE takes for good ones."""
     from optuna.samplers._tpe.sampler import _split_trials
 
-    seen = _Behind(record.study, record.early())
+    seen = Behind(record.study, record.early())
     trials = seen._get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
     return [trial.number for trial in _split_trials(seen, trials, n_below)[0]]
 

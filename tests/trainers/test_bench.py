@@ -11,10 +11,10 @@ from trainers.bench import (
     interleaved,
     kept,
     loss_operations,
-    random_images,
     step_flops,
 )
 from trainers.config import TrialConfig
+from trainers.data import random_images
 from trainers.losses import loss
 from trainers.plain import PlainRun, plain_loader, plain_loss
 from trainers.teachers import Teachers
