@@ -7,12 +7,14 @@ The commands lie in `automate.commands` and are imported when they are called or
 """
 
 import os
+import re
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from types import FrameType
+from typing import Any
 
 from cyclopts import (
     App,
@@ -21,6 +23,8 @@ from cyclopts import (
     UnknownCommandError,
     UnusedCliTokensError,
 )
+from cyclopts.help import DefaultFormatter
+from rich.text import Text
 
 from automate.printing import command, redacted, say, say_error
 from trainers.catalog import InputError
@@ -82,6 +86,29 @@ def version() -> str:
         return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
 
 
+class Help(DefaultFormatter):
+    """Help as wide as the terminal: the lines of a docstring are no lines of a page.
+
+    A line that is a command stays one.
+    """
+
+    def __call__(self, console: Any, options: Any, panel: Any) -> None:
+        for entry in panel.entries:
+            _join(entry.description)
+        super().__call__(console, options, panel)
+
+    def render_description(self, console: Any, options: Any, description: Any) -> None:
+        _join(description)
+        super().render_description(console, options, description)
+
+
+def _join(described: Any) -> None:
+    """Joins the lines of each paragraph, in place."""
+    text = getattr(described, "primary_renderable", None)
+    if isinstance(text, Text):
+        text.plain = re.sub(r"(?<=\S) *\n *(?!\n|automate |$)", " ", text.plain)
+
+
 def _app(called: str | None) -> App:
     """All commands; the called one brings its own help, the others are not imported for theirs."""
     made = App(
@@ -89,6 +116,7 @@ def _app(called: str | None) -> App:
         help=HELP,
         version=version,
         help_format="plaintext",
+        help_formatter=Help(),
         suppress_keyboard_interrupt=False,
     )
     for number, (name, (place, line)) in enumerate(COMMANDS.items()):

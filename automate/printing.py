@@ -7,16 +7,18 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 WIDE = 10_000  # columns where no terminal breaks the lines
+WORD = 24  # columns; only longer words, as of paths, are cut in a table
 
 
 def console(stderr: bool = False) -> Console:
@@ -68,27 +70,88 @@ def say_table(
     title: str = "",
     stderr: bool = False,
 ) -> None:
-    """A table; see `table`."""
+    """A table; see `Fitted`."""
     if title:
         say(title, style="bold", stderr=stderr)
-    console(stderr).print(table(head, rows))
+    console(stderr).print(Fitted(head, rows))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
-    """A table; columns of numbers stand right.
+class Fitted:
+    """A table as wide as there is room for: numbers and words are never cut in two.
 
-    Args:
-        head: Names of the columns.
-        rows: Cells, a row as long as the head.
+    What does not fit side by side is said row by row, a line for each cell.
     """
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
-    texts = [[clean(cell) for cell in row] for row in rows]
-    for index, name in enumerate(head):
-        column = [row[index].plain for row in texts]
-        number = any(column) and all(re.match(r"[-+±\d.]|$", text) for text in column)
-        made.add_column(clean(name), justify="right" if number else "left", overflow="fold")
-    for row in texts:
-        made.add_row(*row)
+
+    def __init__(
+        self, head: Sequence[str], rows: Sequence[Sequence[object]], *, stack: bool = True
+    ) -> None:
+        """A table; columns of numbers stand right.
+
+        Args:
+            head: Names of the columns.
+            rows: Cells, a row as long as the head.
+            stack: Row by row where it does not fit; else numbers are broken at their spaces.
+        """
+        self.head = [clean(name) for name in head]
+        self.rows = [[clean(cell) for cell in row] for row in rows]
+        self.stack = stack
+        columns = [[row[i].plain for row in self.rows] for i in range(len(head))]
+        self.numbers = [
+            any(column) and all(re.match(r"[-+±−\d.]|$", text) for text in column)
+            for column in columns
+        ]
+        self.widths = [
+            max(map(cell_len, (name.plain, *column)), default=0)
+            for name, column in zip(self.head, columns, strict=True)
+        ]
+        self.least = [
+            max(
+                min(self.widths[i], WORD, max(map(_longest_word, (name.plain, *columns[i])))),
+                max(map(cell_len, columns[i]), default=0) if self.numbers[i] and stack else 0,
+            )
+            for i, name in enumerate(self.head)
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = options.max_width - 3 * len(self.head) - 1  # what stands between the columns
+        if sum(self.widths) <= room:
+            yield self._table(self.widths)
+        elif sum(self.least) <= room or not self.stack:
+            yield self._table(narrowed(self.widths, self.least, room))
+        else:
+            yield from self._blocks()
+
+    def _table(self, widths: Sequence[int]) -> Table:
+        made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+        for name, number, width in zip(self.head, self.numbers, widths, strict=True):
+            side: Literal["left", "right"] = "right" if number else "left"
+            made.add_column(name, justify=side, overflow="fold", width=width)
+        for row in self.rows:
+            made.add_row(*row)
+        return made
+
+    def _blocks(self) -> Iterator[Text]:
+        named = 1 if self.head[0].plain else 2  # a column without a name belongs to the next
+        wide = max(cell_len(name.plain) for name in self.head)
+        for row in self.rows:
+            yield Text(" ".join(cell.plain for cell in row[:named]).strip(), style="bold")
+            for name, cell in zip(self.head[named:], row[named:], strict=True):
+                if cell.plain:
+                    yield Text.assemble(f"  {name.plain:<{wide}}  ", cell)
+
+
+def _longest_word(text: str) -> int:
+    return max(map(cell_len, text.split()), default=0)
+
+
+def narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+    """Widths of columns that together fit: the widest gives way first, none below its least."""
+    made = list(widths)
+    while sum(made) > room:
+        able = [i for i in range(len(made)) if made[i] > least[i]]
+        if not able:
+            break
+        made[max(able, key=lambda i: made[i])] -= 1
     return made
 
 

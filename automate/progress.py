@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from automate.printing import clean, console, duration, table
+from automate.printing import Fitted, clean, console, duration
 from studies.front import curve, deployable
 from studies.plan import StudyPlan, is_front
 from studies.states import Outcome
@@ -304,7 +304,9 @@ class LiveTable:
                 for number, row in shown
             ]
         head = ("trial", "state", "epoch", "accuracy per exit", "objective", "setting")
-        return Group(table(head, rows), *(Text.assemble(clean(x)) for x in (*lines, epochs)))
+        return Group(
+            Fitted(head, rows, stack=False), *(Text.assemble(clean(x)) for x in (*lines, epochs))
+        )
 
 
 @contextmanager

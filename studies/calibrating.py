@@ -5,19 +5,24 @@ their full length as a study of its own, `<study>-calibrate`. Any other search w
 stopping is read the same way. What it says (`studies.calibration`) is kept with the study, and the
 next search of the same base and objective whose name it bears takes its grace or list of rungs, its
 eta and its tolerance from there.
+
+Its runs keep a moving average of the weights as well, and both networks are judged: on some the
+averaged one's order agrees with the end's long before the learning rate drops, on others it does
+not help (LOG.md). Training is the same with and without, so one study answers for both.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search_spaces import load_space
-from studies.calibration import FEWEST, Calibration, calibrate
+from studies.calibration import FEWEST, LEVEL, Calibration, Range, calibrate
 from studies.front import metrics, objective, vector
 from studies.halving import Curves, Rule
 from studies.plan import CALIBRATION, StudyPlan, checked_study_name, default_grace, is_front
@@ -34,6 +39,56 @@ if TYPE_CHECKING:
 ENDING = "-calibrate"
 KEPT = "calibration"  # attribute of the study
 CONFIGS, SEEDS = 12, 3
+AVERAGE = 0.99  # decay of the average that is judged beside the plain network
+PAYS = 0.05  # of all epochs: what an average has to save before it is proposed
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study says of stopping, by the plain network's accuracies and the averaged one's.
+
+    Attributes:
+        plain, averaged: Either may be unknown, not both.
+        ema: Decay of the average; 0 without one.
+        change: How much more of the objective the averaged network has at the end, of a front the
+            exits' mean; None where not both are known.
+    """
+
+    plain: Calibration | None
+    averaged: Calibration | None
+    ema: float
+    change: Range | None
+
+    @property
+    def averages(self) -> bool:
+        """Whether the averaged network is what a search should score."""
+        if self.averaged is None or self.plain is None:
+            return self.plain is None
+        saved = self.plain.chosen.epochs - self.averaged.chosen.epochs
+        return self.averaged.stops and saved >= PAYS
+
+    @property
+    def best(self) -> Calibration:
+        """Of the network that a search should score."""
+        found = self.averaged if self.averages else self.plain
+        assert found is not None
+        return found
+
+    @property
+    def other(self) -> Calibration | None:
+        """Of the other one, if it is known."""
+        return self.plain if self.averages else self.averaged
+
+    @property
+    def flags(self) -> str:
+        """The flags of `automate search` that score and stop as is best."""
+        return flags_of(self.best, self.ema if self.averages else 0.0)
+
+    @property
+    def other_flags(self) -> str:
+        """Those for the other network; empty where it is not known."""
+        ema = 0.0 if self.averages else self.ema
+        return "" if self.other is None else flags_of(self.other, ema)
 
 
 def calibration_name(study: str) -> str:
@@ -41,13 +96,17 @@ def calibration_name(study: str) -> str:
     return f"{checked_study_name(study)[: 100 - len(ENDING)]}{ENDING}"
 
 
-def calibration_plan(plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS) -> StudyPlan:
+def calibration_plan(
+    plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS, ema: float | None = None
+) -> StudyPlan:
     """The plan that calibrates early stopping for a search.
 
     Args:
         plan: Of the search; its machine, objective and base are taken.
         configs: Spread out over its space, the paper's default among them.
         seeds: Of each, the base's and those after it.
+        ema: Decay of the average that is judged beside the plain network, 0 for none; if not given
+            the search's, or `AVERAGE`. A budget's curve is known of one network only: the search's.
 
     Raises:
         InputError: Too few configs or seeds, too short a run, or a plan that is no search.
@@ -61,7 +120,10 @@ def calibration_plan(plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS
     if plan.base.epochs < 2:
         raise InputError("runs of one epoch cannot be stopped early: there is nothing to calibrate")
     space = load_space(plan.space)
+    if ema is None:
+        ema = plan.base.ema or (0.0 if _of_one(plan.objective) else AVERAGE)
     return plan.with_(
+        base=plan.base.with_(ema=ema),
         study=calibration_name(plan.study),
         space=f"{CALIBRATION}{plan.space}",
         trials=configs * seeds,
@@ -79,12 +141,21 @@ def calibration_plan(plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS
     )
 
 
-def curves_in(view: View) -> Curves:
+def _of_one(objective: str) -> bool:
+    """Whether reports know an objective of the network that was scored alone."""
+    return objective.startswith("budget:")
+
+
+def curves_in(view: View, plain: bool = False) -> Curves:
     """(C, S, E, K), the objective of every config and seed after each epoch.
 
     K is 1; of a front its accuracies and, where networks differ in cost, what is negative of the
     FLOPs. A diverged run is from there on what guessing reaches, at the highest cost of any. Trials
     that differ in nothing but their seed are one config's.
+
+    Args:
+        view: Of the study.
+        plain: Whether of the plain network, where a moving average of it was scored.
 
     Raises:
         InputError: Trials that were stopped early, or too few of full length.
@@ -107,10 +178,14 @@ def curves_in(view: View) -> Curves:
     gone = tuple(guessed if more else -float(dearest) for more in up)
 
     def values_of(report: EpochReport) -> tuple[float, ...]:
+        exits = report.exits
+        if plain and report.raw:
+            pairs = zip(exits, report.raw, strict=True)
+            exits = tuple(point.model_copy(update={"accuracy": raw}) for point, raw in pairs)
         if is_front(plan.objective):
-            values = vector(plan.objective, report.exits, columns)
+            values = vector(plan.objective, exits, columns)
             return tuple(x if more else -x for x, more in zip(values, up, strict=True))
-        return (objective(plan.objective, report.exits, plan.budgets, view.box, report.budget),)
+        return (objective(plan.objective, exits, plan.budgets, view.box, report.budget),)
 
     for outcome in view.outcomes:
         whole = outcome.state == "COMPLETE" or outcome.diverged
@@ -144,29 +219,58 @@ def exits_in(view: View) -> int:
     return max((len(report.exits) for report in reports), default=view.plan.base.exits)
 
 
-def calibration_of(view: View) -> Calibration:
+def calibration_of(view: View) -> Findings:
     """What a study of full-length trials says about stopping. Raises InputError as `curves_in`."""
     plan, epochs = view.plan, view.plan.base.epochs
     listed = after_drops(plan.base.milestones, epochs)
     usual, exits = Rule(default_grace(epochs)), exits_in(view) if is_front(plan.objective) else 1
-    return calibrate(curves_in(view), usual, seed=plan.seed, listed=listed, exits=exits)
+
+    def found_in(curves: Curves) -> Calibration:
+        return calibrate(curves, usual, seed=plan.seed, listed=listed, exits=exits)
+
+    scored = curves_in(view)
+    if not plan.base.ema:
+        return Findings(found_in(scored), None, 0.0, None)
+    known = any(report.raw for reports in view.reports.values() for report in reports)
+    if _of_one(plan.objective) or not known:
+        return Findings(None, found_in(scored), plan.base.ema, None)
+    raw = curves_in(view, plain=True)
+    ends = (scored - raw)[:, :, -1, :exits].mean(axis=(1, 2))
+    return Findings(found_in(raw), found_in(scored), plan.base.ema, _mean(ends))
 
 
-def flags_of(found: Calibration) -> str:
-    """The flags of `automate search` that stop as the calibration says."""
+def _mean(values: NDArray[np.float64]) -> Range:
+    """Of one value a config, with the interval of Student's t."""
+    from scipy.stats import t
+
+    mean, error = float(values.mean()), float(values.std(ddof=1)) / len(values) ** 0.5
+    half = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * error
+    return Range(mean, mean - half, mean + half)
+
+
+def flags_of(found: Calibration, ema: float = 0.0) -> str:
+    """The flags of `automate search` that stop as the calibration says.
+
+    Args:
+        found: Of the network that the search scores.
+        ema: Decay of its average; 0 for the plain one.
+    """
+    scored = f"--ema {ema:g} " if ema else ""
     if not found.stops:
-        return "--no-early-stopping"
+        return f"{scored}--no-early-stopping"
     rule = found.chosen.rule
     when = f"--grace {rule.grace}"
     if rule.rungs is not None:
         when = f"--rungs {','.join(str(rung) for rung in rule.rungs)}"
-    text = f"{when} --eta {rule.eta}"
+    text = f"{scored}{when} --eta {rule.eta}"
     return text + (f" --tolerance {rule.tolerance:g}" if rule.tolerance else "")
 
 
-def keep(record: StudyRecord, found: Calibration) -> None:
-    """Stores the rule with the study, for the next search."""
-    record.note(KEPT, asdict(found.chosen.rule) | {"stops": found.stops})
+def keep(record: StudyRecord, found: Findings) -> None:
+    """Stores the rules with the study, for the next search."""
+    sides = {"plain": found.plain, "averaged": found.averaged}
+    rules = {name: asdict(side.chosen.rule) for name, side in sides.items() if side is not None}
+    record.note(KEPT, rules)
 
 
 def kept_rule(
@@ -179,7 +283,8 @@ def kept_rule(
 
     Args:
         study: Name of the search.
-        base, objective: Of the search: a calibration of any other does not count.
+        base, objective: Of the search: a calibration of any other does not count. Its `ema` says
+            whether the plain network's rule or the averaged one's is taken.
         stored: A study's plan and its kept calibration by name, if there is one.
     """
     found = stored(calibration_name(study))
@@ -187,6 +292,11 @@ def kept_rule(
         return None
     plan, kept = found
     same = _same(plan.base) == _same(base) and plan.objective == objective
+    if "grace" not in kept:  # what older versions kept was of the network that was scored
+        kept = kept.get("averaged" if base.ema else "plain") or {}
+        same &= base.ema in (0.0, plan.base.ema)
+    else:
+        same &= base.ema == plan.base.ema
     try:
         rungs = kept.get("rungs")
         listed = None if rungs is None else tuple(int(rung) for rung in rungs)
@@ -197,5 +307,5 @@ def kept_rule(
 
 
 def _same(base: TrialConfig) -> TrialConfig:
-    """What has to be equal: precision and seed do not move ranks."""
-    return base.with_(precision="fp32", seed=0)
+    """What has to be equal but for `ema`: precision and seed do not move ranks."""
+    return base.with_(precision="fp32", seed=0, ema=0.0)

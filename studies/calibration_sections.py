@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from studies import verdict as v
-from studies.calibrating import calibration_of, flags_of
+from studies.calibrating import Findings, calibration_of
 from studies.calibration import SAFE, Calibration, Moment, Range
 from studies.drawing import CHOSEN, FAINT, INK, exit_colours, faded, styled, upright
 from studies.halving import Outcome
@@ -40,8 +41,8 @@ def calibration(view: View) -> list[Html]:
     )
     return [
         *(paragraph(line) for line in calibration_lines(found, view.plan)),
-        figure(calibration_figure(found, view.plan), caption),
-        table(head_of(view.plan), [row_of(m, view.plan) for m in shown(found)]),
+        figure(calibration_figure(found.best, view.plan), caption),
+        table(head_of(view.plan), [row_of(m, view.plan) for m in shown(found.best)]),
     ]
 
 
@@ -52,13 +53,17 @@ def head_of(plan: StudyPlan) -> list[str]:
     return ["after epoch", "scatter of runs", "tau", "95 % interval", "halving keeps the best"]
 
 
-def calibration_lines(found: Calibration, plan: StudyPlan) -> list[str]:
+def calibration_lines(findings: Findings, plan: StudyPlan) -> list[str]:
     """What was found, a sentence or two a line, for a reader without statistics."""
-    space = plan.calibrates or plan.space
+    space, found = plan.calibrates or plan.space, findings.best
     what = v.objective_name(plan.objective)
     if is_front(plan.objective):
         also = ", and its FLOPs," if plan.objective == FRONT_FLOPS else ""
         what = f"the accuracy of each exit{also}"
+    if findings.averages:
+        what += f" of a moving average of the weights (--ema {findings.ema:g})"
+    elif findings.averaged is not None:
+        what += " of the plain weights"
     lines = [
         f"{found.configs} configs of {space}, each with {found.seeds} "
         f"seed{'s' * (found.seeds != 1)}, ran all {found.epochs} epochs; "
@@ -78,7 +83,9 @@ def calibration_lines(found: Calibration, plan: StudyPlan) -> list[str]:
             )
         lines.append(text)
     lines.append(_when(found, plan))
-    lines.append(_use(found, plan))
+    lines.append(_use(findings, plan))
+    if findings.other is not None:
+        lines.append(_instead(findings, plan))
     return lines
 
 
@@ -158,8 +165,8 @@ def _when(found: Calibration, plan: StudyPlan) -> str:
     )
 
 
-def _use(found: Calibration, plan: StudyPlan) -> str:
-    """What to do, and what it costs."""
+def _said(plan: StudyPlan) -> Callable[[Outcome], str]:
+    """What a rule costs and keeps, in words."""
 
     def said(one: Outcome) -> str:
         text = f"trains {100 * one.epochs:.0f} % of the epochs"
@@ -174,11 +181,35 @@ def _use(found: Calibration, plan: StudyPlan) -> str:
             "average"
         )
 
+    return said
+
+
+def _use(findings: Findings, plan: StudyPlan) -> str:
+    """What to do, and what it costs."""
+    found, said = findings.best, _said(plan)
     usual = f"What is usual here (grace {found.usual.rule.grace}, eta {found.usual.rule.eta})"
     if not found.stops:
-        lead = "Use --no-early-stopping: no rule that was tried is safe."
+        lead = f"Use {findings.flags}: no rule that was tried is safe."
         return f"{lead} {usual} {said(found.usual)}."
-    return f"Use {flags_of(found)}: it {said(found.chosen)}. {usual} {said(found.usual)}."
+    return f"Use {findings.flags}: it {said(found.chosen)}. {usual} {said(found.usual)}."
+
+
+def _instead(findings: Findings, plan: StudyPlan) -> str:
+    """What scoring the other network would come to, and what the average does to the end."""
+    other, change = findings.other, findings.change
+    assert other is not None and change is not None
+    name = "the plain weights" if findings.averages else "a moving average of the weights"
+    text = f"Scored by {name} instead, "
+    if other.stops:
+        text += f"{findings.other_flags} {_said(plan)(other.chosen)}."
+    else:
+        text += "no rule that was tried is safe."
+    digits, scale, unit = (4, 1, "") if plan.objective == "hypervolume" else (2, 100, " points")
+    value, low, high = (v.signed(round(scale * part, digits) + 0.0, digits) for part in change)
+    return (
+        f"{text} The average changes the end by {value}{unit} (95 % interval {low} to {high}) and "
+        "takes one more scoring an epoch."
+    )
 
 
 def shown(found: Calibration, most: int = ROWS) -> list[Moment]:
@@ -200,16 +231,21 @@ def row_of(moment: Moment, plan: StudyPlan) -> list[str]:
     ]
 
 
-def calibration_json(found: Calibration) -> dict[str, Any]:
+def calibration_json(findings: Findings) -> dict[str, Any]:
     """The same, for a program."""
+    found, other, change = findings.best, findings.other, findings.change
     return {
         "configs": found.configs,
         "seeds": found.seeds,
         "epochs": found.epochs,
         "first_safe_epoch": found.safe,
-        "flags": flags_of(found),
+        "flags": findings.flags,
         "chosen": asdict(found.chosen),
         "usual": asdict(found.usual),
+        "averaged": findings.averages,
+        "other_flags": findings.other_flags or None,
+        "other_chosen": None if other is None else asdict(other.chosen),
+        "average_changes_the_end": None if change is None else change._asdict(),
         "spread_anywhere": max(found.anywhere)._asdict() if found.anywhere else None,
         "again": None if found.again is None else found.again._asdict(),
         "by_epoch": [

@@ -79,12 +79,13 @@ def calibrate(
             trials=(configs or CONFIGS) * (seeds or SEEDS),
             stored=lambda name: of_study(calibration_name(name)), **running.machine, **settings,
         )  # fmt: skip
-    kept = of_study(calibration_name(searched.study))
+    kept, ema = of_study(calibration_name(searched.study)), settings.get("ema")
     if kept is not None and kept.configs:  # its own numbers, where nothing is said
         configs = kept.configs if configs is None else configs
         seeds = kept.trials // kept.configs if seeds is None else seeds
+        ema = kept.base.ema if ema is None else ema
     configs, seeds = CONFIGS if configs is None else configs, SEEDS if seeds is None else seeds
-    plan = calibration_plan(searched, configs, seeds)
+    plan = calibration_plan(searched, configs, seeds, ema)
     plan, outcomes = with_runtime(plan, explicit), None
     check(plan.base, plan.data_root)
     if not running.fresh:
@@ -118,6 +119,9 @@ def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, 
         + (f" in {plan.data_root}" if plan.data_root else ""),
         "training": f"{base.epochs} epochs, batches of {base.batch_size} images, lr {base.lr:g} "
         f"({base.schedule}), augmentation {base.augmentation}",
+        "judged": f"the plain weights and their moving average, ema {base.ema:g}"
+        if base.ema
+        else "the plain weights",
         "objective": f"{objective}, on the validation split; the test images stay unread",
     }
     if cost is not None:
@@ -149,12 +153,15 @@ def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
     if json:
         say_json({"study": record.name, "report": page, **calibration_json(found)})
         return 0
-    rows = [row_of(moment, view.plan) for moment in shown(found)]
+    rows = [row_of(moment, view.plan) for moment in shown(found.best)]
     say_table(head_of(view.plan), rows, title="The order of the configs against that of the end")
     for line in calibration_lines(found, view.plan):
         say(line)
     say(f"Report: {page}")
     if view.plan.calibrates is not None:
         name = view.plan.study.removesuffix(ENDING)
-        say(f"The next search of these settings, if its study is {name}, takes this by itself.")
+        takes = "takes this by itself"
+        if found.averages and found.other is not None:
+            takes += f" with --ema {found.ema:g}, and without it what the plain weights ask for"
+        say(f"The next search of these settings, if its study is {name}, {takes}.")
     return 0

@@ -37,13 +37,17 @@ def test_from_the_first_config_to_the_next_search(cli: Cli, tmp_path):
         assert part in " ".join(said.out.split()), part
 
     found = json.loads(cli(f"{CALIBRATE} --json").out)
-    assert found["flags"] in " ".join(said.out.split())
-    rule = found["chosen"]["rule"]
+    words = " ".join(said.out.split())
+    assert found["flags"] in words and "judged the plain weights and their moving average" in words
+    assert "The average changes the end by" in words
+    rule = found["other_chosen" if found["averaged"] else "chosen"]["rule"]
     after = json.loads(cli(f"{SEARCH} --dry-run --json").out)["plan"]
     assert after["calibrated"] == "digits-cnn4-diverse_alpha-calibrate"
     assert [after[name] for name in rule] == list(rule.values())
     told = json.loads(cli(f"{SEARCH} --dry-run --json --grace 2").out)["plan"]
     assert (told["calibrated"], told["grace"]) == (None, 2)
+    averaged = json.loads(cli(f"{SEARCH} --dry-run --json --ema 0.99").out)["plan"]
+    assert averaged["calibrated"] == "digits-cnn4-diverse_alpha-calibrate"
 
     # a search that stopped trials has its calibration beside it; what ran in full is only read
     searched = cli(f"{SEARCH} --quiet")

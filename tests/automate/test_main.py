@@ -166,3 +166,15 @@ def test_what_can_go_on_says_how(cli: Cli, monkeypatch, capfd, raised, code):
     assert (
         """\n  automate search --space 'it'"'"'s.py' --storage 'postgresql://u:***@h/x'\n""" in err
     )
+
+
+def test_the_lines_of_a_docstring_are_no_lines_of_the_help(cli: Cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    said = cli("search", "--help").out
+    text = said[said.index("Once all") : said.index("╭")]
+    paragraph = text.split("\n\n")[0].splitlines()
+    assert len(paragraph) > 2
+    for line, after in zip(paragraph, paragraph[1:], strict=False):
+        assert len(line.rstrip()) + 1 + len(after.split()[0]) > 60, "broken before it was full"
+    top = cli("--help").out.splitlines()
+    assert "automate report" in top and "automate export --top 3" in top  # commands keep theirs

@@ -1,8 +1,10 @@
 """Nothing that a user names is markup, steers a terminal, or gives a password away."""
 
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from automate import printing
 
@@ -66,6 +68,42 @@ def test_numbers_stand_right(capsys):
     printing.say_table(["n", "name"], [["1", "a"], ["100", "bcd"]])
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("   1   a") for line in lines)
+
+
+HEAD = ["config", "runs", "anytime accuracy (%)", "exit 1 (%)", "exit 2 (%)", "what it is"]
+ROW = ["trial 2", "2", "87.90 ± 5.96", "84.66 ± 8.49", "87.59 ± 28.93", "taken from somewhere"]
+
+
+def drawn(width: int, stack: bool = True) -> list[str]:
+    """The lines of a table on a terminal that is so wide."""
+    stream = io.StringIO()
+    Console(file=stream, width=width, soft_wrap=True).print(
+        printing.Fitted(HEAD, [ROW, ["the paper's default", *ROW[1:]]], stack=stack)
+    )
+    return stream.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 95, 110, 140])
+def test_a_narrow_terminal_cuts_no_number_and_no_word(width):
+    lines = drawn(width)
+    assert max(map(len, lines)) <= width
+    for part in [*ROW[2:5], "somewhere", "accuracy", "default"]:
+        assert any(part in line for line in lines), part
+
+
+def test_what_does_not_fit_is_said_row_by_row():
+    assert drawn(60)[:3] == [
+        "trial 2",
+        "  runs                  2",
+        "  anytime accuracy (%)  87.90 ± 5.96",
+    ]
+    assert any("anytime" in line and "runs" in line for line in drawn(110))
+
+
+def test_the_live_table_stays_a_table():
+    lines = drawn(60, stack=False)
+    assert max(map(len, lines)) <= 60
+    assert any("trial 2" in line and "87.90" in line for line in lines)
 
 
 @pytest.mark.parametrize(

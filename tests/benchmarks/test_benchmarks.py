@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from studies.overhead import beyond_table, start_table, trial_table
 from tests.benchmarks import (
     against,
     confirming,
@@ -13,7 +14,6 @@ from tests.benchmarks import (
     fronts,
     loss,
     memory,
-    overhead,
     pipeline,
     processes,
     racing,
@@ -83,16 +83,16 @@ def test_a_team_of_processes():
 
 
 def test_a_trials_cost():
-    ask, report, whole, clock = overhead.trial_table(trials=3)
+    ask, report, whole, clock = trial_table(trials=3)
     assert 0 < report.value < whole.value <= clock.value * 1.5
     assert ask.rounds == 3
-    (row,) = overhead.beyond_table((("local", 1),), each=2, epochs=1)
+    (row,) = beyond_table((("local", 1),), each=2, epochs=1)
     assert -1 < row.value < 60
 
 
 @pytest.mark.slow
 def test_start():
-    (row,) = overhead.start_table((("local", ("--workers", "1", "--threads", "1")),), rounds=1)
+    (row,) = start_table((("local", ("--workers", "1", "--threads", "1")),), rounds=1)
     assert 0.5 < row.value < 120
 
 

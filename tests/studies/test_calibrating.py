@@ -3,12 +3,21 @@
 import html
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from optuna.storages import InMemoryStorage
 
 from search_spaces import load_space, names
 from studies import calibrating
-from studies.calibrating import calibration_of, calibration_plan, curves_in, flags_of, kept_rule
+from studies.calibrating import (
+    Findings,
+    calibration_of,
+    calibration_plan,
+    curves_in,
+    flags_of,
+    kept_rule,
+)
+from studies.calibration import Range, calibrate
 from studies.calibration_sections import calibration, calibration_json, calibration_lines
 from studies.calibration_space import spread_out
 from studies.halving import Outcome, Rule
@@ -87,6 +96,47 @@ def test_curves_are_the_objective_of_each_config_and_seed(record):
     assert found[1, 1, :, 0].tolist() == pytest.approx([steps[e] for e in range(1, 9)])
 
 
+def test_the_plain_network_is_judged_beside_its_average(record):
+    view = look(record)
+    assert view.plan.base.ema == calibrating.AVERAGE
+    plain, averaged = curves_in(view, plain=True), curves_in(view)
+    exits = view.reports[7][2]
+    assert plain[1, 1, 2, 0] == pytest.approx(np.mean(np.maximum.accumulate(exits.raw)))
+    assert (plain[:, :, :-1] > averaged[:, :, :-1]).all(), "the average is behind at first"
+    found = calibration_of(view)
+    assert found.change == pytest.approx((0, 0, 0)) and found.plain and found.averaged
+    assert found.plain.moments[0].spread != found.averaged.moments[0].spread
+    without = calibration_plan(made_up.plan(base={"epochs": 8}), 6, 2, ema=0.0)
+    assert without.base.ema == 0.0
+    assert calibration_plan(made_up.plan(base={"ema": 0.9}), 6, 2).base.ema == 0.9
+    budget = made_up.plan(objective="budget:100M")
+    assert calibration_plan(budget, 6, 2).base.ema == 0.0, "its curve is of one network"
+
+
+def test_an_average_is_proposed_where_it_saves_epochs():
+    rng = np.random.default_rng(0)
+    worth = np.linspace(0.5, 0.7, 12)[:, None, None, None]
+    ordered = worth + rng.normal(0, 0.002, (12, 3, 10, 1))
+    noisy = ordered.copy()
+    noisy[:, :, :7] = rng.normal(0.5, 0.1, (12, 3, 7, 1))
+    early, late = (calibrate(curves, Rule(3), draws=300) for curves in (ordered, noisy))
+    change = Range(-0.0009, -0.0012, -0.0006)
+    found = Findings(late, early, 0.99, change)
+    assert found.averages and found.flags == flags_of(early, 0.99) and "--ema 0.99 " in found.flags
+    plan = planned()
+    lines = calibration_lines(found, plan)
+    assert "of a moving average of the weights (--ema 0.99)" in lines[0]
+    assert lines[-1].startswith(f"Scored by the plain weights instead, {flags_of(late)} trains")
+    assert "by \N{MINUS SIGN}0.09 points (95 % interval \N{MINUS SIGN}0.12 to" in lines[-1]
+    turned = Findings(early, late, 0.99, change)
+    assert not turned.averages and "--ema" not in turned.flags and "--ema" in turned.other_flags
+    assert "of the plain weights" in calibration_lines(turned, plan)[0]
+    assert not Findings(early, early, 0.99, change).averages, "nothing is saved"
+    alone = Findings(None, late, 0.99, None)
+    assert alone.averages and alone.other_flags == "" and alone.other is None
+    assert calibration_json(alone)["other_flags"] is None
+
+
 def test_a_run_that_diverged_is_at_chance_from_there_on(tmp_path):
     record = StudyRecord.create_or_open(planned(seeds=1), InMemoryStorage(), tmp_path)
     ticket = record.ask()
@@ -95,7 +145,8 @@ def test_a_run_that_diverged_is_at_chance_from_there_on(tmp_path):
     gone = EpochReport(epoch=2, loss=None, seconds=0.1, split="validation", exits=())
     assert not record.report(ticket, gone)
     made_up.search(record)
-    assert curves_in(look(record))[0, 0, :, 0].tolist() == pytest.approx([0.5] + [0.01] * 7)
+    curves = curves_in(look(record), plain=True)
+    assert curves[0, 0, :, 0].tolist() == pytest.approx([0.5] + [0.01] * 7)
 
 
 def test_a_search_without_early_stopping_is_read_and_one_with_it_is_refused(tmp_path):
@@ -115,8 +166,9 @@ def test_what_is_found_is_said_the_same_everywhere(record):
     lines = calibration_lines(found, view.plan)
     assert all(html.escape(line) in page for line in lines)
     assert "6 configs of diverse_alpha, each with 2 seeds, ran all 8 epochs" in lines[0]
-    assert flags_of(found) in lines[-1]
+    assert found.flags in lines[-2] and found.other_flags in lines[-1]
     said = calibration_json(found)
+    assert (said["flags"], said["averaged"]) == (found.flags, found.averages)
     assert (said["configs"], said["seeds"], len(said["by_epoch"])) == (6, 2, 8)
     stopped = made_up.view()
     assert calibration(stopped) == [] and "When stopping is right" not in report_page([stopped])
@@ -132,7 +184,7 @@ def test_a_front_is_calibrated_by_each_exit(tmp_path):
     assert not record.report(ticket, gone)
     made_up.search(record)
     view = look(record)
-    curves = curves_in(view)
+    curves = curves_in(view, plain=True)
     assert curves.shape == (6, 2, 8, 4)
     assert curves[0, 0].tolist() == [[0.4, 0.5, 0.6, 0.7]] + [[0.01] * 4] * 7
     for number, outcome in enumerate(view.outcomes[1:], 1):
@@ -142,8 +194,8 @@ def test_a_front_is_calibrated_by_each_exit(tmp_path):
     found = calibration_of(view)
     lines, page = calibration_lines(found, view.plan), report_page([view])
     assert all(html.escape(line) in page for line in lines)
-    assert "the accuracy of each exit on the validation split" in lines[0]
-    assert "points at exits 1 to 4" in lines[1] and "networks of the final front" in lines[-1]
+    assert "the accuracy of each exit of the plain weights on the validation" in lines[0]
+    assert "points at exits 1 to 4" in lines[1] and "networks of the final front" in lines[-2]
     epoch = calibration_json(found)["by_epoch"][2]
     assert epoch["tau"] in epoch["tau_of_exits"] and len(epoch["spread_of_exits"]) == 4
 
@@ -169,7 +221,7 @@ def test_networks_of_different_cost_are_calibrated_in_the_searchs_box(tmp_path, 
     assert ("hypervolume" in lines[0]) is (objective == "hypervolume")
     known = kept_rule(
         search.study, search.base, objective,
-        lambda name: (record.plan, {"grace": 2, "eta": 2, "tolerance": 0.001}),
+        lambda name: (record.plan, {"plain": {"grace": 2, "eta": 2, "tolerance": 0.001}}),
     )  # fmt: skip
     assert known == (record.name, Rule(2, 2, 0.001)), "the next search takes it"
 
@@ -177,18 +229,25 @@ def test_networks_of_different_cost_are_calibrated_in_the_searchs_box(tmp_path, 
 def test_the_next_search_of_that_name_takes_it_unless_told_otherwise(record, monkeypatch):
     monkeypatch.setattr("studies.search.settled_machine", lambda *_: {})
     rule = Rule(3, 4, 0.012)
-    record.note(calibrating.KEPT, {"grace": 3, "eta": 4, "tolerance": 0.012, "stops": True})
+    one = {"grace": 3, "eta": 4, "tolerance": 0.012}
+    record.note(calibrating.KEPT, {"plain": one, "averaged": {**one, "grace": 1}})
 
     def known(name):
         kept = record.noted(calibrating.KEPT)
         return (record.plan, kept) if name == record.name and kept else None
 
-    name, base = "cifar100-vgg16-diverse_alpha", record.plan.base
+    name, base = "cifar100-vgg16-diverse_alpha", record.plan.base.with_(ema=0.0)
     assert kept_rule(name, base, "anytime", known) == (f"{name}-calibrate", rule)
     assert kept_rule(name, base.with_(seed=3, precision="bf16"), "anytime", known) is not None
     assert kept_rule(name, base.with_(epochs=9), "anytime", known) is None
     assert kept_rule(name, base, "last", known) is None
     assert kept_rule("other", base, "anytime", known) is None
+    averaged = kept_rule(name, base.with_(ema=0.99), "anytime", known)
+    assert averaged == (f"{name}-calibrate", Rule(1, 4, 0.012))
+    assert kept_rule(name, base.with_(ema=0.9), "anytime", known) is None
+    older = record.plan.with_(base=base)
+    assert kept_rule(name, base, "anytime", lambda _: (older, one)) == (older.study, rule)
+    assert kept_rule(name, base.with_(ema=0.99), "anytime", lambda _: (older, one)) is None
 
     def plan(**fields):
         settings = {"dataset": "cifar100", "precision": "fp32", "epochs": 8, **fields}
@@ -204,7 +263,10 @@ def test_the_next_search_of_that_name_takes_it_unless_told_otherwise(record, mon
         assert told.calibrated is None and (told.eta, told.tolerance) == (2, 0.0)
         assert told.rungs == fields.get("rungs")
     listed = Rule(5, 3, 0.0, (5, 7))
-    calibrating.keep(record, replace(calibration_of(look(record)), chosen=Outcome(listed, 1, 0, 1)))
+    found = calibration_of(look(record))
+    assert found.plain is not None
+    plain = replace(found.plain, chosen=Outcome(listed, 1, 0, 1))
+    calibrating.keep(record, replace(found, plain=plain))
     taken = plan()
     assert (taken.grace, taken.rungs, taken.eta, taken.tolerance) == (5, (5, 7), 3, 0.0)
     again = plan(stored=lambda name: taken)
