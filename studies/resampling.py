@@ -39,7 +39,7 @@ Values = NDArray[np.float64]
 HitsOf = Mapping[tuple[int, int], Hits]  # (row, round) -> what that run had right
 
 DRAWS = 2_000  # of means; a probability is then known to 0.022
-AT_A_TIME = 100  # draws of images, so that their weights stay small
+AT_A_TIME = 2_000_000  # images drawn, so that their weights stay small in memory
 SEED = 0  # of every draw here: the same runs give the same figures
 LEAST = 0.05  # of the noise, that configs are taken to differ by where it explains all
 
@@ -207,8 +207,9 @@ def _images_drawn(adds: Values, draws: int, generator: np.random.Generator) -> V
     count = len(adds)
     flat = adds.reshape(count, -1).astype(np.float64)
     made = np.empty((draws, flat.shape[1]))
-    for start in range(0, draws, AT_A_TIME):
-        many = min(AT_A_TIME, draws - start)
+    step = max(1, AT_A_TIME // count)
+    for start in range(0, draws, step):
+        many = min(step, draws - start)
         taken = generator.integers(count, size=(many, count)) + count * np.arange(many)[:, None]
         weights = np.bincount(taken.reshape(-1), minlength=many * count).reshape(many, count)
         made[start : start + many] = weights @ flat
