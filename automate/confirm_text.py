@@ -1,16 +1,19 @@
 """A confirmation in words and tables: who raced, how far, and the verdict."""
 
 import math
+from collections.abc import Sequence
 
 from automate.printing import say, say_table
 from studies import verdict as v
-from studies.conclusions import NOTE, number, p_text, sentences, signed, unit
+from studies.conclusions import NOTE, number, p_text, readings, sentences, signed, unit
 from studies.confirmation import Confirmation
 from studies.plan import StudyPlan
 
 
-def race_pairs(plan: StudyPlan, storage: str) -> dict[str, object]:
-    """A plan in words, before the race begins."""
+def race_pairs(plan: StudyPlan, storage: str, read: Sequence[int] = ()) -> dict[str, object]:
+    """A plan in words, before the race begins; its test images were read after so many seeds."""
+    seeds = len(plan.race or ())
+    after = read if not read or seeds in read else (*read, seeds)
     rows, race, base = plan.finalists or (), plan.race or (), plan.base
     last = base.seed + len(race) - 1
     return {
@@ -23,7 +26,7 @@ def race_pairs(plan: StudyPlan, storage: str) -> dict[str, object]:
         "was used by the search",
         "race": f"{' then '.join(map(str, race))} candidates a round, and {rows[0].name}",
         "training": f"{base.epochs} epochs, nothing is stopped early",
-        "test images": "read once, after the race, for the finalists alone",
+        "test images": readings(after),
         "runs on": f"{plan.device}, {plan.workers} at a time, threads: {plan.threads}",
     }
 

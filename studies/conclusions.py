@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -286,10 +287,12 @@ def test(c: Confirmation) -> str:
     listed = "; ".join(
         f"{name}: {plus_minus(c, mean)}" for name, mean in zip(names, tested.means, strict=True)
     )
-    text = (
-        "Test images, read once, after the race, for the finalists alone, and nothing was chosen "
-        f"by them: {listed}."
-    )
+    text = f"Test images, {readings(c.readings)}, and nothing was chosen by them: {listed}."
+    if len(c.readings) > 1:
+        text += (
+            " Seeds were added after a first look at them: whoever adds seeds until they look good "
+            "does choose by them."
+        )
     differences = [
         f"{names[one.config]} {signed(c, one.difference)} "
         f"({interval(c, one.low, one.high)}"
@@ -297,6 +300,17 @@ def test(c: Confirmation) -> str:
         for one in tested.differences
     ]
     return f"{text} Against {names[0]}: {'; '.join(differences)}." if differences else text
+
+
+def readings(after: Sequence[int]) -> str:
+    """`read once, after the race, for the finalists alone`, or how often and when."""
+    if len(after) < 2:
+        return "read once, after the race, for the finalists alone"
+    *first, last = (f"{seeds} seed{'s' * (seeds > 1)}" for seeds in after)
+    return (
+        f"read {len(after)} times, after {', '.join(first)} and {last}, each network once, for "
+        "those that were the finalists then"
+    )
 
 
 def _rounds_done(c: Confirmation) -> int:

@@ -8,14 +8,15 @@ read_test(record)
 print(headline(confirmation(record)))
 
 The runs are a study of their own, `<study>-confirm`, in the search's storage: the same record, the
-same drivers, and whatever is killed goes on. The test split is read after the race is over, once,
-for the runs of the finalists alone, and nothing is chosen by it.
+same drivers, and whatever is killed goes on. The test split is read after the race is over, for
+the runs of the finalists alone, each network once, and nothing is chosen by it. Where seeds are
+added to a race that was over, it is read again, for the new runs: the verdict says how often.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ from trainers.reports import EpochReport
 
 ENDING = "-confirm"
 VERDICT = "confirmation.json"
+READINGS = "readings"  # a note: after how many seeds the test split was read
 TEST = "test:"  # notes of a confirmation's study: what the network of a trial reached on test
 
 
@@ -205,8 +207,8 @@ def is_over(outcomes: Sequence[Outcome], plan: StudyPlan) -> bool:
 def read_test(record: StudyRecord, on_run: Callable[[int, int], None] = lambda *_: None) -> int:
     """Scores the runs of the finalists on the test split, where that was not done yet.
 
-    Once the race is over: what it decided cannot change any more. A run whose weights are gone is
-    trained again, which on a CPU gives the same ones.
+    When the race is over: what it decided cannot change any more. A run whose weights are gone is
+    trained again, which on a CPU gives the same ones. That it is read is noted before it is.
 
     Args:
         record: Of the confirmation.
@@ -231,6 +233,9 @@ def read_test(record: StudyRecord, on_run: Callable[[int, int], None] = lambda *
         if outcome.number % count in rows and outcome.state == "COMPLETE"
     ]
     left = [outcome for outcome in wanted if outcome.number not in known]
+    seeds, earlier = len(plan.race or ()), readings(record, known)
+    if left and seeds not in earlier:
+        record.note(READINGS, {"seeds": [*earlier, seeds]})
     for done, outcome in enumerate(left, start=1):
         scored = _scored(record, outcome)
         record.note(f"{TEST}{outcome.number}", scored.model_dump(mode="json"))
@@ -247,6 +252,20 @@ def tests(record: StudyReader) -> dict[int, EpochReport]:
         return {n: EpochReport(**fields) for n, fields in found.items() if fields is not None}
     except (ValidationError, TypeError):
         raise InputError(f"study {record.name!r} has test figures that cannot be read") from None
+
+
+def readings(record: StudyReader, known: Mapping[int, EpochReport]) -> tuple[int, ...]:
+    """After how many seeds the test split was read, each time that it was.
+
+    Args:
+        record: Of the confirmation.
+        known: Its `tests`: older studies have no note, but these.
+    """
+    found = record.noted(READINGS)
+    if found is not None:
+        return tuple(int(seeds) for seeds in found.get("seeds", ()))
+    count = len(record.plan.finalists or ())
+    return (1 + max(known) // count,) if known else ()
 
 
 def _scored(record: StudyRecord, outcome: Outcome) -> EpochReport:
@@ -271,7 +290,8 @@ def _scored(record: StudyRecord, outcome: Outcome) -> EpochReport:
 
 def confirmation(record: StudyReader) -> Confirmation:
     """What a confirmation has come to so far."""
-    return confirmed(record.plan, record.outcomes(), tests(record))
+    known = tests(record)
+    return confirmed(record.plan, record.outcomes(), known, readings(record, known))
 
 
 def confirmation_of(found: StudyRecord) -> Confirmation | None:

@@ -27,6 +27,7 @@ def as_json(c: Confirmation) -> dict[str, Any]:
         "split_seeds": [c.plan.base.split_seed + k for k in range(c.values.shape[1])],
         "sentences": sentences(c),
         "how_to_read": NOTE,
+        "test_read_after_seeds": list(c.readings),
         "exits_drawn": None if judged is None else _drawn(c),
         "verdict": None if judged is None else _verdict(judged),
         "chosen": None if judged is None else c.rows[judged.chosen].name,

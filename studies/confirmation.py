@@ -45,6 +45,7 @@ class Confirmation:
         ended: Trials that have ended, those of configs that left included.
         failed: Runs that broke.
         test_values, test_exits: As `values` and `exits`, on the test split; of finalists alone.
+        readings: After how many seeds the test split was read, each time that it was.
         judged: The numbers, once the race is over and any two rows can be compared.
         outdated: Whether the search has gone on since, and its best are others now.
     """
@@ -59,6 +60,7 @@ class Confirmation:
     failed: int
     test_values: Values
     test_exits: Values
+    readings: tuple[int, ...]
     judged: Judgement | None
     outdated: bool = False
 
@@ -115,11 +117,19 @@ class Confirmation:
 
 
 def confirmed(
-    plan: StudyPlan, outcomes: Sequence[Outcome], tests: Mapping[int, EpochReport]
+    plan: StudyPlan,
+    outcomes: Sequence[Outcome],
+    tests: Mapping[int, EpochReport],
+    readings: tuple[int, ...] = (),
 ) -> Confirmation:
     """From the trials of a confirmation, and what its finalists reached on the test split.
 
     A run that diverged counts as guessing; one that broke is not there.
+
+    Args:
+        plan, outcomes: Of the confirmation.
+        tests: Trial -> its network on the test split.
+        readings: After how many seeds that was read.
     """
     assert plan.finalists is not None and plan.race is not None
     rows, rounds = len(plan.finalists), len(plan.race)
@@ -172,5 +182,6 @@ def confirmed(
         failed=failed,
         test_values=test_values[kept],
         test_exits=test_exits[kept],
+        readings=readings,
         judged=judged,
     )

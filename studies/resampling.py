@@ -15,13 +15,12 @@ its rounds were worth from those that ran on.
 
 A plain bootstrap of five seeds is too narrow: its variance is (S - 1) / S of what it should be, and
 that it comes from so few is not in it. Both are put back, by the degrees of freedom and a χ² of as
-many. And a plain one in two levels is too wide: that each round holds out images of its own is in
-the scatter of the rounds already. What drawn images explain of that scatter is therefore taken off
-it first, in every draw, down to nothing at the least (Davison and Hinkley 1997, 3.8). What the
-images then add is what rounds have in common, which no number of seeds shows: a tenth of CIFAR's
-hold-outs, four fifths of the digits'. In simulation (`tests/benchmarks/fronts.py`) the 95 %
-intervals hold in 96 to 98 of 100 cases at five seeds and in 99 at three, a little wide; drawn from
-the seeds alone in 83 to 97 at five.
+many as a mean has (Satterthwaite 1946). And a plain one in two levels is too wide: that each round
+holds out images of its own is in the scatter of the rounds already. What drawn images explain of
+that scatter is therefore taken off it first, in every draw, down to nothing at the least (Davison
+and Hinkley 1997, 3.8). What the images then add is what rounds have in common, which no number of
+seeds shows: a tenth of CIFAR's hold-outs, four fifths of the digits'. What this is worth in
+simulation is counted by `tests/benchmarks/fronts.py`.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ Values = NDArray[np.float64]
 HitsOf = Mapping[tuple[int, int], Hits]  # (row, round) -> what that run had right
 
 DRAWS = 2_000  # of means; a probability is then known to 0.022
-AT_A_TIME = 100  # draws of images, so that their weights stay small
+AT_A_TIME = 2_000_000  # images drawn, so that their weights stay small in memory
 SEED = 0  # of every draw here: the same runs give the same figures
 LEAST = 0.05  # of the noise, that configs are taken to differ by where it explains all
 
@@ -106,15 +105,18 @@ def resampled(
         per_image = _per_image([hits.get(key) for key in keys], m)
     means = np.zeros((rounds, len(runs)))  # of a round, over the configs that ran all of them
     means[column, np.arange(len(runs))] = whole[row] / whole.sum()
-    common = means - means.mean(axis=0)
-    generator = np.random.default_rng(rng)
-    found = np.broadcast_to(weights @ runs, (draws, configs, m)).copy()
-    found += _drawn(runs, per_image, common, rounds - 1, np.full((1, rounds), 1 / rounds),
-                    draws, generator)  # fmt: skip
+    whole_mean = means.mean(axis=0)
+    each = np.full((1, rounds), 1 / rounds)
+    parts = [_part(runs, per_image, means - whole_mean, rounds - 1, each)]
     if configs > 1:
         own = np.eye(len(runs)) - fitted.design @ fitted.solution
-        found += _drawn(runs, per_image, own, fitted.freedom, weights - means.mean(axis=0),
-                        draws, generator)  # fmt: skip
+        parts.append(_part(runs, per_image, own, fitted.freedom, weights - whole_mean))
+    generator = np.random.default_rng(rng)
+    found = np.broadcast_to(weights @ runs, (draws, configs, m)).copy()
+    freedom = _freedom(parts)
+    now = freedom / generator.chisquare(freedom, draws)
+    for part in parts:
+        found += part.drawn(now, generator)
     if per_image is not None:
         found += _images_drawn(np.einsum("cr,rmu->ucm", weights, per_image), draws, generator)
     return found
@@ -135,34 +137,65 @@ def _per_image(hits: Sequence[Hits | None], m: int) -> NDArray[np.float32]:
     return made
 
 
-def _drawn(
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One of the two parts of what the seeds do: to all configs together, or to a run by itself.
+
+    Attributes:
+        left: (N, M), the deviations, of so many degrees of freedom.
+        freedom: Of them.
+        weights: (C, N'), what is summed to the means of N' drawn deviations; (1, N') of all alike.
+        variance: Of a deviation, summed over the exits.
+        explained: How much of that the draw of images makes.
+    """
+
+    left: Values
+    freedom: int
+    weights: Values
+    variance: float
+    explained: float
+
+    @property
+    def of_mean(self) -> float:
+        """The variance of the mean of a config of which most is known."""
+        return self.variance * float((self.weights**2).sum(axis=1).min())
+
+    def drawn(self, now: Values, generator: np.random.Generator) -> Values:
+        """(D, C, M): weighted sums of deviations drawn with replacement.
+
+        Args:
+            now: (D,) how large the variance is taken to be in each draw, in units of its estimate.
+            generator: Of the draws.
+        """
+        count = len(self.left)
+        if not self.variance:
+            return np.zeros((len(now), len(self.weights), self.left.shape[1]))
+        kept = np.maximum(0.0, now - self.explained / self.variance)
+        scale = np.sqrt(kept * count / self.freedom)[:, None, None]
+        taken = generator.integers(count, size=(len(now), self.weights.shape[1]))
+        found: Values = scale * np.einsum("cn,dnm->dcm", self.weights, self.left[taken])
+        return found
+
+
+def _part(
     runs: Values,
     per_image: NDArray[np.float32] | None,
     take: Values,
     freedom: int,
     weights: Values,
-    draws: int,
-    generator: np.random.Generator,
-) -> Values:
-    """(D, C, M): weighted sums of deviations, drawn with replacement.
-
-    Args:
-        runs: (R, M). per_image: As of `_per_image`.
-        take: (N, R), makes the deviations of the runs; they have so many degrees of freedom.
-        weights: (C, N'), of the N' that are drawn.
-    """
-    left = take @ runs
-    variance = float((left**2).sum()) / freedom  # summed over the exits
-    if not variance:
-        return np.zeros((draws, len(weights), left.shape[1]))
-    explained = 0.0
+) -> _Part:
+    """The part that a matrix (N, R) takes of the runs (R, M), whose images add (R, M, U)."""
+    left, explained = take @ runs, 0.0
     if per_image is not None:
         explained = float((np.tensordot(take, per_image, axes=1) ** 2).sum()) / freedom
-    now = variance * freedom / generator.chisquare(freedom, draws)
-    scale = np.sqrt(np.maximum(0.0, now - explained) / variance * len(left) / freedom)
-    taken = generator.integers(len(left), size=(draws, weights.shape[1]))
-    found: Values = scale[:, None, None] * np.einsum("cn,dnm->dcm", weights, left[taken])
-    return found
+    return _Part(left, freedom, weights, float((left**2).sum()) / freedom, explained)
+
+
+def _freedom(parts: Sequence[_Part]) -> float:
+    """Degrees of freedom of a mean's variance, which is the sum of several (Satterthwaite 1946)."""
+    if not (total := sum(part.of_mean for part in parts)):
+        return 1.0
+    return total**2 / sum(part.of_mean**2 / part.freedom for part in parts)
 
 
 def _images_drawn(adds: Values, draws: int, generator: np.random.Generator) -> Values:
@@ -174,8 +207,9 @@ def _images_drawn(adds: Values, draws: int, generator: np.random.Generator) -> V
     count = len(adds)
     flat = adds.reshape(count, -1).astype(np.float64)
     made = np.empty((draws, flat.shape[1]))
-    for start in range(0, draws, AT_A_TIME):
-        many = min(AT_A_TIME, draws - start)
+    step = max(1, AT_A_TIME // count)
+    for start in range(0, draws, step):
+        many = min(step, draws - start)
         taken = generator.integers(count, size=(many, count)) + count * np.arange(many)[:, None]
         weights = np.bincount(taken.reshape(-1), minlength=many * count).reshape(many, count)
         made[start : start + many] = weights @ flat

@@ -54,10 +54,10 @@ def confirm(
             **running.machine,
         )
         check(plan.base, plan.data_root)
-        outcomes = [] if running.fresh else _outcomes(found)
+        outcomes, read = ([], ()) if running.fresh else _so_far(found)
         cost = left(plan, outcomes)
         if not running.quiet:
-            pairs = race_pairs(plan, place(storage, runs, plan.study).label)
+            pairs = race_pairs(plan, place(storage, runs, plan.study).label, read)
             if outcomes:
                 pairs["goes on"] = f"with {sum(o.epochs for o in outcomes):,} epochs stored"
             if cost is not None:
@@ -119,14 +119,15 @@ def _race(plan: "StudyPlan", running: flags.Running, limits: "Limits") -> None:
                 say(f"Test images: read for {scored} runs of the finalists.", stderr=json)
 
 
-def _outcomes(found: "StudyRecord") -> "list[Outcome]":
-    from studies.confirm import beside
+def _so_far(found: "StudyRecord") -> "tuple[list[Outcome], tuple[int, ...]]":
+    """The trials of the confirmation that is there, and when it read the test images."""
+    from studies.confirm import beside, readings, tests
 
     record = beside(found)
     if record is None:
-        return []
+        return [], ()
     with closing(record):
-        return record.outcomes()
+        return record.outcomes(), readings(record, tests(record))
 
 
 def _ending(found: "StudyRecord", running: flags.Running) -> int:

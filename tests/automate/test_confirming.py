@@ -81,8 +81,9 @@ def test_from_the_race_to_the_verdict(cli: Cli, searched, tmp_path):
     report = cli("report --json")
     assert json.loads(report.out)["studies"][0]["confirmation"]["chosen"] == found["chosen"]
     assert "Confirmed on fresh seeds" in cli("report").out
-    more = cli("confirm --seeds 5 --quiet")
+    more = cli("confirm --seeds 5")
     assert more.code == 0
+    assert more.out.count("read 2 times, after 4 seeds and 5 seeds, each network once") == 2
     with closing(StudyRecord.open(f"{searched}-confirm")) as record:
         assert record.plan.trials == 6 * 5
 

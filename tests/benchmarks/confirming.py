@@ -1,12 +1,15 @@
 """What confirming is worth on recorded runs: how much search and confirmation say too much.
 
 python -m tests.benchmarks.confirming digits --repetitions 500
+python -m tests.benchmarks.confirming runs/table.npz --rounds 3
 
-Each repetition draws configs from a table of learning curves, one seed for the search, five for the
-confirmation; the mean over the other seeds is the truth, which neither has seen. The search is a
-random one at full length; what it thinks best races against the default, the table's first config.
-What a seed does to all configs alike is taken out of the table first: it is no one's optimism, and
-would only blur it. The repetitions share the table's runs: their interval is of the drawing alone.
+Each repetition draws configs from a table of learning curves, one seed for the search and as many
+as the race has rounds for the confirmation; the mean over the other seeds is the truth, which
+neither has seen: one seed at the least, so a table of five is enough for three rounds. The search
+is a random one at full length; what it thinks best races against the default, the table's first
+config. What a seed does to all configs alike is taken out of the table first: it is no one's
+optimism, and would only blur it. The repetitions share the table's runs: their interval is of the
+drawing alone.
 """
 
 import argparse
@@ -25,7 +28,7 @@ Values = NDArray[np.float64]
 
 
 def confirmations(
-    values: Values, repetitions: int, trials: int, top: int, seeds: int, rng: int = 0
+    values: Values, repetitions: int, trials: int, top: int, rounds: int, rng: int = 0
 ) -> list[Row]:
     """The figures of so many searches, each confirmed.
 
@@ -33,30 +36,31 @@ def confirmations(
         values: (C, S) of every config and seed, points; row 0 the default.
         repetitions: Searches.
         trials: Configs of a search, the default among them.
-        top, seeds: Of the confirmation.
+        top, rounds: Of the confirmation.
         rng: Of what is drawn.
 
     Raises:
         ValueError: Too few configs or seeds.
     """
     count, columns = values.shape
-    if columns < seeds + 2 or count < trials:
+    if columns < rounds + 2 or count < trials:
         raise ValueError(
-            f"{trials} configs and {seeds + 2} seeds are needed (one to search with, one or more "
-            f"for the truth), the table has {count} and {columns}"
+            f"{trials} configs and {rounds + 2} seeds are needed (one to search with, {rounds} for "
+            f"the rounds, one or more for the truth), the table has {count} and {columns}: give "
+            "fewer --trials or --rounds"
         )
     values = values - values.mean(axis=0) + values.mean()
-    generator, rounds = np.random.default_rng(rng), racing.schedule(top, seeds)
+    generator, schedule = np.random.default_rng(rng), racing.schedule(top, rounds)
     naive, plain, drawn, gains, naive_gains, before = [], [], [], [], [], []
     claims = right = 0
     for _ in range(repetitions):
         order = generator.permutation(columns)
-        searched, confirmed, rest = order[0], order[1 : seeds + 1], order[seeds + 1 :]
+        searched, confirmed, rest = order[0], order[1 : rounds + 1], order[rounds + 1 :]
         pool = np.concatenate([[0], 1 + generator.choice(count - 1, trials - 1, replace=False)])
         said, truth = values[pool, searched], values[pool][:, rest].mean(axis=1)
         best = 1 + np.argsort(-said[1:], kind="stable")[:top]
         rows = np.concatenate([[0], best])
-        seen = racing.run(values[pool[rows]][:, confirmed], rounds)
+        seen = racing.run(values[pool[rows]][:, confirmed], schedule)
         judged = judge(seen, said[rows])
         one, first = judged.chosen, int(np.argmax(said[rows]))
         naive.append(said[rows][first] - truth[rows][first])
@@ -68,7 +72,7 @@ def confirmations(
         better = [found for found in judged.separated if found.difference > 0]
         claims += bool(better)
         right += bool(better) and all(truth[rows][d.config] > truth[0] for d in better)
-    case = f"{trials} trials, top {top}, {seeds} seeds"
+    case = f"{trials} trials, top {top}, {rounds} rounds"
     return [
         mean("the search's best says too much", case, naive),
         mean("the chosen one's mean says too much", case, plain),
@@ -87,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--repetitions", type=int, default=500)
     parser.add_argument("--trials", type=int, nargs="+", default=[20, 60])
     parser.add_argument("--top", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="of the race, a seed each")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(words)
     table = read_table(given.table)
@@ -98,7 +102,10 @@ def main(words: Sequence[str] | None = None) -> list[Row]:
         f"{run:.2f} points, between configs {between:.2f}"
     )
     for trials in given.trials:
-        rows += confirmations(values, given.repetitions, trials, given.top, given.seeds)
+        try:
+            rows += confirmations(values, given.repetitions, trials, given.top, given.rounds)
+        except ValueError as error:
+            parser.error(str(error))
     show_rows(rows, given.json)
     return rows
 

@@ -125,13 +125,15 @@ def test_confirming():
     rng = np.random.default_rng(0)
     truth = np.concatenate([[0.0], rng.normal(0, 0.2, 59)])
     values = truth[:, None] + rng.normal(0, 0.3, (60, 10)) + rng.normal(0, 1.0, (1, 10))
-    rows = confirming.confirmations(values, 60, trials=40, top=8, seeds=5)
+    rows = confirming.confirmations(values, 60, trials=40, top=8, rounds=5)
     found = {row.what: row.value for row in rows}
     assert found["the search's best says too much"] > 0.3
     assert abs(found["what is expected of it says too much"]) < 0.15
     assert found["the chosen one over the default"] > 0
     with pytest.raises(ValueError, match="40 configs and 12 seeds are needed"):
-        confirming.confirmations(values, 1, trials=40, top=8, seeds=10)
+        confirming.confirmations(values, 1, trials=40, top=8, rounds=10)
+    few = confirming.confirmations(values[:, :5], 20, trials=40, top=8, rounds=3)
+    assert few[0].case == "40 trials, top 8, 3 rounds" and all(row.n <= 20 for row in few)
 
 
 def test_recording_goes_on_where_it_was(tmp_path, capsys):

@@ -10,6 +10,7 @@ from optuna.storages import InMemoryStorage
 
 from studies import confirm, limits, racing
 from studies.conclusions import sentences
+from studies.conclusions import test as on_test
 from studies.confirmation import Confirmation
 from studies.doctor import needless
 from studies.drivers import Driver
@@ -237,7 +238,7 @@ def test_the_test_split_is_read_once_after_the_race_for_finalists_alone(found, m
             stopped.append(True)
             raise KeyboardInterrupt
         scored.append(outcome.number)
-        assert record.checkpoint(outcome.number).exists()
+        assert len(scored) > 9 or record.checkpoint(outcome.number).exists()
         return outcome.report.model_copy(update={"split": "test"})
 
     monkeypatch.setattr(confirm, "_scored", score)
@@ -266,7 +267,19 @@ def test_the_test_split_is_read_once_after_the_race_for_finalists_alone(found, m
         assert confirm.read_test(record) == 0 and len(scored) == 9
         assert set(confirm.tests(record)) == set(scored)
         assert all(report.split == "test" for report in confirm.tests(record).values())
-        assert isinstance(confirm.confirmation_of(found), Confirmation)
+        result = confirm.confirmation_of(found)
+        assert isinstance(result, Confirmation) and result.readings == (3,)
+        assert "Test images, read once, after the race, for the finalists" in on_test(result)
+    plan = confirm.make_plan(found, seeds=4)
+    with closing(StudyRecord.create_or_open(plan, runs=found.folder.parent)) as record:
+        made.race(record)
+        assert confirm.read_test(record) == 3 and len(set(scored)) == len(scored) == 12
+        result = confirm.confirmation(record)
+        assert result.readings == (3, 4)
+        assert "read 2 times, after 3 seeds and 4 seeds, each network once" in on_test(result)
+        assert "Seeds were added after a first look at them" in on_test(result)
+        record.note(confirm.READINGS, None)
+        assert confirm.readings(record, confirm.tests(record)) == (4,), "as an older study has it"
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainers.bench import Operations
 from trainers.captured import CapturedRun, kind_of
 from trainers.config import TrialConfig
 from trainers.data import load
@@ -41,6 +42,26 @@ def test_an_epoch_is_an_ordinary_runs(kind):
             assert (one.exit, one.flops) == (two.exit, two.flops)
         assert mine["mix_entropy"] == pytest.approx(theirs["mix_entropy"], abs=0.05)
         assert len(mine["raw"]) == len(theirs["raw"])
+
+
+HOST = {"aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_batch_waits_for_the_host(kind):
+    """What reads the device's memory from the host happens as often with 2 batches as with 7."""
+    read = []
+    for batch_size in (40, 12):
+        config = BASE.with_(**KINDS[kind], batch_size=batch_size)
+        data = load(config)
+        run = CapturedRun(config, data, "cpu")
+        run.train_epoch(data.fit, 0)
+        with Operations() as seen:
+            run.train_epoch(data.fit, 1)
+        steps = sum("_fused_sgd_" in name for name in seen.names)
+        assert steps >= len(data.fit) // batch_size
+        read.append(sum(name in HOST for name in seen.names))
+    assert read[0] == read[1] <= 8
 
 
 def test_the_first_epochs_loss_in_bf16_is_fp32s():
