@@ -68,13 +68,26 @@ def front_rows(outcomes: Sequence[Outcome]) -> list[FrontRow]:
     return rows
 
 
-def say_front(outcomes: Sequence[Outcome], plan: StudyPlan, *, stderr: bool = False) -> None:
-    """The table and the verdict."""
+def say_front(
+    outcomes: Sequence[Outcome], plan: StudyPlan, *, confirmed: bool = False, stderr: bool = False
+) -> None:
+    """The table and the verdict.
+
+    Args:
+        outcomes, plan: Of the search.
+        confirmed: A confirmation says which network to take; here it is the search's choice.
+        stderr: Print there.
+    """
     taken, base = recommended(outcomes), reference(outcomes)
     rows = front_rows(outcomes)
     if taken is not None:
         other = "" if base is None else f"{reference_name(base)} (trial {base.number})"
-        head = ["exit", "MFLOPs", f"network to take (trial {taken.number})", "best of any trial"]
+        head = [
+            "exit",
+            "MFLOPs",
+            f"{'search would take' if confirmed else 'network to take'} (trial {taken.number})",
+            "best of any trial",
+        ]
         cells = [
             [
                 str(row.exit),
@@ -85,7 +98,7 @@ def say_front(outcomes: Sequence[Outcome], plan: StudyPlan, *, stderr: bool = Fa
             ]
             for row in rows
         ]
-        title = "Front (validation accuracy, n = 1 each; at an exit's cost or less)"
+        title = "Front: validation accuracy at the cost of each exit or less (one run each, n = 1)"
         say_table([*head, *([other] if other else [])], cells, title=title, stderr=stderr)
     say(verdict(outcomes, plan), stderr=stderr)
     if cost := stopping_text(outcomes):

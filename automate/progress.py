@@ -130,9 +130,15 @@ class Progress:
         return sum(self.counts.get(state, 0) for state in OVER)
 
     @property
+    def kind(self) -> str:
+        """What this study calls its trials: those of a confirmation are runs of a search's."""
+        repeats = self.plan.experiment or self.plan.confirms or self.plan.calibrates
+        return "run" if repeats else "trial"
+
+    @property
     def best(self) -> tuple[int, Row] | None:
-        """The best trial of full length so far; None of an experiment, which looks for none."""
-        if self.plan.experiment:
+        """The best trial of full length so far; None where configs are run again and compared."""
+        if self.kind == "run":
             return None
         complete = [
             (number, row)
@@ -187,14 +193,14 @@ class Progress:
         return epochs * self.seconds / self._trained
 
     def summary(self) -> str:
-        """`5 of 30 trials done; best 91.23 % (trial 2); about 40 s left`.
+        """`5 of 30 trials done; best 91.23 % (trial 2); about 40 s left`; else `runs`.
 
         Of a search for the front also `3 on the front`.
         """
-        parts = [f"{self.over} of {self.plan.trials} trials done"]
+        parts = [f"{self.over} of {self.plan.trials} {self.kind}s done"]
         if self.best is not None:
             number, row = self.best
-            parts.append(f"best {self.value(row)} (trial {number})")
+            parts.append(f"best {self.value(row)} ({self.kind} {number})")
         if self.front:
             parts.append(f"{self.front} on the front")
         if self.left and self.over < self.plan.trials:
@@ -229,17 +235,17 @@ class Lines:
         if event.kind == "ended":
             self._print(self._ended(event.number, row))
         elif event.kind == "given back":
-            self._print(f"trial {event.number} given back after epoch {row.epochs}")
+            self._print(f"{self._progress.kind} {event.number} given back after epoch {row.epochs}")
         elif event.kind == "epoch" and now - self._last >= LINE_EVERY:
             loss = event.report.loss if event.report else None
             said = [f"exits {accuracies(row)}"] if row.report else []  # an experiment's may wait
             said += [] if loss is None else [f"loss {loss:.3f}"]
-            self._print(
-                f"trial {event.number} epoch {row.epochs} of {row.length}: {', '.join(said)}"
-            )
+            name = f"{self._progress.kind} {event.number}"
+            self._print(f"{name} epoch {row.epochs} of {row.length}: {', '.join(said)}")
 
     def _ended(self, number: int, row: Row) -> str:
-        text = f"trial {number} {'diverged' if row.diverged else STATES[row.state]}"
+        state = "diverged" if row.diverged else STATES[row.state]
+        text = f"{self._progress.kind} {number} {state}"
         if row.state == "FAIL":
             text += f": {row.reason or 'no reason given'}"
         else:
@@ -276,7 +282,7 @@ class LiveTable:
         with self._lock:
             counts, best = progress.counts, progress.best
             states = ", ".join(f"{counts[s]} {name}" for s, name in STATES.items() if counts.get(s))
-            lines = [f"{progress.plan.study}: {states} of {progress.plan.trials} trials"]
+            lines = [f"{progress.plan.study}: {states} of {progress.plan.trials} {progress.kind}s"]
             if best is not None:
                 number, row = best
                 name = objective_name(progress.plan.objective)
@@ -303,7 +309,7 @@ class LiveTable:
                 )
                 for number, row in shown
             ]
-        head = ("trial", "state", "epoch", "accuracy per exit", "objective", "setting")
+        head = (progress.kind, "state", "epoch", "accuracy per exit", "objective", "setting")
         return Group(
             Fitted(head, rows, stack=False), *(Text.assemble(clean(x)) for x in (*lines, epochs))
         )

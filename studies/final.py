@@ -31,6 +31,7 @@ class ExitSummary:
         std: Sample standard deviation; None for one seed.
         n: Seeds that ran to the end.
         top5: Mean top-5, fraction.
+        top5_std: Its sample standard deviation; None for one seed.
     """
 
     exit: int
@@ -39,6 +40,7 @@ class ExitSummary:
     std: float | None
     n: int
     top5: float
+    top5_std: float | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def _over_seeds(reports: list[EpochReport]) -> tuple[ExitSummary, ...]:
     made = []
     for points in zip(*(report.exits for report in reports), strict=True):
         accuracies = [point.accuracy for point in points]
+        fives = [point.top5 for point in points]
         made.append(
             ExitSummary(
                 exit=points[0].exit,
@@ -167,7 +170,8 @@ def _over_seeds(reports: list[EpochReport]) -> tuple[ExitSummary, ...]:
                 mean=statistics.fmean(accuracies),
                 std=statistics.stdev(accuracies) if len(accuracies) > 1 else None,
                 n=len(accuracies),
-                top5=statistics.fmean(point.top5 for point in points),
+                top5=statistics.fmean(fives),
+                top5_std=statistics.stdev(fives) if len(fives) > 1 else None,
             )
         )
     return tuple(made)

@@ -119,9 +119,10 @@ def best(view: View) -> list[Html]:
     marked = [i for i, o in enumerate(shown) if taken is not None and o.number == taken.number]
     name, folder = shlex.quote(view.plan.study), view.folder
     confirmed = view.confirmation is not None and view.confirmation.judged is not None
-    which, what, found = "the best", "--top 3", "1.yaml"
+    which, what, found, choice = "the best", "--top 3", "1.yaml", "the network to take"
     if confirmed:
         which, what, found = "what was confirmed", "--confirmed", CONFIRMED
+        choice = "what the search alone would take"
     file = shlex.quote(str(folder / "best" / found))
     return [
         table(head, rows, marked),
@@ -129,7 +130,7 @@ def best(view: View) -> list[Html]:
             "In the order of the export: networks that no other beats as a whole (deployable) "
             f"come first, then the rest, each by {v.objective_name(objective)}. Accuracies in % on "
             "the validation split; one run each, so the order of close ones means little. The "
-            "marked row is the network to take.",
+            f"marked row is {choice}.",
             kind="note",
         ),
         paragraph(f"Export {which} as complete configurations and train them at full length:"),

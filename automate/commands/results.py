@@ -69,8 +69,9 @@ def report(
         return
     for plan, outcomes, made in found:
         say(plan.study, style="bold")
-        say_front(outcomes, plan)
-        say(recommendation(outcomes, plan))
+        judged = made is not None and made.judged is not None
+        say_front(outcomes, plan, confirmed=judged)
+        say(f"{'Before it was confirmed: ' if judged else ''}{recommendation(outcomes, plan)}")
         say_confirmation(made)
     say(f"Report: {path}")
 

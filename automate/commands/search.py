@@ -271,8 +271,9 @@ def _ending(record: "StudyRecord", running: flags.Running) -> int:
         reasons = "; ".join(f"trial {o.number}: {o.reason}" for o in failed[:3])
         more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
         say(f"{len(failed)} of {len(outcomes)} trials failed: {reasons}{more}", stderr=True)
+    chosen = confirmed is not None and confirmed.judged is not None
     if not json:
-        say_front(outcomes, plan)
+        say_front(outcomes, plan, confirmed=chosen)
         say_confirmation(confirmed)
     write_report([record], record.folder / "report.html")
     page = runs / plan.study / "report.html"
@@ -286,14 +287,13 @@ def _ending(record: "StudyRecord", running: flags.Running) -> int:
     say(f"Report: {page}")
     if good and not quiet:
         tail = running.tail(plan.study)
-        chosen = confirmed is not None and confirmed.judged is not None
         say("Next:")
         for words in (
-            ("dashboard", *tail),
             *([("confirm", *tail)] if confirmed is None and len(ranked(outcomes)) > 1 else []),
+            ("report", *tail),
+            ("dashboard", *tail),
             ("export", *tail, *(("--confirmed",) if chosen else ("--top", "3"))),
             ("train", page.parent / "best" / (CONFIRMED if chosen else "1.yaml"), "--seeds", "3"),
-            ("report", *tail),
         ):
             say(f"  {command(*words)}")
     return 0 if good else 1

@@ -105,10 +105,8 @@ def _say_summary(summary: "FinalSummary") -> None:
         (
             str(row.exit),
             f"{row.flops / 1e6:.3f}",
-            f"{100 * row.mean:.2f} ± {100 * row.std:.2f} %"
-            if row.std is not None
-            else f"{100 * row.mean:.2f} %",
-            f"{100 * row.top5:.2f} %",
+            spread_text(row.mean, row.std),
+            spread_text(row.top5, row.top5_std),
         )
         for row in summary.exits
     ]
@@ -123,3 +121,8 @@ def _say_summary(summary: "FinalSummary") -> None:
     if n:
         run = summary.folder / f"seed-{summary.seeds[0]}"
         say(f"In Python: from trainers.trained import load; load({str(run)!r})")
+
+
+def spread_text(mean: float, std: float | None) -> str:
+    """`91.61 ± 0.86 %`; without the spread of one seed."""
+    return f"{100 * mean:.2f} %" if std is None else f"{100 * mean:.2f} ± {100 * std:.2f} %"

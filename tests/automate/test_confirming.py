@@ -64,7 +64,7 @@ def test_from_the_race_to_the_verdict(cli: Cli, searched, tmp_path):
     stored = json.loads((tmp_path / "runs" / searched / "confirmation.json").read_text())
     assert stored.items() <= found.items()
     page = (tmp_path / "runs" / searched / "report.html").read_text()
-    assert 'id="confirmed"' in page and f"--study {searched} --confirmed" in page
+    assert 'id="confirmed"' in page and f"automate export {searched} --confirmed" in page
     exported = cli("export --confirmed")
     path = tmp_path / "runs" / searched / "best" / "confirmed.yaml"
     assert (exported.code, exported.err) == (0, "")

@@ -21,4 +21,6 @@ def test_a_default_without_an_exit_so_cheap_has_no_accuracy_there(
     say_front([default, better], SMALL.plan)
     said = capsys.readouterr().out
     assert said.count("no exit so cheap") == 1
-    assert " 0.00 %" not in said
+    assert " 0.00 %" not in said and "network to take" in said
+    say_front([default, better], SMALL.plan, confirmed=True)
+    assert "network to take" not in capsys.readouterr().out  # that says the confirmation

@@ -70,6 +70,17 @@ def test_a_diverged_trial_saves_nothing():
     assert study.progress.saved == 0
 
 
+def test_a_confirmation_and_a_calibration_have_runs_and_no_best_of_one():
+    for space in ("confirm:searched", "calibrate:single_alpha"):
+        study = Study()
+        study.progress.plan = study.plan.model_copy(update={"space": space})
+        study.progress.see(study.epoch(0, 30))
+        study.now = 3.0
+        study.progress.see(study.ended(0, "COMPLETE", 30, value=0.6))
+        assert study.progress.best is None
+        assert study.progress.summary().startswith("1 of 4 runs done")
+
+
 def test_best_is_the_highest_full_length_value_and_of_equal_ones_the_first():
     study = Study()
     assert study.progress.best is None
