@@ -57,7 +57,8 @@ def span(type_: Any, tokens: Sequence[Token]) -> float:
     seconds = 0.0
     for number, unit in parts:
         if unit not in UNITS:
-            raise ValueError(f"expected a time in {', '.join(filter(None, UNITS))}, got {unit!r}")
+            known = ", ".join(filter(None, UNITS))
+            raise ValueError(f"expected a time in {known}, as 1h30m, got {text[:40]!r}")
         seconds += float(number) * UNITS[unit]
     return seconds
 

@@ -67,6 +67,13 @@ COMMANDS = {
     "backbones": ("listings:backbones", "List the backbones and what each exit costs."),
     "profile": ("measuring:profile", "Measure latency and memory of each exit."),
 }
+# What could be given where nothing was.
+EXAMPLES = {
+    "--space": ", e.g. diverse_alpha (`automate spaces` lists them)",
+    "FILE": ", e.g. runs/<study>/best/1.yaml, which `automate export` writes",
+    "RUN": ", e.g. runs/<study>/best/1-<digest>, which `automate train` leaves",
+    "TABLE": ", e.g. digits",
+}
 # Given again, they go on where they stopped.
 GO_ON = ("search", "confirm", "train", "reproduce", "calibrate")
 
@@ -199,7 +206,7 @@ def _usage(error: CycloptsError) -> str:
     if isinstance(error, UnusedCliTokensError):
         text = f"unexpected argument {(error.unused_tokens or ['?'])[0]!r}"
     elif isinstance(error, MissingArgumentError) and name:
-        text = f"{name} needs a value"
+        text = f"{name} needs a value{EXAMPLES.get(name, '')}"
     else:
         text = str(error).strip().replace("Unknown option: ", "unknown option ").rstrip(".")
         text = text[0].lower() + text[1:]

@@ -8,6 +8,7 @@ from studies.limits import Limits, Shared
 from studies.plan import FRONT_FLOPS, OBJECTIVES, SAMPLERS, StudyPlan, is_front, objective_key
 from studies.search import Estimate
 from studies.verdict import objective_name, tolerance_text
+from trainers.catalog import is_path
 from trainers.config import TrialConfig
 from trainers.schemes import scheme_named
 
@@ -92,7 +93,8 @@ def _data(plan: StudyPlan) -> str:
         text += f", {base.limit_train:,} training images"
     held = "four fifths" if base.dataset == "digits" else f"{100 * base.validation:g} %"
     text += f"; scored on {held} of the training images, the test images stay unread"
-    return text + (f"; in {plan.data_root}" if plan.data_root else "")
+    elsewhere = plan.data_root and not is_path(base.dataset)  # a folder is named by itself
+    return text + (f"; in {plan.data_root}" if elsewhere else "")
 
 
 def _base(base: TrialConfig) -> str:

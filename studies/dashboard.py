@@ -170,7 +170,7 @@ def study_note(record: StudyRecord, outcomes: Sequence[Outcome]) -> str:
             markdown(v.recommendation(outcomes, record.plan)),
             f"FLOPs against accuracy of every exit: study `{front_study_name(record.name)}`. "
             "Its Pareto front is an envelope, which may need a different network for each point.",
-            f"    automate report {name}\n    automate export --study {name} --top 3",
+            f"    automate report {name}\n    automate export {name} --top 3",
             SIGNED,
         ]
     )
@@ -198,7 +198,7 @@ def trial_note(
             over = f"{100 * (point.accuracy - beside[point.exit - 1]):+.2f}"
         flops = v.flops_text(point.flops)
         lines.append(f"| {point.exit} | {flops} | {v.percent(point.accuracy)} | {over} |")
-    export = f"automate export --study {shlex.quote(record.name)} --top {max(rank, 3)}"
+    export = f"automate export {shlex.quote(record.name)} --top {max(rank, 3)}"
     return "\n".join([*lines, "", f"`{export}` writes it to `best/{rank}.yaml`.", "", SIGNED])
 
 

@@ -135,7 +135,7 @@ def best(view: View) -> list[Html]:
         paragraph(f"Export {which} as complete configurations and train them at full length:"),
         tag(
             "pre",
-            tag("code", f"automate export --study {name} {what}\nautomate train {file} --seeds 3"),
+            tag("code", f"automate export {name} {what}\nautomate train {file} --seeds 3"),
         ),
         paragraph(
             "Training on fresh seeds is what turns n = 1 into a mean with a spread; the test split "

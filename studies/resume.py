@@ -150,14 +150,18 @@ def going_on(stored: StudyPlan, asked: StudyPlan, runtime: Mapping[str, Any]) ->
 
 
 def differences(stored: StudyPlan, asked: StudyPlan) -> list[str]:
-    """The fields that make two plans different searches: "base.lr is 0.1, now 0.2"."""
+    """The fields that make two plans different searches: "lr is 0.1, now 0.2".
+
+    Those of the config come first: others, as the grace period, follow from them.
+    """
     free = {"study", "base", "trials", "race", "data_root", "speeds", "calibrated", *RUNTIME}
-    before, now = stored.model_dump(exclude=free), asked.model_dump(exclude=free)
-    for name, plan in ((before, stored), (now, asked)):
-        name |= {
-            f"base.{key}": value
-            for key, value in plan.base.model_dump(exclude={"precision"}).items()
-        }
+
+    def named(plan: StudyPlan) -> dict[str, Any]:
+        fields = plan.model_dump(exclude=free)
+        fields["search_seed"] = fields.pop("seed")  # a config has a seed too
+        return plan.base.model_dump(exclude={"precision"}) | fields
+
+    before, now = named(stored), named(asked)
     return [
         f"{name} is {_shown(before[name])}, now {_shown(now[name])}"
         for name in before

@@ -5,6 +5,7 @@ from these fields: a hyper-parameter is declared here and nowhere else.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -169,7 +170,9 @@ class TrialConfig(Record):
         entry = catalog.DATASETS.get(name)
         if entry is None:
             if not catalog.is_path(name):
-                raise catalog.unknown("dataset", name, catalog.DATASETS, "or a folder's path")
+                here = f", ./{name} for the one here" if Path(name).is_dir() else ""
+                hint = f"or a folder's path{here}"
+                raise catalog.unknown("dataset", name, catalog.DATASETS, hint)
             return fields
         brought = {"classes": entry.classes, "image_size": entry.image_size, **entry.defaults}
         return {**brought, **fields}

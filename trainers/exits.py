@@ -116,13 +116,55 @@ def build_network(config: TrialConfig) -> MultiExitNet:
     """The network of a config, with fresh weights from torch's global random state.
 
     Raises:
-        InputError: A user's backbone whose parts do not fit together.
+        InputError: A user's backbone that cannot be built, or whose parts do not fit together.
     """
-    backbone = backbone_named(config.backbone)(config.width, config.image_size, config.channels)
+    build = backbone_named(config.backbone)
+    try:
+        backbone = build(config.width, config.image_size, config.channels)
+    except InputError:
+        raise
+    except Exception as error:  # whatever the user's file raises is the user's to read
+        if not catalog.is_path(config.backbone):
+            raise
+        raise InputError(
+            f"backbone file {config.backbone!r}: its build(width, image_size, image_channels) "
+            f"fails: {error!r}"
+        ) from error
+    if not isinstance(backbone, Backbone):
+        raise InputError(
+            f"backbone file {config.backbone!r}: build needs to return a Backbone (from "
+            f"trainers.backbones), got {type(backbone).__name__}"
+        )
     stages = catalog.exits_of(config.backbone)
     if not len(backbone.stages) == len(backbone.channels) == stages:
         raise InputError(
             f"backbone {config.backbone!r} says EXITS = {stages} but builds "
             f"{len(backbone.stages)} stages with {len(backbone.channels)} channel counts"
         )
-    return MultiExitNet(backbone, config.classes, only_last=config.scheme == "baseline")
+    network = MultiExitNet(backbone, config.classes, only_last=config.scheme == "baseline")
+    if catalog.is_path(config.backbone):
+        _passes(network, config)
+    return network
+
+
+_PASSED: set[tuple[str, float, int, int]] = set()  # once a process is enough
+
+
+def _passes(network: MultiExitNet, config: TrialConfig) -> None:
+    """Sends one black image through a user's backbone. Raises InputError where it does not pass."""
+    size = (config.channels, config.image_size, config.image_size)
+    key = (config.backbone, config.width, config.channels, config.image_size)
+    if key in _PASSED:
+        return
+    training = network.training
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            network.eval()(torch.zeros(1, *size))
+    except Exception as error:  # whatever the user's file raises is the user's to read
+        raise InputError(
+            f"backbone file {config.backbone!r}: an image of {'x'.join(map(str, size))} does not "
+            f"pass ({' '.join(str(error).split())[:200]}): the first stage needs to take "
+            "image_channels, and channels needs to say what each stage gives"
+        ) from error
+    network.train(training)
+    _PASSED.add(key)

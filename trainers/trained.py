@@ -81,7 +81,7 @@ class Trained:
         """Class probabilities of every exit.
 
         Args:
-            pixels: (B, channels, H, W) uint8.
+            pixels: (B, channels, H, W), a uint8 tensor.
 
         Returns:
             (M, B, K), shallow first.
@@ -90,9 +90,14 @@ class Trained:
             InputError: Images of another size or type.
         """
         wanted = (self.config.channels, self.config.image_size, self.config.image_size)
+        if not isinstance(pixels, Tensor):
+            raise InputError(
+                f"images need to be a torch tensor, got {type(pixels).__name__}: "
+                "torch.from_numpy(images) makes one of an array"
+            )
         if pixels.dtype != torch.uint8 or tuple(pixels.shape[1:]) != wanted:
             raise InputError(
-                f"images need to be uint8 of shape (B, {', '.join(map(str, wanted))}), "
+                f"images need to be torch.uint8 of shape (B, {', '.join(map(str, wanted))}), "
                 f"got {pixels.dtype} of shape {tuple(pixels.shape)}"
             )
         logits = self.network(self.normalise(pixels))[1]

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from trainers.bench import Row
 
 PARTS = ("step", "loss", "pipeline", "processes")
+TITLES = {  # what a table times; its absolute numbers are not to be compared with another's
+    "paths": "paths: the precision that a search takes here, timed for a moment",
+    "step": "step: training steps of MATE in one thread, and of other schemes in the faster "
+    "precision; ratios to the first row of the same name",
+    "loss": "loss: the loss alone, forward and backward, in one thread; ratios to the plain loops",
+    "pipeline": "pipeline: augmented batches without a network; ratios to a DataLoader",
+    "processes": "processes: whole trainings that share this machine; ratios to the plain trainer",
+}
 
 
 def bench(
@@ -30,7 +38,7 @@ def bench(
     nets: Annotated[
         tuple[str, ...],
         Parameter(
-            help="Of digits, digits128, vgg16x0.25, vgg16, resnet18 [default: the two small ones].",
+            help="Of digits, digits128, vgg16x0.25, vgg16, resnet18 [default: digits vgg16x0.25].",
             consume_multiple=True,
             negative_iterable=(),
             show_default=False,
@@ -42,7 +50,8 @@ def bench(
     """Time this machine, and say which path a search takes.
 
     Ratios are against the plain trainer: eager fp32, a DataLoader over PIL images, the loss as a
-    double loop. Each is the median of interleaved rounds, with the least and the greatest.
+    double loop. Each is the median of interleaved rounds, with the least and the greatest, and
+    says how many rounds count. Ratios hold on a busy machine too, images/s do not.
     """
     from trainers.bench import NETS, SHORT, loss_table, step_table
     from trainers.pipeline import pipeline_table
@@ -58,7 +67,7 @@ def bench(
     parts, nets = parts or PARTS, nets or SHORT
     made: dict[str, list[Row]] = {"paths": paths(nets)}
     if not json:
-        say_rows("paths", made["paths"])
+        say_rows(TITLES["paths"], made["paths"])
     for part in parts:
         if part == "step":
             made[part] = step_table(nets, rounds=rounds)
@@ -69,7 +78,7 @@ def bench(
         else:
             made[part] = [row for net in nets for row in processes(net, rounds)]
         if not json:
-            say_rows(part, made[part])
+            say_rows(TITLES[part], made[part])
     if json:
         from trainers.bench import machine
 
@@ -133,13 +142,14 @@ def say_rows(title: str, rows: "Sequence[Row]") -> None:
             row.unit,
             "" if row.ratio is None else f"x{row.ratio:.2f}",
             "" if row.low is None or row.high is None else f"{row.low:.2f} to {row.high:.2f}",
+            f"{row.rounds}",
             row.note,
         )
         for row in rows
     ]
     if not any(row.note for row in rows):
         lines = [line[:-1] for line in lines]  # type: ignore[misc]
-    heads = ("what", "way", "value", "unit", "ratio", "spread", "note")
+    heads = ("what", "way", "value", "unit", "ratio", "least to greatest", "rounds", "note")
     say_table(heads[: len(lines[0])], lines, title=title)
     if dropped:
-        say(f"{dropped} rounds under foreign load were left out.")
+        say(f"Rounds left out, as other processes used the machine: {dropped}.")

@@ -114,7 +114,7 @@ def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, 
         "study": plan.study,
         "stored in": storage,
         "runs": f"{plan.trials}: {configs} configs spread out over {plan.calibrates}, "
-        f"{plan.trials // configs} seeds from {base.seed}, none stopped early",
+        f"seeds of each: {plan.trials // configs}, from {base.seed}; none stopped early",
         "network": f"{base.backbone}, width {base.width:g}, on {base.dataset}"
         + (f" in {plan.data_root}" if plan.data_root else ""),
         "training": f"{base.epochs} epochs, batches of {base.batch_size} images, lr {base.lr:g} "
@@ -127,7 +127,7 @@ def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, 
     if cost is not None:
         pairs["at most"] = (
             f"{cost.epochs:,} epochs, {duration(cost.seconds)} on {plan.device} with "
-            f"{plan.workers} at a time and {plan.threads} threads each"
+            f"{plan.workers} at a time, threads: {plan.threads}"
         )
     return pairs
 

@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from automate import flags
 from automate.printing import duration, say, say_json, say_table
 from studies.plan import SAMPLERS
+from trainers.catalog import unknown
 
 if TYPE_CHECKING:
     from studies.curve_tables import CurveTable
@@ -98,11 +99,15 @@ def _table(name: str, storage: str | None, runs: Path) -> "CurveTable":
     from contextlib import closing
 
     from studies.curve_tables import ENDING, read_table, shipped
-    from studies.record import StudyRecord
+    from studies.listing import is_begun
+    from studies.record import StudyRecord, list_studies
     from studies.recorded import table_of
 
     if name in shipped() or name.endswith(ENDING):
         return read_table(name)
+    if not is_begun(name, runs, storage):
+        known = [*shipped(), *(summary.name for summary in list_studies(runs, storage))]
+        raise unknown("table or study", name, known, f"or a {ENDING} file")
     with closing(StudyRecord.open(name, storage, runs)) as record:
         return table_of(record)
 

@@ -158,7 +158,7 @@ def _pairs(
         "study": plan.study,
         "stored in": storage,
         "experiment": f"{name} ({row.place}): {row.title}",
-        "runs": f"{plan.trials}: {len(arms)} arms, {seeds:g} seeds from {base.seed}",
+        "runs": f"{plan.trials}: {len(arms)} arms, seeds of each: {seeds:g}, from {base.seed}",
         "arms": ", ".join(arm.key for arm in arms),
         "network": f"{base.backbone}, width {base.width:g}, on {base.dataset}"
         + (f" in {plan.data_root}" if plan.data_root else ""),
@@ -175,7 +175,7 @@ def _pairs(
     if cost is not None:
         pairs["left"] = (
             f"{cost.epochs:,} epochs, about {duration(cost.seconds)} on {plan.device} with "
-            f"{plan.workers} at a time and {plan.threads} threads each"
+            f"{plan.workers} at a time, threads: {plan.threads}"
         )
     return pairs
 

@@ -185,7 +185,8 @@ def studies(
 ) -> None:
     """List the studies.
 
-    The latest first: commands that are given no study take that one.
+    The latest first. Commands that are given no study take the first that is no
+    confirmation of another.
     """
     from studies.plan import is_front, ranked_by
     from studies.record import list_studies

@@ -22,7 +22,7 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_from_the_first_config_to_the_next_search(cli: Cli, tmp_path):
     planned = cli(f"{CALIBRATE} --dry-run")
     assert planned.code == 0 and not (tmp_path / "runs").exists()
-    assert "10: 5 configs spread out over diverse_alpha, 2 seeds from 0" in planned.out
+    assert "10: 5 configs spread out over diverse_alpha, seeds of each: 2, from 0" in planned.out
     before = json.loads(cli(f"{SEARCH} --dry-run --json").out)["plan"]
     assert (before["calibrated"], before["grace"]) == (None, 1)
 

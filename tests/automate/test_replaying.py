@@ -59,7 +59,7 @@ def test_tables_that_come_with_automate(name, capsys, one_process):
     ("words", "message"),
     [
         (["none.npz"], "none.npz cannot be read"),
-        (["nothing"], "unknown study 'nothing'"),
+        (["nothing"], "unknown table or study 'nothing': known are digits, "),
         (["x.npz", "--workers", "1,many"], "expected whole numbers"),
     ],
 )

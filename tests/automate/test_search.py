@@ -415,7 +415,7 @@ def test_hostile_input_is_one_line_and_nothing_made(cli: Cli, tmp_path, words, s
     ("words", "said"),
     [
         ("--space single_alpha --study made-up", "space is diverse_alpha, now single_alpha"),
-        ("--study made-up --lr 0.5", "base.lr is 0.1, now 0.5"),
+        ("--study made-up --lr 0.5", "lr is 0.1, now 0.5"),
         ("--study made-up --objective last", "objective is anytime, now last"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_report_of_a_real_study_says_what_its_trials_say(record: StudyRecord) 
     text = " ".join(parts.text.split())
     assert v.verdict(outcomes, record.plan) in text
     assert v.recommendation(outcomes, record.plan) in text
-    assert f"automate export --study {record.name} --top 3" in text
+    assert f"automate export {record.name} --top 3" in text
     assert f"automate train {record.folder / 'best' / '1.yaml'} --seeds 3" in text
     done = v.finished(outcomes)
     assert {"COMPLETE", "PRUNED"} == {outcome.state for outcome in outcomes}

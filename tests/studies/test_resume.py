@@ -58,7 +58,7 @@ def test_every_differing_field_of_the_base_config_is_named(opening):
     opening(base={"lr": 0.1, "alpha": 3})
     with pytest.raises(InputError) as caught:
         opening(base={"lr": 0.2, "alpha": (1, 2, 3, 4)}, eta=3)
-    said = "eta is 2, now 3; base.alpha is 3.0, now (1.0, 2.0, 3.0, 4.0); base.lr is 0.1, now 0.2:"
+    said = "alpha is 3.0, now (1.0, 2.0, 3.0, 4.0); lr is 0.1, now 0.2; eta is 2, now 3:"
     assert said in str(caught.value)
 
 

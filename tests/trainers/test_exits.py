@@ -176,3 +176,52 @@ def test_a_narrow_resnet_trains_on_large_images():
         "for _ in range(2): run.forward(torch.rand(2, 3, 224, 224))[1].sum().backward()\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+OWN = """
+from torch import nn
+from trainers.backbones import Backbone
+
+EXITS = 2
+
+
+def block(a, b):
+    return nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU())
+
+
+def build(width, image_size, image_channels):
+    return Backbone((block(image_channels, 8), block(8, 16)), (8, 16), nn.Linear)
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("width, image_size, image_channels", "size", "fails: TypeError"),
+        ("return Backbone", "return list", "fails: TypeError"),
+        ("return Backbone((", "return ((", "needs to return a Backbone .*, got tuple"),
+        ("(8, 16), nn", "(8, 24), nn", "1x8x8 does not pass .*what each stage gives"),
+        ("block(image_channels, 8)", "block(3, 8)", "1x8x8 does not pass .*take image_channels"),
+        ("EXITS = 2", "EXITS = 3", "says EXITS = 3 but builds 2 stages"),
+    ],
+)
+def test_a_backbone_of_the_users_that_does_not_fit_is_refused(tmp_path, right, wrong, said):
+    file = tmp_path / f"net_{abs(hash(wrong))}.py"
+    file.write_text(OWN.replace(right, wrong))
+    with pytest.raises(InputError, match=said) as caught:
+        build_network(TrialConfig(backbone=str(file)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_backbone_of_the_users_draws_no_other_weights_for_being_tried(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(OWN.replace("nn.ReLU())", "nn.ReLU(), nn.Dropout())"))
+    torch.manual_seed(0)
+    first = build_network(TrialConfig(backbone=str(file)))
+    after = torch.rand(())
+    torch.manual_seed(0)
+    assert torch.equal(
+        build_network(TrialConfig(backbone=str(file))).state_dict()["stages.0.0.weight"],
+        first.state_dict()["stages.0.0.weight"],
+    )
+    assert torch.equal(torch.rand(()), after) and first.training
