@@ -276,7 +276,7 @@ def _ray(record: StudyRecord, address: str | None) -> Iterator[bool]:
         return
     own: dict[str, Any] = {"address": address}
     if address is None:
-        from studies.search import cores
+        from studies.machine import cores
 
         # A user who asks for more workers than cores gets them.
         own = {

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from studies import racing, trial
+from studies import machine, racing, trial
 from studies.confirm_json import as_json
 from studies.confirmation import Confirmation, confirmed
 from studies.finalists import SEEDS, finalists, same
@@ -31,7 +31,7 @@ from studies.listing import is_begun
 from studies.plan import CONFIRM, StudyPlan, checked_study_name, ranked_by
 from studies.reading import StudyReader
 from studies.record import StudyRecord
-from studies.search import Estimate, estimate, settled_machine
+from studies.search import Estimate, estimate
 from studies.states import Outcome
 from trainers import checkpoints
 from trainers.catalog import InputError
@@ -115,7 +115,7 @@ def make_plan(
             race=race,
             box=found.box,
         )
-    machine = settled_machine(
+    runs_on = machine.settled(
         plan.base,
         plan.trials,
         data_root or plan.data_root,
@@ -124,7 +124,7 @@ def make_plan(
         plan.gpus_per_trial if gpus_per_trial is None else gpus_per_trial,
         device or plan.device,
     )
-    return plan.with_(data_root=data_root or plan.data_root, **machine)
+    return plan.with_(data_root=data_root or plan.data_root, **runs_on)
 
 
 def beside(found: StudyRecord) -> StudyRecord | None:

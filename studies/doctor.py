@@ -99,7 +99,7 @@ def _versions() -> Iterator[Finding]:
 
 
 def _device() -> Finding:
-    from studies.search import cores
+    from studies.machine import cores
 
     try:
         import torch

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from studies import machine
 from studies.experiments import arms_of, experiment_named, settled
 from studies.paper import paper
 from studies.plan import EXPERIMENT, StudyPlan, default_study_name
-from studies.search import make_config, settled_machine
+from studies.search import make_config
 from trainers import catalog, sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -98,7 +99,7 @@ def plans(
         if only is not None and len(keys) == len(arms_of(name, base)):
             only = None
         trials = seeds * len(keys)
-        machine = settled_machine(base, trials, data_root, workers, threads, gpus_per_trial, device)
+        runs_on = machine.settled(base, trials, data_root, workers, threads, gpus_per_trial, device)
         made.append(
             StudyPlan(
                 study=default_study_name(base, name) if study is None else study,
@@ -114,7 +115,7 @@ def plans(
                 each_epoch=row.each_epoch or rule == "paper",
                 rule=rule,
                 only=None if only is None else tuple(keys),
-                **machine,
+                **runs_on,
             )
         )
     return made

@@ -4,14 +4,13 @@ plan = make_plan("diverse_alpha", dataset="digits")
 record = search(plan)
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from search_spaces import load_space
-from studies import trial
+from studies import machine, trial
 from studies.calibrating import kept_rule
 from studies.experiments import space_of
 from studies.front import checked_budgets, objective_for, planned_objective
@@ -35,15 +34,6 @@ from trainers.sources import check, training_images
 
 KeptCalibration = Callable[[str], tuple[StudyPlan, dict[str, Any]] | None]
 
-# Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
-RAY_PAYS_FROM = 120.0
-TOGETHER = 4  # trials that share a GPU: 1.5 to 2.3 times the images a second of one (LOG.md)
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
 
 def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
     """A config of a named data set or of a folder, which is looked at for its classes and size.
@@ -64,34 +54,6 @@ def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
     if "backbone" not in fields and takes:
         fields["backbone"] = takes[0]
     return TrialConfig(dataset=dataset, **{**seen, **fields})
-
-
-@dataclass(frozen=True)
-class Speed:
-    """What one trial reaches on this machine, measured.
-
-    Attributes:
-        images_per_second: Training images, on random data.
-        threads: CPU threads with which it was reached.
-    """
-
-    images_per_second: float
-    threads: int
-
-
-def measure(config: TrialConfig, device: str, threads: tuple[int, ...]) -> Speed:
-    """The fastest of some thread counts, by a fraction of a second of training each."""
-    from trainers.speed import throughput
-
-    speeds = throughput(config, device, threads)
-    return max(map(Speed, speeds, threads), key=lambda speed: speed.images_per_second)
-
-
-def measure_precisions(config: TrialConfig) -> dict[str, float]:
-    """Images per second in each precision, of one CPU thread; 0 where bf16 is wrong here."""
-    from trainers.speed import precisions
-
-    return precisions(config)
 
 
 def make_plan(
@@ -189,13 +151,13 @@ def make_plan(
         device = device or known.device
         gpus_per_trial = known.gpus_per_trial if gpus_per_trial is None else gpus_per_trial
         base = base.with_(precision=fields.get("precision", known.base.precision))
-    elif "precision" not in fields and settled_device(device) == "cpu":
-        speeds = measure_precisions(base)
+    elif "precision" not in fields and machine.settled_device(device) == "cpu":
+        speeds = machine.measure_precisions(base)
         base = base.with_(precision=max(speeds, key=lambda name: speeds[name]))
-    elif "precision" not in fields and _bf16_in_hardware():
+    elif "precision" not in fields and machine.bf16_in_hardware():
         base = base.with_(precision="bf16")
     one_thread = None if speeds is None else speeds[base.precision]
-    machine = settled_machine(
+    runs_on = machine.settled(
         base, trials, data_root, workers, threads, gpus_per_trial, device, one_thread
     )
     return StudyPlan(
@@ -216,24 +178,8 @@ def make_plan(
         run_on=run_on or 0.0,
         calibrated=calibrated,
         speeds=speeds,
-        **machine,
+        **runs_on,
     )
-
-
-def _bf16_in_hardware() -> bool:
-    """Whether the GPU computes in bf16, which then is what it is fastest in."""
-    import torch
-
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def settled_device(device: str | None) -> str:
-    """The device that is asked for; if none is, CUDA where there is one, else the CPU."""
-    if device is not None:
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.device_count() else "cpu"
 
 
 @dataclass(frozen=True)
@@ -264,7 +210,7 @@ def estimate(plan: StudyPlan) -> Estimate:
     if plan.speeds and plan.threads == 1:
         speed = plan.speeds[plan.base.precision]
     else:
-        speed = measure(plan.base, plan.device, (plan.threads,)).images_per_second
+        speed = machine.measure(plan.base, plan.device, (plan.threads,)).images_per_second
     epochs = plan.trials * plan.base.epochs
     images = training_images(plan.base, plan.data_root)
     base = costs(plan.base)[-1]
@@ -344,56 +290,3 @@ def drive(
     from studies import local
 
     return local.search(record, on_event, limits)
-
-
-def settled_machine(
-    base: TrialConfig,
-    trials: int,
-    data_root: str | Path | None,
-    workers: int | None,
-    threads: int | None,
-    gpus_per_trial: float | None,
-    device: str | None,
-    one_thread: float | None = None,
-) -> dict[str, Any]:
-    """workers, threads, gpus_per_trial and device of a plan: what is None is chosen for this
-    machine.
-
-    Args:
-        one_thread: Images per second of a CPU thread, where that was measured already.
-
-    Raises:
-        InputError: No such device, or one that is not there.
-    """
-    if device not in (None, "cpu", "cuda"):
-        raise catalog.unknown("device", device, ("cpu", "cuda"))
-    if threads is not None and threads < 1:
-        raise InputError(f"threads needs to be at least 1, got {threads}")
-    if device is None or workers is None or threads is None:
-        import torch
-
-        gpus = torch.cuda.device_count()
-        device = device or ("cuda" if gpus else "cpu")
-        if device == "cuda" and not gpus:
-            raise InputError("device cuda: no CUDA device is visible; take --device cpu")
-        if device == "cuda":
-            if gpus_per_trial is None:
-                shared = workers or (min(TOGETHER, trials) if gpus == 1 else gpus)
-                gpus_per_trial = min(1.0, gpus / shared)
-            workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
-            threads = threads or max(1, cores() // (workers or 1))
-        elif workers is None:
-            if one_thread is None or threads not in (None, 1):
-                one_thread = measure(base, device, (threads or 1,)).images_per_second
-            images = training_images(base, data_root)
-            serial = trials * base.epochs * images / one_thread
-            workers = cores() if serial > RAY_PAYS_FROM else 1
-        if threads is None:
-            alone = workers == 1 and cores() > 1
-            threads = measure(base, device, (1, cores())).threads if alone else 1
-    return {
-        "workers": workers,
-        "threads": threads,
-        "gpus_per_trial": gpus_per_trial or 0.0,
-        "device": device,
-    }

@@ -118,7 +118,7 @@ def best_precision(net: str) -> str:
 
 def processes(net: str, rounds: int, seconds: float = 2.0) -> "list[Row]":
     """The plain trainer and ours, as one process and as a process a core, in the best precision."""
-    from studies.search import cores
+    from studies.machine import cores
     from trainers.teams import Team, team_table
 
     best, number = best_precision(net), cores()

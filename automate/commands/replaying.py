@@ -70,8 +70,8 @@ def replay(
         save: Write the table to this .npz file too, to give it to others.
     """
     from studies import policies
+    from studies.machine import cores
     from studies.replay import Policy, default_trials
-    from studies.search import cores
 
     found = _table(table, storage, runs)
     if save is not None:

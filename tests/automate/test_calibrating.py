@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from studies.search import Speed
+from studies.machine import Speed
 from tests.automate.conftest import Cli
 
 SMALL = "--epochs 3 --limit-train 160 --workers 1 --threads 1 --precision fp32"
@@ -15,7 +15,7 @@ SEARCH = f"search --space diverse_alpha --dataset digits --trials 4 {SMALL}"
 @pytest.fixture(autouse=True)
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of known speed, and no report: that is tested elsewhere."""
-    monkeypatch.setattr("studies.search.measure", lambda *_: Speed(1000.0, 1))
+    monkeypatch.setattr("studies.machine.measure", lambda *_: Speed(1000.0, 1))
     monkeypatch.setattr("studies.report.write_report", lambda records, path: path)
 
 

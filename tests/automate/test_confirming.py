@@ -8,8 +8,8 @@ import pytest
 
 from studies import confirm
 from studies.export import read_exported
+from studies.machine import Speed
 from studies.record import StudyRecord
-from studies.search import Speed
 from tests.automate.conftest import Cli
 from tests.studies import made_up_confirmations as made
 from trainers.config import TrialConfig
@@ -20,9 +20,9 @@ QUICK = "--workers 1 --threads 1"
 @pytest.fixture(autouse=True)
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of known speed, trials without training, and no weights to score."""
-    monkeypatch.setattr("studies.search.measure", lambda *_: Speed(1000.0, 1))
+    monkeypatch.setattr("studies.machine.measure", lambda *_: Speed(1000.0, 1))
     monkeypatch.setattr(
-        "studies.search.measure_precisions", lambda *_: {"fp32": 1000.0, "bf16": 900.0}
+        "studies.machine.measure_precisions", lambda *_: {"fp32": 1000.0, "bf16": 900.0}
     )
 
     def run(config: TrialConfig, **_: object) -> Iterator[object]:

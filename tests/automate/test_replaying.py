@@ -13,7 +13,7 @@ from tests.studies.example import make_plan, run_all
 
 @pytest.fixture
 def one_process(monkeypatch):
-    monkeypatch.setattr("studies.search.cores", lambda: 1)
+    monkeypatch.setattr("studies.machine.cores", lambda: 1)
 
 
 def test_a_file(tmp_path, capsys, one_process):

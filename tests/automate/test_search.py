@@ -16,10 +16,10 @@ from optuna.study import StudyDirection
 from search_spaces import load_space
 from studies.export import read_exported
 from studies.front import deployable
+from studies.machine import Speed
 from studies.making import MADE
 from studies.record import StudyRecord
 from studies.report import write_report
-from studies.search import Speed
 from studies.storage import StorageError, connect, place
 from studies.trial import Event
 from studies.verdict import curves
@@ -35,9 +35,9 @@ TINY = f"search --space diverse_alpha --trials 3 --epochs 2 {QUICK}"
 @pytest.fixture(autouse=True)
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine of known speed."""
-    monkeypatch.setattr("studies.search.measure", lambda *_: Speed(1000.0, 1))
+    monkeypatch.setattr("studies.machine.measure", lambda *_: Speed(1000.0, 1))
     monkeypatch.setattr(
-        "studies.search.measure_precisions", lambda *_: {"fp32": 1000.0, "bf16": 900.0}
+        "studies.machine.measure_precisions", lambda *_: {"fp32": 1000.0, "bf16": 900.0}
     )
 
 
@@ -214,7 +214,7 @@ def test_the_faster_precision_is_taken_once_a_study_and_said(cli: Cli, untrained
         calls.append(config)
         return {"fp32": 1000.0, "bf16": 3100.0}
 
-    monkeypatch.setattr("studies.search.measure_precisions", measured)
+    monkeypatch.setattr("studies.machine.measure_precisions", measured)
     assert "a trial, fast kernels, bf16 (3.1x the images/s of fp32, measured)" in cli(TINY).out
     more = TINY.replace("3", "4")
     again = cli(more)  # goes on with it, and measures no more

@@ -227,7 +227,7 @@ def test_networks_of_different_cost_are_calibrated_in_the_searchs_box(tmp_path, 
 
 
 def test_the_next_search_of_that_name_takes_it_unless_told_otherwise(record, monkeypatch):
-    monkeypatch.setattr("studies.search.settled_machine", lambda *_: {})
+    monkeypatch.setattr("studies.machine.settled", lambda *_: {})
     rule = Rule(3, 4, 0.012)
     one = {"grace": 3, "eta": 4, "tolerance": 0.012}
     record.note(calibrating.KEPT, {"plain": one, "averaged": {**one, "grace": 1}})

@@ -6,9 +6,9 @@ from contextlib import closing
 import pytest
 import torch
 
-from studies import local, streams
+from studies import local, machine, streams
 from studies.record import StudyRecord
-from studies.search import make_plan, settled_machine
+from studies.search import make_plan
 from trainers.config import TrialConfig
 
 
@@ -101,7 +101,7 @@ def test_who_shares_a_gpu():
 def test_how_gpus_are_shared_where_nothing_is_said(gpus, given, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     asked = {"workers": None, "gpus_per_trial": None, "trials": 30, **given}
-    made = settled_machine(
+    made = machine.settled(
         TrialConfig(), asked["trials"], None, asked["workers"], None, asked["gpus_per_trial"], None
     )
     assert made["device"] == "cuda"
