@@ -36,7 +36,8 @@ def _help(name: str, field: FieldInfo) -> str:
         default = " ".join(f"{value:g}" for value in default)
     if brought:
         listed = [f"{value} for {' and '.join(names)}" for value, names in brought.items()]
-        others = [] if sum(map(len, brought.values())) == len(DATASETS) else [f"else {default}"]
+        # Data sets of the user's own, a folder each, bring no settings.
+        others = [f"else {'the first that takes the size' if name == 'backbone' else default}"]
         return f"{text} [default: {', '.join(listed + others)}]"
     return text if default is None else f"{text} [default: {default}]"
 

@@ -94,7 +94,7 @@ class TrialConfig(Record):
     schedule: Literal["step", "cosine", "constant"] = Field(
         "step", description="step: lr / 10 at half and at three quarters of the epochs"
     )
-    batch_size: int = Field(128, ge=2, description="images")
+    batch_size: int = Field(128, ge=2, description="images a step")
     lr: float = Field(0.1, gt=0, description="initial learning rate of SGD")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of SGD, on all parameters")
@@ -109,7 +109,10 @@ class TrialConfig(Record):
         description="crop_flip: pad by an eighth, random crop, random mirror; autoaugment: these, "
         "the CIFAR-10 policy of AutoAugment, and Cutout of half the side",
     )
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32",
+        description="bf16: autocast; a search that is not told measures which is faster on a CPU",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
 
     def __init__(self, /, **fields: Any) -> None:

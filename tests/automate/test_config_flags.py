@@ -97,7 +97,7 @@ def test_help_tells_the_default_that_holds():
     fields = TrialConfig.model_fields
     assert config_flags._help("epochs", fields["epochs"]).endswith(
         "30 for digits, 300 for cifar100 and tinyimagenet, "
-        "200 for cub200 and stanford_dogs and fgvc_aircraft]"
+        "200 for cub200 and stanford_dogs and fgvc_aircraft, else 30]"
     )
     assert config_flags._help("augmentation", fields["augmentation"]).endswith(
         "[default: none for digits, else crop_flip]"
