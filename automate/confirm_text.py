@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from automate.printing import say, say_table
 from studies import verdict as v
-from studies.conclusions import NOTE, number, p_text, readings, sentences, signed, unit
+from studies.conclusions import NOTE, number, p_text, points, readings, sentences, signed, unit
 from studies.confirmation import Confirmation
 from studies.plan import StudyPlan
 
@@ -49,7 +49,7 @@ def _say_table(c: Confirmation) -> None:
     exits = c.exits.shape[2]
     head = ["config", "runs", f"{v.objective_name(c.plan.objective)}{' (%)' if unit(c) else ''}"]
     head += [f"exit {k + 1} (%)" for k in range(exits)]
-    head += ["difference", "p", "search said"]
+    head += [f"difference{points(c)}", "p", f"search said{' (%)' if unit(c) else ''}"]
     order = sorted(range(len(c.rows)), key=lambda row: (-c.rounds[row], -judged.means[row].mean))
     rows = []
     for row in order:

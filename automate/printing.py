@@ -7,7 +7,9 @@ import json
 import re
 import shlex
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +63,25 @@ def say(text: object = "", *, style: str = "", stderr: bool = False) -> None:
 def say_error(text: object) -> None:
     """One line on stderr, whatever the text has."""
     say(f"automate: {' '.join(str(text).split())}", stderr=True)
+
+
+@contextmanager
+def patience(text: str, *, after: float = 3.0, quiet: bool = False) -> Iterator[None]:
+    """Says on a terminal what takes so long, if it does.
+
+    Args:
+        text: What is done.
+        after: Seconds from which it is said.
+        quiet: Never.
+    """
+    timer = threading.Timer(after, say, (text,), {"stderr": True})
+    timer.daemon = True
+    if not quiet and sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def say_table(

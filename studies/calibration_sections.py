@@ -156,7 +156,8 @@ def _when(found: Calibration, plan: StudyPlan) -> str:
     if found.safe is None:
         return (
             f"{text}There is no epoch before the end from which on {act} {keeps} "
-            f"{100 * SAFE:.0f} of 100 {of}."
+            f"{100 * SAFE:.0f} of 100 {of} and the order of the configs is more than luck (tau's "
+            "interval above 0)."
         )
     first = found.moments[found.safe - 1]
     return (

@@ -27,6 +27,11 @@ def unit(c: Confirmation) -> str:
     return "" if c.plan.objective == "hypervolume" else " %"
 
 
+def points(c: Confirmation) -> str:
+    """`, points` of differences of accuracies, nothing of the hypervolume."""
+    return ", points" if unit(c) else ""
+
+
 def number(c: Confirmation, value: float) -> str:
     """A value of the objective without its unit."""
     return f"{value:.2f}" if unit(c) else f"{value:.4f}"

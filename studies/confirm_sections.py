@@ -58,7 +58,7 @@ def ordered(c: Confirmation, judged: Judgement) -> list[int]:
 def _raced(c: Confirmation, judged: Judgement) -> Html:
     exits = c.exits.shape[2]
     head = ["config", "runs", f"{v.objective_name(c.plan.objective)}{say.unit(c)}", "expected"]
-    head += [f"against {c.rows[0].name}", "95 % interval", "p"]
+    head += [f"against {c.rows[0].name}{say.points(c)}", "95 % interval", "p"]
     head += ["the search said"]
     head += [f"exit\u00a0{k + 1} %" for k in range(exits)]
     order, rows = ordered(c, judged), []
@@ -82,7 +82,7 @@ def _raced(c: Confirmation, judged: Judgement) -> Html:
 def _tested(c: Confirmation, judged: Judgement, tested: Judgement) -> Html:
     exits = c.exits.shape[2]
     head = ["config", "runs", f"{v.objective_name(c.plan.objective)}{say.unit(c)}"]
-    head += [f"against {c.rows[0].name}", "95 % interval", "p"]
+    head += [f"against {c.rows[0].name}{say.points(c)}", "95 % interval", "p"]
     head += [f"exit\u00a0{k + 1} %" for k in range(exits)]
     rows = [
         [
@@ -157,7 +157,10 @@ def confirmed_figure(c: Confirmation) -> go.Figure:
                          name=f"left the race: {len(gone)}")  # fmt: skip
     styled(made, 480, showlegend=True, legend={"traceorder": "reversed"})
     flops_axis(made, (float(x) for x in c.flops.reshape(-1)))
-    made.update_yaxes(title_text="accuracy on fresh hold-outs (%)")
+    made.update_yaxes(
+        title_text="accuracy on fresh hold-outs (%)",
+        autorangeoptions={"clipmin": 0, "clipmax": 100},
+    )
     return made
 
 
@@ -171,8 +174,8 @@ def add_finalists(made: go.Figure, c: Confirmation) -> None:
     low, high = made.layout.yaxis.range or (math.inf, -math.inf)
     made.update_yaxes(
         range=[
-            min(low, *(mean.low if math.isfinite(mean.low) else mean.mean for mean in ends)),
-            max(high, *(mean.high if math.isfinite(mean.high) else mean.mean for mean in ends)),
+            max(0, min(low, *(m.low if math.isfinite(m.low) else m.mean for m in ends))),
+            min(100, max(high, *(m.high if math.isfinite(m.high) else m.mean for m in ends))),
         ]
     )
 

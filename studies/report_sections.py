@@ -87,9 +87,10 @@ def best(view: View) -> list[Html]:
     spread = len(names) <= MOST_COLUMNS
     exits = max(len(o.report.exits) for o in order if o.report is not None)
     objective = view.plan.objective
+    unit = "hundredths" if objective == "hypervolume" else "points"
     head = ["rank", "trial", *(names if spread else ["setting"]), v.objective_name(objective)]
     head += [
-        f"vs {_default(view).split()[-1]}",
+        f"vs {_default(view).split()[-1]}, {unit}",
         *(f"exit\u00a0{i + 1}" for i in range(exits)),
         "deployable",
     ]

@@ -44,7 +44,7 @@ def calibrate(
         study: A search to calibrate for, or a study of full-length trials to read [default: by
             --dataset, --backbone and --space, as `automate search` names it].
         space: As in `automate search`.
-        configs: Spread out over the space, the paper's default among them [default: 12].
+        configs: Spread out over the space, the paper's default among them; 5 or more [default: 12].
         seeds: Runs of each config [default: 3].
         budgets: Weight of each exit in the anytime objective [default: equal].
     """

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from automate import flags
 from automate.config_flags import Config
-from automate.printing import command, say, say_json, say_pairs
+from automate.printing import command, patience, say, say_json, say_pairs
 from studies.plan import OBJECTIVES, SAMPLERS, StudyPlan
 from trainers.catalog import InputError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from studies.trial import Event
 
 OVER = ("COMPLETE", "PRUNED", "FAIL")
+MEASURING = "Measuring how fast this machine trains this network; it is remembered with the study."
 NO_CANDIDATE = "fewer than two trials have run their full length"
 
 
@@ -94,26 +95,27 @@ def search(
 
     storage, runs, json, quiet = running.storage, running.runs, running.json, running.quiet
     settings: dict[str, Any] = dict(config or {})
-    plan = make_plan(
-        space,
-        study=study,
-        data_root=running.data_root,
-        trials=trials,
-        sampler=sampler,
-        objective=objective,
-        budgets=budgets,
-        search_seed=search_seed,
-        early_stopping=early_stopping,
-        eta=eta,
-        grace=grace,
-        rungs=rungs,
-        tolerance=tolerance,
-        run_on=run_on,
-        stored=lambda name: None if running.fresh else stored_plan(name, storage, runs),
-        calibration=lambda name: stored_calibration(name, storage, runs),
-        **running.machine,
-        **settings,
-    )
+    with patience(MEASURING, quiet=quiet):
+        plan = make_plan(
+            space,
+            study=study,
+            data_root=running.data_root,
+            trials=trials,
+            sampler=sampler,
+            objective=objective,
+            budgets=budgets,
+            search_seed=search_seed,
+            early_stopping=early_stopping,
+            eta=eta,
+            grace=grace,
+            rungs=rungs,
+            tolerance=tolerance,
+            run_on=run_on,
+            stored=lambda name: None if running.fresh else stored_plan(name, storage, runs),
+            calibration=lambda name: stored_calibration(name, storage, runs),
+            **running.machine,
+            **settings,
+        )
     check(plan.base, plan.data_root)
     explicit = running.explicit(settings)
     parts = None if confirm is None else shared(plan, confirm, running.max_epochs_total)

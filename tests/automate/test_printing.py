@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 
 import pytest
 from rich.console import Console
@@ -141,3 +142,18 @@ def test_commands_are_quoted_and_named_as_started(monkeypatch, started, name):
     assert (
         printing.command("train", "a b.yaml", "--seeds", 3) == f"{name} train 'a b.yaml' --seeds 3"
     )
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_on_a_terminal_it_is_said_what_takes_long(capsys, monkeypatch, terminal):
+    said = threading.Event()
+    monkeypatch.setattr("automate.printing.say", lambda *_, **__: said.set())
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    with printing.patience("measuring", after=0.0):
+        assert said.wait(10 if terminal else 0.1) == terminal
+    said.clear()
+    with (
+        printing.patience("measuring", after=30.0),
+        printing.patience("measuring", after=0.0, quiet=True),
+    ):
+        assert not said.wait(0.05)
