@@ -5,7 +5,7 @@ The storage is read once (`view.look`); all that follows is a pure function of w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,13 @@ PARTS = (
     ("parameters", "Parameters", sections.parameters),
     ("mix", "Who composes the teachers", teacher_sections.mix),
     ("facts", "Study facts", sections.facts),
+)
+
+# A calibration runs configs again to learn about stopping: it has no best one and none to take.
+CALIBRATION_PARTS = tuple(
+    part
+    for part in sorted(PARTS, key=lambda part: part[0] != "calibration")
+    if part[0] not in ("front", "choice", "best", "search")
 )
 
 
@@ -90,7 +97,7 @@ def report_page(views: Sequence[View]) -> str:
         return experiment_page(views)
     if len(views) == 1:
         view = views[0]
-        made = [(anchor, name, part(view)) for anchor, name, part in PARTS]
+        made = [(anchor, name, part(view)) for anchor, name, part in _parts(view)]
         made = [(anchor, name, inside) for anchor, name, inside in made if inside]
         links = [(anchor, name) for anchor, name, _ in made]
         bodies = [section(anchor, name, *inside) for anchor, name, inside in made]
@@ -98,7 +105,7 @@ def report_page(views: Sequence[View]) -> str:
     links = [("all", "All studies")]
     bodies = [_together(views)]
     for i, view in enumerate(views):
-        made = [(f"{anchor}-{i}", name, part(view)) for anchor, name, part in PARTS]
+        made = [(f"{anchor}-{i}", name, part(view)) for anchor, name, part in _parts(view)]
         inner = [section(anchor, name, *inside) for anchor, name, inside in made if inside]
         anchor = f"study-{i}"
         links.append((anchor, view.plan.study))
@@ -108,22 +115,27 @@ def report_page(views: Sequence[View]) -> str:
     return page(f"{title} · automate", header, links, *bodies, footer())
 
 
+def _parts(view: View) -> Sequence[tuple[str, str, Callable[[View], list[Html]]]]:
+    return CALIBRATION_PARTS if view.plan.calibrates else PARTS
+
+
 def _header(view: View, level: str = "h1") -> Html:
     plan, base = view.plan, view.plan.base
     taken = v.recommended(view.outcomes)
     done = sum(outcome.state in ("COMPLETE", "PRUNED", "FAIL") for outcome in view.outcomes)
     spent = sum(outcome.epochs for outcome in view.outcomes)
     tiles = [
-        ("trials done", f"{done} of {plan.trials}"),
+        ("runs done" if plan.calibrates else "trials done", f"{done} of {plan.trials}"),
         ("ran their full length", str(len(v.finished(view.outcomes)))),
         ("epochs trained", f"{spent:,}"),
         ("epochs saved", f"{view.saved:,}" if plan.early_stopping else "none"),
     ]
-    if taken is not None and taken.value is not None:
+    if taken is not None and taken.value is not None and not plan.calibrates:
         name = v.objective_name(plan.objective)
         label = f"{name}, best" if view.confirmation is None else f"{name}, best of one run"
         tiles.insert(0, (label, v.value_text(plan.objective, taken.value)))
-    kicker = f"search over {plan.space} · {base.dataset} · {base.backbone} · {base.epochs} epochs"
+    kind = f"calibration of {plan.calibrates}" if plan.calibrates else f"search over {plan.space}"
+    kicker = f"{kind} · {base.dataset} · {base.backbone} · {base.epochs} epochs"
     return tag(
         "header",
         tag("p", kicker, class_="kicker"),
@@ -146,6 +158,12 @@ def _verdict(view: View) -> str:
     confirmed = view.confirmation
     if confirmed is not None and confirmed.judged is not None:
         return headline(confirmed)
+    if view.plan.calibrates:
+        return (
+            f"{view.plan.configs} configs of {view.plan.calibrates}, each with several seeds, run "
+            "in full: how much of their early order holds at the end, and what stopping some of "
+            "them would lose. It looks for no best config."
+        )
     return v.verdict(view.outcomes, view.plan)
 
 

@@ -47,7 +47,7 @@ def front(view: View) -> list[Html]:
     drawn = [point for points in v.curves(view.drawn).values() for point in points]
     below = sum(100 * point.accuracy < low for point in drawn)
     if below:
-        caption += f" {below} points lie below the frame: double click to see all."
+        caption += f" Points below the frame: {below}; a double click shows all."
     plot = front_figure(view.drawn)
     if view.confirmation is not None and view.confirmation.judged is not None:
         add_finalists(plot, view.confirmation)

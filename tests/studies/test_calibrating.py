@@ -166,6 +166,9 @@ def test_what_is_found_is_said_the_same_everywhere(record):
     lines = calibration_lines(found, view.plan)
     assert all(html.escape(line) in page for line in lines)
     assert "6 configs of diverse_alpha, each with 2 seeds, ran all 8 epochs" in lines[0]
+    main = page[page.index("<main") :]
+    assert main.index("<section") == main.index('<section id="calibration"')
+    assert "calibration of diverse_alpha" in page and "Which network to take" not in page
     assert found.flags in lines[-2] and found.other_flags in lines[-1]
     said = calibration_json(found)
     assert (said["flags"], said["averaged"]) == (found.flags, found.averages)
