@@ -71,11 +71,13 @@ def make_plan(
         workers, threads, gpus_per_trial, device: As the search had them if not given.
 
     Raises:
-        InputError: An experiment or a confirmation, no candidate, or another race than is stored.
+        InputError: No search, no candidate, or another race than is stored.
     """
     search = found.plan
-    if search.experiment or search.confirms:
-        what = f"reproduces {search.experiment}" if search.experiment else "is a confirmation"
+    if search.experiment or search.confirms or search.calibrates:
+        # A calibration runs each config with several seeds: its best run is luck by design.
+        what = "is a confirmation" if search.confirms else "is a calibration"
+        what = f"reproduces {search.experiment}" if search.experiment else what
         raise InputError(f"study {search.study} {what}: only a search can be confirmed")
     for name, value in (("top", top), ("seeds", seeds)):
         if value is not None and value < 1:

@@ -8,7 +8,7 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from search_spaces import load_space, names
-from studies import calibrating
+from studies import calibrating, confirm
 from studies.calibrating import (
     Findings,
     calibration_of,
@@ -291,3 +291,8 @@ def test_what_cannot_be_calibrated_is_said_in_one_line(tmp_path):
         calibration_plan(example_plan(tmp_path, base={"epochs": 1}, grace=1))
     with pytest.raises(InputError, match="stops no trial early"):
         planned().with_(early_stopping=True)
+
+
+def test_a_calibration_is_not_confirmed(record):
+    with pytest.raises(InputError, match="is a calibration: only a search can be confirmed"):
+        confirm.make_plan(record)
