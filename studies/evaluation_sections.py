@@ -22,7 +22,7 @@ FILE = "evaluation.html"
 EXIT_HEAD = (
     "exit",
     "MFLOPs",
-    "with earlier heads",
+    "MFLOPs with earlier heads",
     "top-1",
     "top-5",
     "best so far",
@@ -181,7 +181,7 @@ def _cost(evaluation: Evaluation) -> list[Html]:
         table(EXIT_HEAD, exit_rows(evaluation)),
         paragraph(
             f"Accuracy on {evaluation.images:,} test images, {over_text(len(evaluation.runs))}. "
-            "MFLOPs: this exit's head alone, as the paper's Table 1 counts; with earlier heads is "
+            "MFLOPs: this exit's head alone, as the paper's Table 1 counts; with earlier heads: "
             "what inference that may stop at any of them pays.",
             kind="note",
         ),
