@@ -96,6 +96,13 @@ def calibration_name(study: str) -> str:
     return f"{checked_study_name(study)[: 100 - len(ENDING)]}{ENDING}"
 
 
+def check_counts(configs: int | None, seeds: int | None) -> None:
+    """Refuses too few to say anything. Raises InputError."""
+    for name, value, least in (("configs", configs, FEWEST), ("seeds", seeds, 1)):
+        if value is not None and value < least:
+            raise InputError(f"{name} needs to be at least {least}, got {value}")
+
+
 def calibration_plan(
     plan: StudyPlan, configs: int = CONFIGS, seeds: int = SEEDS, ema: float | None = None
 ) -> StudyPlan:
@@ -113,10 +120,7 @@ def calibration_plan(
     """
     if plan.experiment or plan.calibrates:
         raise InputError(f"study {plan.study!r} is no search: there is nothing to calibrate for it")
-    if configs < FEWEST:
-        raise InputError(f"configs needs to be at least {FEWEST}, got {configs}")
-    if seeds < 1:
-        raise InputError(f"seeds needs to be at least 1, got {seeds}")
+    check_counts(configs, seeds)
     if plan.base.epochs < 2:
         raise InputError("runs of one epoch cannot be stopped early: there is nothing to calibrate")
     space = load_space(plan.space)

@@ -95,6 +95,11 @@ def _only_of_a_search(record: StudyRecord) -> None:
             f"study {record.name} reproduces {record.plan.experiment} on the test split, by which "
             "nothing may be selected: export from a search"
         )
+    if record.plan.calibrates:
+        raise InputError(
+            f"study {record.name} says when stopping is right in {record.plan.calibrates}, with "
+            "configs that nobody chose: search that space, and export from the search"
+        )
     if record.plan.confirms:
         raise InputError(
             f"study {record.name} confirms {record.plan.confirms}: export from that, "

@@ -48,11 +48,17 @@ def calibrate(
         seeds: Runs of each config [default: 3].
         budgets: Weight of each exit in the anytime objective [default: equal].
     """
-    from studies.calibrating import CONFIGS, SEEDS, calibration_name, calibration_plan
+    from studies.calibrating import (
+        CONFIGS,
+        SEEDS,
+        calibration_name,
+        calibration_plan,
+        check_counts,
+    )
     from studies.limits import Limits
     from studies.record import StudyRecord
     from studies.resume import with_runtime
-    from studies.search import make_plan
+    from studies.search import make_config, make_plan
     from studies.storage import place
     from trainers.data import check
 
@@ -60,6 +66,7 @@ def calibrate(
     explicit = running.explicit(settings)
     storage, runs, json = running.storage, running.runs, running.json
     limits = Limits(running.timeout, running.max_epochs_total)
+    check_counts(configs, seeds)
 
     def of_study(name: str) -> StudyPlan | None:
         return None if running.fresh else stored_plan(name, storage, runs)
@@ -73,7 +80,9 @@ def calibrate(
             if not record.plan.early_stopping:
                 return _ending(record, runs, json=json)
             searched = record.plan
+        check(searched.base, searched.data_root)
     else:
+        check(make_config(**settings), running.data_root)  # before the machine is measured
         searched = make_plan(
             space, objective=objective, budgets=budgets, data_root=running.data_root,
             trials=(configs or CONFIGS) * (seeds or SEEDS),
@@ -87,7 +96,6 @@ def calibrate(
     configs, seeds = CONFIGS if configs is None else configs, SEEDS if seeds is None else seeds
     plan = calibration_plan(searched, configs, seeds, ema)
     plan, outcomes = with_runtime(plan, explicit), None
-    check(plan.base, plan.data_root)
     if not running.fresh:
         plan, outcomes = as_stored(plan, storage, runs, explicit, keep_trials=False)
     cost = left(plan, outcomes or [])

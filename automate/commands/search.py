@@ -88,13 +88,14 @@ def search(
     from studies import resume
     from studies.limits import Limits, shared
     from studies.record import StudyRecord
-    from studies.search import make_plan
+    from studies.search import make_config, make_plan
     from studies.storage import place
     from studies.verdict import ranked, states_text
     from trainers.data import check
 
     storage, runs, json, quiet = running.storage, running.runs, running.json, running.quiet
     settings: dict[str, Any] = dict(config or {})
+    check(make_config(**settings), running.data_root)  # before the machine is measured
     with patience(MEASURING, quiet=quiet):
         plan = make_plan(
             space,
@@ -116,7 +117,6 @@ def search(
             **running.machine,
             **settings,
         )
-    check(plan.base, plan.data_root)
     explicit = running.explicit(settings)
     parts = None if confirm is None else shared(plan, confirm, running.max_epochs_total)
     plan = plan if parts is None else plan.with_(trials=parts.trials)

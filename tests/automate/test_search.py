@@ -546,3 +546,21 @@ def test_the_whole_job_on_digits(cli: Cli, tmp_path):
     assert "n = 2 seeds" in said.out
     weights = list((tmp_path / "runs" / "digits-cnn4-diverse_alpha" / "best").rglob("weights.pt"))
     assert len(weights) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("search --space diverse_alpha --dataset cifar100", "automate datasets fetch cifar100"),
+        ("calibrate --dataset cifar100", "automate datasets fetch cifar100"),
+        ("calibrate --dataset digits --configs 4", "configs needs to be at least 5, got 4"),
+    ],
+)
+def test_what_is_missing_is_said_before_the_machine_is_measured(line, says, cli, monkeypatch):
+    def never(*_):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr("studies.machine.measure", never)
+    monkeypatch.setattr("studies.machine.measure_precisions", never)
+    refused = cli(line)
+    assert refused.code == 2 and says in refused.err

@@ -20,6 +20,7 @@ from studies.calibrating import (
 from studies.calibration import Range, calibrate
 from studies.calibration_sections import calibration, calibration_json, calibration_lines
 from studies.calibration_space import spread_out
+from studies.export import export
 from studies.halving import Outcome, Rule
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
@@ -278,6 +279,11 @@ def test_the_next_search_of_that_name_takes_it_unless_told_otherwise(record, mon
     old = plan().with_(grace=5, eta=3, tolerance=0.0, calibrated=None)
     again = plan(stored=lambda name: old)
     assert (again.grace, again.eta, again.tolerance, again.calibrated) == (5, 3, 0.0, None)
+
+
+def test_nothing_is_exported_from_it(record):
+    with pytest.raises(InputError, match="configs that nobody chose: search that space"):
+        export(record)
 
 
 def test_what_cannot_be_calibrated_is_said_in_one_line(tmp_path):
