@@ -5,9 +5,14 @@ python -m tests.benchmarks.record runs POINTS.json RUNS.jsonl --seeds 10 --worke
 python -m tests.benchmarks.tables digits RUNS.jsonl studies/tables
 
 The first makes the points: the space's starting points and a Sobol sequence, or the arms of an
-experiment of the paper (`points table2 9 ...`, then `runs ... --purpose reproduce`). The second
-needs nothing but `trainers`: processes of one thread on a CPU, threads that share a GPU. Run k of a
-point has seed and split_seed k; what is in RUNS already is not run again.
+experiment of the paper (`points table2 9 ...`, then `runs ... --purpose reproduce`), or those of
+runs that are there, to add seeds to them (`points RUNS.jsonl.gz 48 POINTS.json`). The second needs
+nothing but `trainers`: processes of one thread on a CPU, threads that share a GPU. Run k of a point
+has seed and split_seed k; what is in RUNS already is not run again.
+
+`records/` has the runs of the VGG16 table, and more seeds of some of its points: unpack them, link
+every fifth class of CIFAR-100 into ./cifar100-fifth/train, and go on. The table is then made with
+`tables vgg16-cifar100 RUNS.jsonl studies/tables --plain`.
 """
 
 import argparse
@@ -34,16 +39,25 @@ Job = tuple[int, Mapping[str, Any], dict[str, Any], int]  # point, its params, c
 
 
 def points(space: str, count: int, base: TrialConfig) -> list[dict[str, Any]]:
-    """Points of a space: its starting points, then a Sobol sequence. Or an experiment's arms.
+    """Points of a space: its starting points, then a Sobol sequence. Or an experiment's arms, or
+    those of recorded runs.
 
     Args:
-        space: Name, or a file; or the name of an experiment of the paper.
+        space: Name, or a file; or the name of an experiment of the paper; or a file of runs.
         count: Of all of them.
         base: What they have in common.
     """
     import optuna
 
     from studies.experiments import EXPERIMENTS, arms_of
+    from studies.recorded import read_runs
+
+    if Path(space).suffix in (".jsonl", ".gz"):
+        first = {run["point"]: run for run in reversed(read_runs(space))}
+        return [
+            {"params": first[n]["params"], "config": first[n]["config"].model_dump(mode="json")}
+            for n in sorted(first)[:count]
+        ]
 
     if space in EXPERIMENTS:
         return [

@@ -157,6 +157,7 @@ def test_a_table_of_the_plain_networks(tmp_path, capsys):
     record.main(["points", "diverse_alpha", "2", str(made), "--set", base])
     record.main(["runs", str(made), str(runs)])
     raw = [json.loads(line)["raw"] for line in runs.read_text().splitlines()]
+    assert record.points(str(runs), 9, TrialConfig()) == json.loads(made.read_text())
     plain = tables.main(["averaged", str(runs), str(tmp_path), "--plain"])
     assert np.allclose(plain.accuracy[:, 0], raw, atol=1e-6) and plain.base.ema == 0
     averaged = tables.main(["averaged", str(runs), str(tmp_path)])
