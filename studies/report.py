@@ -13,7 +13,7 @@ from studies import report_sections as sections
 from studies import teacher_sections
 from studies import verdict as v
 from studies.calibration_sections import calibration
-from studies.conclusions import headline
+from studies.conclusions import headline, plus_minus
 from studies.confirm_sections import confirmation_parts
 from studies.experiment_report import experiment_header, experiment_sections
 from studies.joint_figures import joint_deployable, joint_envelope, joint_figure
@@ -132,8 +132,13 @@ def _header(view: View, level: str = "h1") -> Html:
     ]
     if taken is not None and taken.value is not None and not plan.calibrates:
         name = v.objective_name(plan.objective)
-        label = f"{name}, best" if view.confirmation is None else f"{name}, best of one run"
+        made = view.confirmation
+        label = f"{name}, best" if made is None else f"{name}, best of one run"
         tiles.insert(0, (label, v.value_text(plan.objective, taken.value)))
+        if made is not None and made.judged is not None:
+            row = made.judged.chosen
+            label = f"{name}, confirmed: {made.rows[row].name}"
+            tiles.insert(0, (label, plus_minus(made, made.judged.means[row])))
     kind = f"calibration of {plan.calibrates}" if plan.calibrates else f"search over {plan.space}"
     kicker = f"{kind} · {base.dataset} · {base.backbone} · {base.epochs} epochs"
     return tag(

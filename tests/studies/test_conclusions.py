@@ -185,6 +185,7 @@ def test_the_report_shows_the_verdict_and_the_intervals():
     for text in (headline(made), choice(made), "On the test images", "error_y", 'id="confirmed"'):
         assert escape(text) in page or text in page, text
     assert "Before it was confirmed" in page
+    assert "anytime accuracy, confirmed: trial 11" in page.partition("best of one run")[0]
     assert 'id="confirmed"' not in report_page([view])
 
 
