@@ -121,7 +121,7 @@ def test_a_users_space_may_bring_an_objective(tmp_path):
 
 
 def test_the_estimate_is_of_the_dearest_network(monkeypatch):
-    from studies import search as module
+    from studies import machine as module
 
     monkeypatch.setattr(module, "measure", lambda *given: module.Speed(1000.0, 1))
     one = estimate(make_plan("single_alpha", width=0.25, trials=5, **RUNTIME))
