@@ -2,10 +2,12 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from studies.curve_tables import read_table
 from studies.overhead import beyond_table, start_table, trial_table
 from tests.benchmarks import (
     against,
@@ -162,6 +164,14 @@ def test_a_table_of_the_plain_networks(tmp_path, capsys):
     assert np.allclose(plain.accuracy[:, 0], raw, atol=1e-6) and plain.base.ema == 0
     averaged = tables.main(["averaged", str(runs), str(tmp_path)])
     assert averaged.base.ema == 0.5 and not np.allclose(averaged.accuracy, plain.accuracy)
+
+
+def test_the_shipped_table_is_made_of_its_records(tmp_path, capsys):
+    records = Path(tables.__file__).with_name("records") / "vgg16-cifar100.jsonl.gz"
+    made = tables.main(["vgg16-cifar100", str(records), str(tmp_path), "--plain"])
+    kept = read_table("vgg16-cifar100")
+    assert made.params == kept.params and made.base == kept.base
+    assert np.array_equal(made.accuracy, kept.accuracy, equal_nan=True)
 
 
 def test_the_arms_of_an_experiment_are_points_too():
