@@ -261,21 +261,6 @@ class StudyReader:
         """Where a trial keeps its checkpoint, whether there is one or not."""
         return self.folder / "trials" / str(number) / "checkpoint.pt"
 
-    def columns(self) -> list[tuple[int, int]]:
-        """(exit, FLOPs) of the base config: of its reports, else counted, which needs torch."""
-        base = self.plan.base
-        for outcome in self.outcomes():
-            config = outcome.config
-            same = config is not None and all(
-                getattr(config, name) == getattr(base, name)
-                for name in ("backbone", "width", "image_size", "classes", "exits")
-            )
-            if same and outcome.report is not None:
-                return [(point.exit, point.flops) for point in outcome.report.exits]
-        from trainers.costs import costs
-
-        return [(cost.exit, cost.flops) for cost in costs(base)]
-
     @one_line
     def importances(self) -> dict[str, float]:
         """Share of each parameter in the variance of the objective, the largest first (fANOVA).

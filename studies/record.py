@@ -123,13 +123,12 @@ class StudyRecord(RaceDriver):
         name: str | None = None,
         storage: str | BaseStorage | None = None,
         runs: Path = Path("runs"),
-        driver: Driver | None = None,
     ) -> StudyRecord:
         """A study that is there, to be read; asking for a trial makes this process its driver.
 
         Args:
             name: None is the one that was searched last.
-            storage, runs, driver: As in `create_or_open`.
+            storage, runs: As in `create_or_open`.
 
         Raises:
             InputError: No such study; the known ones and the nearest are named.
@@ -154,7 +153,7 @@ class StudyRecord(RaceDriver):
                     raise InputError(f"unknown study {name!r}: there is none yet in {where.label}")
                 raise unknown("study", name, known)
             folder = (runs / name).absolute()
-            return patiently(where, lambda: cls(where, source, name, folder, driver))
+            return patiently(where, lambda: cls(where, source, name, folder))
 
     def _enqueue(self) -> None:
         """As many waiting trials as the plan has; with n drivers at it at once n - 1 too many."""

@@ -13,7 +13,6 @@ from studies.front import objective
 from studies.record import StudyRecord, Ticket
 from studies.storage import StorageError
 from tests.studies.example import (
-    FLOPS,
     SPACE,
     make_plan,
     make_report,
@@ -425,20 +424,6 @@ def test_a_trial_asked_for_has_a_folder_for_its_checkpoint(create, tmp_path):
     path = record.checkpoint(asked(record).number)
     assert path == tmp_path / "tried" / "trials" / "0" / "checkpoint.pt"
     assert path.parent.is_dir() and not record.checkpoint(1).parent.exists()
-
-
-def test_columns_come_from_reports(create):
-    record = create()
-    run(record, asked(record))
-    assert record.columns() == list(enumerate(FLOPS, 1))
-
-
-@pytest.mark.slow  # imports torch
-def test_columns_are_counted_before_there_are_reports(create):
-    counted = create().columns()
-    assert [exit for exit, _ in counted] == [1, 2, 3, 4]
-    assert [flops for _, flops in counted] == sorted(flops for _, flops in counted)
-    assert counted[0][1] > FLOPS[-1]
 
 
 def test_importances_need_enough_complete_trials(create):
