@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from trainers.branches import Branches, branch
 from trainers.config import TrialConfig
 from trainers.data import Data, Images, score_batch
 from trainers.exits import MultiExitNet
-from trainers.fused import fuse, kernels
+from trainers.fused import checked, fuse
 from trainers.graphs import Pass, Shown
 from trainers.losses import Knobs, knobs, loss
 from trainers.run import Run, fresh, learning_rate
@@ -143,7 +144,9 @@ class CapturedRun(Run):
             averaged = self.average.modules["network"]
             networks[id(averaged)] = averaged
         self._fused = self._fuse(list(networks.values()))
+        self._branches = Branches(self.device)
         for key, network in networks.items():
+            branch(network, self._branches)
             self._copies[key] = _lower(network) if config.precision == "bf16" else {}
         scalars = torch.zeros(5, device=self.device)
         self._total, self._lrs = scalars[0], (scalars[1], scalars[2])
@@ -157,10 +160,8 @@ class CapturedRun(Run):
             self._tally = Tally(config.exits, self.teachers.number, len(data.score), self.device)
             self._raw = torch.zeros(config.exits, device=self.device)
             self.load(config, data)
-            self._training = Pass(
-                self._train, len(data.fit), config.batch_size, self.device, least=2
-            )
-            self._scoring = Pass(self._score, len(data.score), score_batch(data.score), self.device)
+            self._training = Pass(len(data.fit), config.batch_size, self.device, least=2)
+            self._scoring = Pass(len(data.score), score_batch(data.score), self.device)
             if cuda:
                 self._capture()
                 self.load(config, data)  # the warm-up has trained
@@ -172,14 +173,14 @@ class CapturedRun(Run):
         return f"{graphs}, {self._fused}{self.config.precision}"
 
     def _fuse(self, networks: list[MultiExitNet]) -> str:
-        """Takes the fused batch norm if it can be had. Returns what `path` says of it."""
+        """Takes the fused kernels if they can be had. Returns what `path` says of it."""
         if self.config.precision != "bf16":
             return ""
         made = None
         if self.device.type == "cuda":
             try:
-                made = kernels(self.device)
-            except (RuntimeError, OSError, AttributeError) as error:
+                made = checked(self.device)
+            except (RuntimeError, OSError, AttributeError, ImportError) as error:
                 reason = " ".join(str(error).split())[:160]
                 warnings.warn(f"PyTorch's own batch norm is used: {reason}", stacklevel=2)
                 return ""
@@ -202,7 +203,7 @@ class CapturedRun(Run):
         self.network.train()
         self.teachers.train()
         self._set_knobs(0)
-        self._training.capture(self.stream, self._pool)
+        self._training.capture(self._train, self.stream, self._pool)
 
     def load(self, config: TrialConfig, data: Data) -> None:
         """Begins another run of the same kind, with fresh weights."""
@@ -275,6 +276,7 @@ class CapturedRun(Run):
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         leaves = [copies.get(names.get(p, ""), p) for p in parameters]
         found = torch.autograd.grad(value, leaves, allow_unused=True)
+        self._branches.join(found)
         with torch.no_grad():
             grads = {p: g for p, g in zip(parameters, found, strict=True) if g is not None}
             other = [p for p, g in grads.items() if g.dtype != p.dtype or g.stride() != p.stride()]
@@ -297,7 +299,7 @@ class CapturedRun(Run):
             self._refresh(self.network)
             self._total.zero_()
         with self._on_stream():
-            self._training.run()
+            self._training.run(self._train)
             return float(self._total) / self._training.images
 
     def _score(self, places: Tensor) -> None:
@@ -323,10 +325,10 @@ class CapturedRun(Run):
         self._raw.zero_()
         # A first time is the warm-up of the second: whoever scores once captures nothing.
         if self._scored and self.stream is not None and not self._scoring.captured:
-            self._scoring.capture(self.stream, self._pool)
+            self._scoring.capture(self._score, self.stream, self._pool)
             self._tally.clear()
             self._raw.zero_()
-        self._scoring.run()
+        self._scoring.run(self._score)
         self._scored = True
         raw = () if self.average is None else tuple((self._raw / len(images)).tolist())
         return self._tally, raw

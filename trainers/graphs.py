@@ -17,13 +17,17 @@ from trainers.run import epoch_generator
 
 CHUNK = 8192  # images augmented at a time
 WARM_UP = 3  # runs of a batch before it is captured: libraries choose their kernels in these
+Body = Callable[[Tensor], None]
 _one_at_a_time = threading.Lock()  # PyTorch captures one graph at a time in a process
 
 
 class Pass:
     """One way through n images in their order, batch after batch, the last one smaller if need be.
 
-    On a device other than CUDA, and before `capture`, every batch calls the body.
+    What is done with a batch, the body, is a function: places (B,) int64 -> nothing. It reads and
+    writes tensors that stay where they are, and never waits for the device. A pass doesn't keep it:
+    whose method it is would live as long as the pass. On a device other than CUDA, and before
+    `capture`, every batch calls it.
 
     Attributes:
         images: How many a run goes through: n, or less where the last batch is left out.
@@ -31,7 +35,6 @@ class Pass:
 
     def __init__(
         self,
-        body: Callable[[Tensor], None],
         n: int,
         batch: int,
         device: torch.device,
@@ -40,8 +43,6 @@ class Pass:
         """A pass that is not captured yet.
 
         Args:
-            body: places (B,) int64 -> nothing. It reads and writes tensors that stay where they
-                are, and never waits for the device.
             n: Images. batch: Of them in a batch.
             device: Where everything lies.
             least: Images that a last batch needs to be run at all.
@@ -50,7 +51,6 @@ class Pass:
         counts = ((batch, whole), (rest, 1))
         self._batches = [(size, times) for size, times in counts if size >= least and times]
         self.images = sum(size * times for size, times in self._batches)
-        self._body = body
         self._begin = torch.zeros((), dtype=torch.int64, device=device)
         self._within = {size: torch.arange(size, device=device) for size, _ in self._batches}
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
@@ -60,14 +60,15 @@ class Pass:
         """Whether a run is replays."""
         return bool(self._graphs)
 
-    def _batch(self, size: int) -> None:
-        self._body(self._begin + self._within[size])
+    def _batch(self, body: Body, size: int) -> None:
+        body(self._begin + self._within[size])
         self._begin += size
 
-    def capture(self, stream: torch.cuda.Stream, pool: Any) -> None:
+    def capture(self, body: Body, stream: torch.cuda.Stream, pool: Any) -> None:
         """Runs the body a few times, which changes what it changes, and captures it.
 
         Args:
+            body: What the replays do.
             stream: Also that of every run.
             pool: Of `torch.cuda.graph_pool_handle`; graphs that never run at once may share one.
 
@@ -78,24 +79,28 @@ class Pass:
             for size, _ in self._batches:
                 for _ in range(WARM_UP):
                     self._begin.zero_()
-                    self._batch(size)
+                    self._batch(body, size)
                 self._begin.zero_()
                 graph = torch.cuda.CUDAGraph()
                 # thread_local: other threads may go on with runs of their own
                 with torch.cuda.graph(
                     graph, pool=pool, stream=stream, capture_error_mode="thread_local"
                 ):
-                    self._batch(size)
+                    self._batch(body, size)
                 self._graphs[size] = graph
 
-    def run(self) -> None:
-        """Goes through the images once, on the current stream."""
+    def run(self, body: Body) -> None:
+        """Goes through the images once, on the current stream.
+
+        Args:
+            body: Called where it isn't captured.
+        """
         self._begin.zero_()
         for size, times in self._batches:
             graph = self._graphs.get(size)
             for _ in range(times):
                 if graph is None:
-                    self._batch(size)
+                    self._batch(body, size)
                 else:
                     graph.replay()
 

@@ -39,7 +39,7 @@ class FastConv2d(nn.Conv2d):
             with torch.autocast("cpu", enabled=False):
                 input = input.to(self.weight.dtype)
                 if three and side <= min(2, stride):
-                    return self._to_one_pixel(input)
+                    return to_one_pixel(input, self.weight, self.bias)
                 return super().forward(input)
         if self.groups > 1:
             return super().forward(input)
@@ -55,14 +55,21 @@ class FastConv2d(nn.Conv2d):
             return made  # type: ignore[no-any-return]
         return super().forward(input)
 
-    def _to_one_pixel(self, input: Tensor) -> Tensor:
-        """A depthwise convolution of one pixel, or with stride 2 of up to 2x2."""
-        _, _, height, width = input.shape
-        taps = self.weight[:, 0, 1 : 1 + height, 1 : 1 + width]
-        made = input * taps
-        if height * width > 1:
-            made = made.sum((2, 3), keepdim=True)
-        return made if self.bias is None else made + self.bias.view(1, -1, 1, 1)
+
+def to_one_pixel(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A depthwise 3x3 convolution of one pixel, or with stride 2 of up to 2x2.
+
+    Args:
+        images: (B, C, H, W), H and W 1 or 2. weight: (C, 1, 3, 3). bias: (C,), if any.
+
+    Returns:
+        (B, C, 1, 1).
+    """
+    height, width = images.shape[2:]
+    made = images * weight[:, 0, 1 : 1 + height, 1 : 1 + width]
+    if height * width > 1:
+        made = made.sum((2, 3), keepdim=True)
+    return made if bias is None else made + bias.view(1, -1, 1, 1)
 
 
 class _SmallConvolution(torch.autograd.Function):

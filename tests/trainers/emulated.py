@@ -1,4 +1,4 @@
-"""The kernels of `trainers/fused.cu` compiled for the CPU by g++, one thread a CUDA thread.
+"""The kernels of `trainers/*.cu` compiled for the CPU by g++, one thread a CUDA thread.
 
 Slow, and the same source: what is computed can be tested where no GPU is.
 """
@@ -10,9 +10,8 @@ from pathlib import Path
 
 import torch
 
-from trainers import fused
+from trainers.kernels import NAMES, THREADS, source
 
-SOURCE = Path(fused.__file__).with_name("fused.cu")
 BEFORE = """
 #include <atomic>
 #include <barrier>
@@ -35,6 +34,14 @@ static void __syncthreads() { barrier_->arrive_and_wait(); }
 static float __uint_as_float(unsigned u) { float f; memcpy(&f, &u, 4); return f; }
 static unsigned __float_as_uint(float f) { unsigned u; memcpy(&u, &f, 4); return u; }
 static float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+static float lanes_[256];
+static float __shfl_xor_sync(unsigned, float v, int o) {  // all threads of a block call it at once
+  lanes_[threadIdx.x] = v;
+  __syncthreads();
+  float other = lanes_[threadIdx.x ^ o];
+  __syncthreads();
+  return other;
+}
 static void atomicAdd(float *p, float v) { std::lock_guard<std::mutex> l(mutex_); *p += v; }
 """
 AFTER = """
@@ -65,7 +72,7 @@ class Kernel:
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: list[torch.Tensor | int | float]
     ) -> None:
-        assert block == (fused.THREADS, 1, 1)
+        assert block == (THREADS, 1, 1)
         given = [
             ctypes.c_void_p(arg.data_ptr())
             if isinstance(arg, torch.Tensor)
@@ -76,11 +83,10 @@ class Kernel:
 
 
 def kernels(folder: Path) -> dict[str, Kernel]:
-    """All of `fused.NAMES`, compiled in a folder."""
-    source = SOURCE.read_text()
+    """All of `NAMES`, compiled in a folder."""
     calls = []
-    for name in fused.NAMES:
-        found = re.search(rf'extern "C" __global__ void {name}\((.*?)\) \{{', source, re.DOTALL)
+    for name in NAMES:
+        found = re.search(rf'extern "C" __global__ void {name}\((.*?)\) \{{', source(), re.DOTALL)
         assert found is not None
         given = " ".join(found.group(1).split())
         names = ", ".join(one.split()[-1].lstrip("*") for one in given.split(","))
@@ -89,8 +95,8 @@ def kernels(folder: Path) -> dict[str, Kernel]:
             f"{{ launch(columns, rows, [&] {{ {name}({names}); }}); }}\n"
         )
     made = folder / "emulated.cpp"
-    made.write_text(BEFORE + source + AFTER + "".join(calls))
+    made.write_text(BEFORE + source() + AFTER + "".join(calls))
     library = folder / "emulated.so"
     options = ["-std=c++20", "-O1", "-shared", "-fPIC", "-pthread"]
     subprocess.run(["g++", *options, "-o", library, made], check=True, timeout=120)
-    return {name: Kernel(ctypes.CDLL(str(library)), name) for name in fused.NAMES}
+    return {name: Kernel(ctypes.CDLL(str(library)), name) for name in NAMES}

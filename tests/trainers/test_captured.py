@@ -1,6 +1,8 @@
 """A run made of captured passes: on a CPU uncaptured, the same code and the same results."""
 
 import dataclasses
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -154,10 +156,26 @@ def test_what_draws_from_the_host_is_not_captured(monkeypatch):
 )
 def test_a_pass_goes_through_all_images_in_order(n, batch, least, expected):
     seen: list[list[int]] = []
-    made = Pass(lambda places: seen.append(places.tolist()), n, batch, torch.device("cpu"), least)
+    made = Pass(n, batch, torch.device("cpu"), least)
     for _ in range(2):
         seen.clear()
-        made.run()
+        made.run(lambda places: seen.append(places.tolist()))
         assert [len(places) for places in seen] == expected
         assert sum(seen, []) == list(range(sum(expected)))
     assert made.images == sum(expected)
+
+
+def test_a_run_is_gone_with_its_last_reference():
+    """What it holds is a GPU's memory, and nothing tells Python's collector that it runs short."""
+    config = BASE.with_(ema=0.9)
+    data = load(config)
+    run = CapturedRun(config, data, "cpu")
+    run.train_epoch(data.fit, 0)
+    run.score(data.score, 0)
+    gone = weakref.ref(run), weakref.ref(run.network)
+    gc.disable()
+    try:
+        del run
+        assert [one() for one in gone] == [None, None]
+    finally:
+        gc.enable()

@@ -13,6 +13,7 @@ from trainers import fused
 from trainers.config import TrialConfig
 from trainers.exits import build_network
 from trainers.fused import FusedNorm, fuse
+from trainers.kernels import compiled
 
 
 def same(one: torch.Tensor, two: torch.Tensor, rel: float = 1e-5) -> bool:
@@ -39,6 +40,7 @@ def module(request: pytest.FixtureRequest) -> nn.Module:
         made: nn.Module = nn.Sequential(
             nn.Conv2d(8, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(inplace=True),
             nn.Conv2d(16, 8, 1, bias=False), nn.BatchNorm2d(8), nn.MaxPool2d(2),
+            nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2, 2),
         )  # fmt: skip
     elif request.param == "block":
         made = BasicBlock(8, 8)
@@ -86,6 +88,26 @@ def test_every_network_keeps_its_state_and_its_function(backbone):
             assert same(ours, theirs, 1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", ["80", "90"])
+def test_the_kernels_compile_for_a_gpu(capability):
+    try:
+        torch.cuda._utils._get_gpu_rtc_library()
+    except OSError:
+        pytest.skip("this PyTorch brings no NVRTC")
+    assert len(compiled(capability)) > 10_000
+
+
+def test_nothing_is_pooled_that_is_not_two_by_two():
+    pools = (nn.MaxPool2d(3, 2), nn.MaxPool2d(2, 1), nn.MaxPool2d(2, padding=1))
+    for pool in (*pools, nn.MaxPool2d(2, ceil_mode=True), nn.AvgPool2d(2)):
+        module = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8), nn.ReLU(), pool)
+        plain, images = copy.deepcopy(module), torch.randn(3, 8, 6, 6)
+        fuse(module, None)
+        assert type(module[3]) is type(pool)
+        assert same(module(images).detach(), plain(images).detach())
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if shutil.which("g++") is None:
@@ -99,8 +121,9 @@ def test_the_kernels_compute_what_pytorch_does(made, few, monkeypatch):
     monkeypatch.setattr(fused, "FEW_ROWS", few)
     monkeypatch.setattr(fused, "BLOCKS", 6)
     monkeypatch.setattr(FusedNorm, "fast", lambda norm, images: norm.made is not None)
-    monkeypatch.setattr(fused, "SIZES", ((16, 24, 3, 3), (30, 16, 5, 5), (3, 520, 1, 1)))
-    fused._check(made, torch.device("cpu"))
+    sizes = ((16, 24, 3, 3), (30, 16, 5, 5), (3, 520, 1, 1), (5, 24, 4, 6))
+    monkeypatch.setattr(fused, "SIZES", sizes)
+    fused.check(made, torch.device("cpu"))
 
 
 @pytest.mark.slow
@@ -114,4 +137,4 @@ def test_the_check_finds_a_wrong_kernel(made, monkeypatch):
         args[3] *= 1.1  # the gradient of x
 
     with pytest.raises(RuntimeError, match="wrong on this device"):
-        fused._check({**made, "norm_grad_small": wrong}, torch.device("cpu"))
+        fused.check({**made, "norm_grad_small": wrong}, torch.device("cpu"))
