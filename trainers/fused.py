@@ -283,8 +283,6 @@ def check(made: Kernels, device: torch.device) -> None:
                 found += [norm.running_mean, norm.running_var]
                 results.append(found + ([leaves[1].grad] if kind == "residual" else []))
             for one, two in zip(*results, strict=True):
-                if (
-                    not float((one.float() - two).norm())
-                    <= CLOSE * float(two.float().norm()) + 1e-6
-                ):
+                apart, size_of = float((one.float() - two).norm()), float(two.float().norm())
+                if not apart <= CLOSE * size_of + 1e-6:
                     raise RuntimeError(f"the fused batch norm of {size} is wrong on this device")

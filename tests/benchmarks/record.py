@@ -10,9 +10,9 @@ runs that are there, to add seeds to them (`points RUNS.jsonl.gz 48 POINTS.json`
 nothing but `trainers`: processes of one thread on a CPU, threads that share a GPU. Run k of a point
 has seed and split_seed k; what is in RUNS already is not run again.
 
-`records/` has the runs of the VGG16 table, and more seeds of some of its points: unpack them, link
-every fifth class of CIFAR-100 into ./cifar100-fifth/train, and go on. The table is then made with
-`tables vgg16-cifar100 RUNS.jsonl studies/tables --plain`.
+`records/` has the runs of the VGG16 table. To add to them, unpack them, link every fifth class of
+CIFAR-100 into ./cifar100-fifth/train, and go on; the table is then made with `tables vgg16-cifar100
+RUNS.jsonl studies/tables --plain`.
 """
 
 import argparse
