@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from trainers import catalog
 from trainers.branches import Branches, branch
 from trainers.config import TrialConfig
 from trainers.data import Data, Images, score_batch
@@ -146,7 +147,9 @@ class CapturedRun(Run):
         self._fused = self._fuse(list(networks.values()))
         self._branches = Branches(self.device)
         for key, network in networks.items():
-            branch(network, self._branches)
+            # a user's may use a layer twice, whose gradients autograd would add without waiting
+            if not catalog.is_path(config.backbone):
+                branch(network, self._branches)
             self._copies[key] = _lower(network) if config.precision == "bf16" else {}
         scalars = torch.zeros(5, device=self.device)
         self._total, self._lrs = scalars[0], (scalars[1], scalars[2])

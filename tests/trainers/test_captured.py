@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainers import captured
 from trainers.bench import Operations
 from trainers.captured import CapturedRun, kind_of
 from trainers.config import TrialConfig
@@ -179,3 +180,21 @@ def test_a_run_is_gone_with_its_last_reference():
         assert [one() for one in gone] == [None, None]
     finally:
         gc.enable()
+
+
+def test_a_users_own_network_has_no_branches(tmp_path, monkeypatch):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\n"
+        "from trainers.backbones import Backbone\n"
+        "EXITS = 2\n"
+        "def build(width, image_size, image_channels):\n"
+        "    twice = nn.Conv2d(8, 8, 3, padding=1, bias=False)\n"
+        "    stages = (nn.Conv2d(image_channels, 8, 3), nn.Sequential(twice, twice))\n"
+        "    return Backbone(stages, (8, 8), nn.Linear)\n"
+    )
+    branched = []
+    monkeypatch.setattr(captured, "branch", lambda network, _: branched.append(network))
+    for config, expected in ((BASE.with_(backbone=str(file), alpha=(3.0,)), 0), (BASE, 1)):
+        CapturedRun(config, load(config), "cpu")
+        assert len(branched) == expected
