@@ -92,7 +92,6 @@ def search(
             record.release()
         if driver.failure is not None:
             raise driver.failure
-    record.tidy()
     return driver.over
 
 

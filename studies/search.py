@@ -282,11 +282,14 @@ def drive(
     if ray_address is None and record.plan.on_one_gpu:
         from studies import streams
 
-        return streams.search(record, on_event, limits)
-    if record.plan.workers > 1 or ray_address is not None:
+        over = streams.search(record, on_event, limits)
+    elif record.plan.workers > 1 or ray_address is not None:
         from studies import cluster
 
-        return cluster.search(record, on_event, address=ray_address, limits=limits)
-    from studies import local
+        over = cluster.search(record, on_event, address=ray_address, limits=limits)
+    else:
+        from studies import local
 
-    return local.search(record, on_event, limits)
+        over = local.search(record, on_event, limits)
+    record.tidy()
+    return over

@@ -1,5 +1,6 @@
 """`automate search` as processes of their own, and what their study came to."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -76,7 +77,9 @@ class Search:
 
     def send_signal(self, number: signal.Signals) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            # of a fork it is the server that knows the end, and tells it a little later
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def ended(self, timeout: float = 300) -> tuple[int, str, str]:
         """Waits for the exit code, and what was printed; no traceback in it."""

@@ -7,7 +7,7 @@ import pytest
 from studies import local
 from studies.front import objective
 from studies.record import StudyRecord
-from studies.search import make_plan
+from studies.search import drive, make_plan
 from trainers import dynamic
 from trainers.catalog import InputError
 
@@ -50,3 +50,14 @@ def test_a_budget_out_of_range_is_refused_before_anything_is_made(tmp_path):
     with pytest.raises(InputError, match="cannot be spent"):
         StudyRecord.create_or_open(made, runs=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_next_call_removes_the_checkpoint_of_a_driver_killed_as_its_trial_ended(tmp_path):
+    made = plan("last", trials=1)
+    with closing(StudyRecord.create_or_open(made, runs=tmp_path)) as record:
+        assert drive(record) is None
+        left = record.checkpoint(0)
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(b"x")
+    with closing(StudyRecord.create_or_open(made, runs=tmp_path)) as record:
+        assert drive(record) is None and not left.exists()
