@@ -129,7 +129,7 @@ class BranchedConv2d(nn.Conv2d):
 
 
 class _BranchedUnbiased(Unbiased, BranchedConv2d):
-    """As it says."""
+    """`Unbiased`, the gradient of its weight beside the rest."""
 
 
 class BranchedNet(MultiExitNet):
