@@ -64,7 +64,7 @@ def span(type_: Any, tokens: Sequence[Token]) -> float:
 
 
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-Span = Annotated[float | None, Parameter(converter=span)]
+Span = Annotated[float | None, Parameter(converter=span, metavar="TIME")]
 Whole = Annotated[int, Parameter(converter=whole)]
 WholeOrNone = Annotated[int | None, Parameter(converter=whole)]
 Numbers = Annotated[
@@ -81,7 +81,13 @@ WholesOrNone = Annotated[
 ]
 Flops = Annotated[
     tuple[float, ...] | None,
-    Parameter(converter=flops, consume_multiple=True, negative_iterable=(), negative_none=()),
+    Parameter(
+        converter=flops,
+        metavar="FLOPS...",
+        consume_multiple=True,
+        negative_iterable=(),
+        negative_none=(),
+    ),
 ]
 Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
 Json = Annotated[Switch, Parameter(help="Print JSON on stdout, and everything else on stderr.")]

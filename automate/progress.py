@@ -241,7 +241,8 @@ class Lines:
             said = [f"exits {accuracies(row)}"] if row.report else []  # an experiment's may wait
             said += [] if loss is None else [f"loss {loss:.3f}"]
             name = f"{self._progress.kind} {event.number}"
-            self._print(f"{name} epoch {row.epochs} of {row.length}: {', '.join(said)}")
+            text = f"{name} epoch {row.epochs} of {row.length}: {', '.join(said)}"
+            self._print(f"{text}; {self._progress.summary()}")
 
     def _ended(self, number: int, row: Row) -> str:
         state = "diverged" if row.diverged else STATES[row.state]

@@ -37,7 +37,6 @@ class TrialConfig(Record):
         None,
         ge=1,
         description="train on a stratified N of the images",
-        json_schema_extra={"metavar": "N"},
     )
     validation: float = Field(
         0.1,

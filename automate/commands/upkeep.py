@@ -1,6 +1,5 @@
 """`automate status`, `doctor`, `clean`: how a study and its machine are."""
 
-import shutil
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -95,24 +94,24 @@ def clean(
     dry_run: Annotated[flags.Switch, Parameter(help="Only say what would be removed.")] = False,
     storage: flags.Storage = None,
     runs: flags.Runs = Path("runs"),
+    json: flags.Json = False,
 ) -> None:
     """Remove checkpoints that nothing needs.
 
     These are of ended trials: no front or export needs them. A trial that waits keeps its own.
     """
-    from studies.doctor import needless
+    from studies.cleaning import needless, remove, weight
     from studies.record import StudyRecord
 
     with closing(StudyRecord.open(study, storage, runs)) as record:
         paths = needless(record)
         name = record.name
-    files = [f for path in paths for f in ([path] if path.is_file() else path.rglob("*"))]
-    freed = sum(file.stat().st_size for file in files if file.is_file())
-    for path in () if dry_run else paths:
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    freed = weight(paths)
+    if not dry_run:
+        remove(paths)
+    if json:
+        say_json({"study": name, "removed": not dry_run, "bytes": freed, "paths": paths})
+        return
     done = "would be removed" if dry_run else "removed"
     say(f"{name}: {len(paths)} folders and files, {size(freed)}, {done}")
     if dry_run and paths:

@@ -60,6 +60,9 @@ def test_clean_removes_what_nothing_needs(cli: Cli, made: StudyRecord):
     checkpoints.put(made.checkpoint(0), b"x" * 1000)
     said = cli("clean made-up --dry-run")
     assert "would be removed" in said.out and made.checkpoint(0).exists()
+    found = json.loads(cli("clean made-up --dry-run --json").out)
+    assert (found["removed"], found["bytes"]) == (False, 1000)
+    assert str(made.checkpoint(0).parent) in found["paths"]
     said = cli("clean made-up")
     assert "1.0 kB, removed" in said.out and not made.checkpoint(0).exists()
     assert (made.folder / "study.db").exists()

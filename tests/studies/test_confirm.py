@@ -9,10 +9,10 @@ import pytest
 from optuna.storages import InMemoryStorage
 
 from studies import confirm, limits, racing
+from studies.cleaning import needless
 from studies.conclusions import sentences
 from studies.conclusions import test as on_test
 from studies.confirmation import Confirmation
-from studies.doctor import needless
 from studies.drivers import Driver
 from studies.export import export
 from studies.finalists import away, finalists, same, simplicity

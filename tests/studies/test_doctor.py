@@ -7,6 +7,7 @@ from contextlib import closing
 import pytest
 
 from studies import doctor
+from studies.cleaning import needless
 from studies.drivers import Driver
 from studies.record import StudyRecord
 from tests.studies.example import make_plan, make_report, run
@@ -87,7 +88,7 @@ def test_needless_files_are_those_of_ended_trials(made, tmp_path):
     checkpoints.write(made.checkpoint(0), {"n": 1})
     half = made.checkpoint(1).with_name(".checkpoint.pt.abc")
     half.touch()
-    assert doctor.needless(made) == [made.checkpoint(0).parent, half]
+    assert needless(made) == [made.checkpoint(0).parent, half]
 
 
 def test_the_machine_is_looked_over(tmp_path):
