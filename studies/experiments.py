@@ -184,6 +184,24 @@ def _temperatures(base: TrialConfig) -> list[Arm]:
     ]
 
 
+def _readings(base: TrialConfig) -> list[Arm]:
+    """What the paper does not say: its augmentation ("standard"), and whether T² is in the loss."""
+
+    def read(arm: Arm, key: str, label: str, **point: Any) -> Arm:
+        return replace(
+            arm,
+            key=f"{arm.key}_{key}",
+            label=f"{arm.label}, {label}",
+            point={**arm.point, **point},
+        )
+
+    said = {"augmentation": "crop_flip", "t_squared": False}
+    arms = []
+    for arm in (_arm("branchynet", **said), _arm("mate", **said)):
+        arms += [arm, read(arm, "autoaugment", "AutoAugment", augmentation="autoaugment")]
+    return [*arms, read(arms[2], "t_squared", "T²", t_squared=True)]
+
+
 def _costly(base: TrialConfig) -> list[Arm]:
     return [*_methods(base)[:6], _arm("mate_gate"), *_controls(base)[:1]]
 
@@ -250,6 +268,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         "top-5 accuracy in budget mode", "Table 7, Section 4.7.6", _multi_exit,
         backbones=("msdnet",), shows=("budget", "every"), table="table7",
         purpose="final-holdout",
+    ),
+    "recipe": Experiment(
+        "what the paper leaves open: AutoAugment or crop and mirror, with and without T²",
+        "Sections 3.1.2 and 4.2", _readings, backbones=CIFAR_NETWORKS, table="table2",
+        shows=("cells", "separation"),
     ),
     "cost": Experiment(
         "training time and memory of every scheme (measured, nothing is stored)",

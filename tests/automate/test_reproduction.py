@@ -22,6 +22,7 @@ ARMS = {
     "fig9": "branchynet mate_t_1 mate_t_3",
     "fig10": "alpha_3 alpha_10 gate_alpha_3 gate_alpha_10",
     "table7": "branchynet mate",
+    "recipe": "mate mate_t_squared",
     "cost": "mate eed",
 }
 

@@ -4,11 +4,11 @@ python -m tests.benchmarks.record points diverse_alpha 240 POINTS.json --dataset
 python -m tests.benchmarks.record runs POINTS.json RUNS.jsonl --seeds 10 --workers 8
 python -m tests.benchmarks.tables digits RUNS.jsonl studies/tables
 
-The first makes the points: the space's starting points and a Sobol sequence, or the arms of an
-experiment of the paper (`points table2 9 ...`, then `runs ... --purpose reproduce`), or those of
-runs that are there, to add seeds to them (`points RUNS.jsonl.gz 48 POINTS.json`). The second needs
-nothing but `trainers`: processes of one thread on a CPU, threads that share a GPU. Run k of a point
-has seed and split_seed k; what is in RUNS already is not run again.
+The first makes the points: the space's starting points and a Sobol sequence; or the arms of the
+paper's experiments (`points table2,recipe 11 ...`, then `runs ... --purpose reproduce`, see
+`methods`); or those of runs that are there, to add seeds to them (`points RUNS.jsonl.gz 40 ...`).
+The second needs nothing but `trainers`: processes of one thread on a CPU, threads that share a GPU.
+Run k of a point has seed and split_seed k; what is in RUNS already is not run again.
 
 `records/` has the runs of the VGG16 table. To add to them, unpack them, link every fifth class of
 CIFAR-100 into ./cifar100-fifth/train, and go on; the table is then made with `tables vgg16-cifar100
@@ -39,11 +39,11 @@ Job = tuple[int, Mapping[str, Any], dict[str, Any], int]  # point, its params, c
 
 
 def points(space: str, count: int, base: TrialConfig) -> list[dict[str, Any]]:
-    """Points of a space: its starting points, then a Sobol sequence. Or an experiment's arms, or
+    """Points of a space: its starting points, then a Sobol sequence. Or the arms of experiments, or
     those of recorded runs.
 
     Args:
-        space: Name, or a file; or the name of an experiment of the paper; or a file of runs.
+        space: Name, or a file; or experiments of the paper, with commas; or a file of runs.
         count: Of all of them.
         base: What they have in common.
     """
@@ -59,14 +59,14 @@ def points(space: str, count: int, base: TrialConfig) -> list[dict[str, Any]]:
             for n in sorted(first)[:count]
         ]
 
-    if space in EXPERIMENTS:
-        return [
-            {
-                "params": {"arm": arm.key},
-                "config": base.with_(**arm.point).model_dump(mode="json"),
-            }
-            for arm in arms_of(space, base)[:count]
+    names = space.split(",")
+    if set(names) <= set(EXPERIMENTS):
+        arms = {arm.key: base.with_(**arm.point) for name in names for arm in arms_of(name, base)}
+        made = [
+            {"params": {"arm": key}, "config": config.model_dump(mode="json")}
+            for key, config in arms.items()
         ]
+        return made[:count]
 
     from search_spaces import load_space
     from studies.samplers import quietly

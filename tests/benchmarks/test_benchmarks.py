@@ -16,6 +16,7 @@ from tests.benchmarks import (
     fronts,
     loss,
     memory,
+    methods,
     pipeline,
     processes,
     racing,
@@ -177,6 +178,27 @@ def test_the_shipped_table_is_made_of_its_records(tmp_path, capsys):
 def test_the_arms_of_an_experiment_are_points_too():
     arms = record.points("table2", 9, TrialConfig())
     assert arms[0]["params"] == {"arm": "baseline"} and arms[1]["config"]["scheme"] == "branchynet"
+
+
+def test_the_arms_of_two_experiments_beside_the_paper(tmp_path, capsys):
+    made, runs = tmp_path / "points.json", tmp_path / "runs.jsonl"
+    record.main(["points", "table2,recipe", "99", str(made), "--set", '{"epochs": 1}'])
+    points = json.loads(made.read_text())
+    arms = [point["params"]["arm"] for point in points]
+    assert len(arms) == len(set(arms)) == 11
+    made.write_text(json.dumps([points[0], points[-1]]))
+    record.main(["runs", str(made), str(runs), "--seeds", "2", "--purpose", "reproduce"])
+    baseline, mate = methods.main([str(runs)])
+    assert baseline[:5] == ["Baseline", "2", "", "", ""] and " ± " in baseline[5]
+    assert mate[:2] == ["MATE, T²", "2"] and all(" ± " in cell for cell in mate[2:])
+    lines = []  # the same as if it were the paper's network
+    for run in map(json.loads, runs.read_text().splitlines()):
+        vgg16 = TrialConfig(dataset="cifar100", scheme=run["config"]["scheme"])
+        lines.append(json.dumps(run | {"config": vgg16.model_dump(mode="json")}))
+    runs.write_text("\n".join(lines))
+    baseline, mate = methods.main([str(runs)])
+    assert baseline[6:] == ["", "", "", "75.51 ± 0.21"] and mate[6] == "70.79 ± 0.08"
+    assert "vgg16 x1 on cifar100, 300 epochs" in capsys.readouterr().out
 
 
 def test_ranks(tmp_path, capsys):

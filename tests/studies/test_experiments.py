@@ -94,6 +94,18 @@ def test_our_controls_stand_beside_the_papers_methods():
     assert matched_kd_weight(0.0, 4) == 4 and matched_kd_weight(1e9, 4) == pytest.approx(8)
 
 
+def test_the_open_settings_are_named_whatever_the_flags_say():
+    base = TrialConfig(dataset="cifar100", augmentation="autoaugment", t_squared=True)
+    arms = {arm.key: base.with_(**arm.point) for arm in arms_of("recipe", base)}
+    assert {key: (c.scheme, c.augmentation, c.t_squared) for key, c in arms.items()} == {
+        "branchynet": ("branchynet", "crop_flip", False),
+        "branchynet_autoaugment": ("branchynet", "autoaugment", False),
+        "mate": ("mate", "crop_flip", False),
+        "mate_autoaugment": ("mate", "autoaugment", False),
+        "mate_t_squared": ("mate", "crop_flip", True),
+    }
+
+
 def test_exit_weights_do_not_hinder_the_baseline():
     base = TrialConfig(dataset="cifar100", exit_weights=(1, 2, 3, 4), alpha=(1, 2, 3, 4))
     for arm in arms_of("table2", base):
