@@ -100,7 +100,8 @@ def say_table(
 class Fitted:
     """A table as wide as there is room for: numbers and words are never cut in two.
 
-    What does not fit side by side is said row by row, a line for each cell.
+    What does not fit side by side is said row by row, a line for each cell, or without the last
+    columns.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Fitted:
         Args:
             head: Names of the columns.
             rows: Cells, a row as long as the head.
-            stack: Row by row where it does not fit; else numbers are broken at their spaces.
+            stack: Row by row where it does not fit; else the last columns are left out.
         """
         self.head = [clean(name) for name in head]
         self.rows = [[clean(cell) for cell in row] for row in rows]
@@ -128,27 +129,33 @@ class Fitted:
         self.least = [
             max(
                 min(self.widths[i], WORD, max(map(_longest_word, (name.plain, *columns[i])))),
-                max(map(cell_len, columns[i]), default=0) if self.numbers[i] and stack else 0,
+                max(map(cell_len, columns[i]), default=0) if self.numbers[i] else 0,
+                0 if stack else min(self.widths[i], WORD),  # a tall row is worse than none
             )
             for i, name in enumerate(self.head)
         ]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = options.max_width - 3 * len(self.head) - 1  # what stands between the columns
-        if sum(self.widths) <= room:
-            yield self._table(self.widths)
-        elif sum(self.least) <= room or not self.stack:
-            yield self._table(narrowed(self.widths, self.least, room))
+        count = len(self.head)
+
+        def room() -> int:
+            return options.max_width - 3 * count - 1  # what stands between the columns is no room
+
+        while not self.stack and count > 1 and sum(self.least[:count]) > room():
+            count -= 1
+        if sum(self.least[:count]) <= room() or not self.stack:
+            yield self._table(narrowed(self.widths[:count], self.least, room()))
         else:
             yield from self._blocks()
 
     def _table(self, widths: Sequence[int]) -> Table:
+        """The first columns, as many as there are widths."""
         made = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
-        for name, number, width in zip(self.head, self.numbers, widths, strict=True):
+        for name, number, width in zip(self.head, self.numbers, widths, strict=False):
             side: Literal["left", "right"] = "right" if number else "left"
             made.add_column(name, justify=side, overflow="fold", width=width)
         for row in self.rows:
-            made.add_row(*row)
+            made.add_row(*row[: len(widths)])
         return made
 
     def _blocks(self) -> Iterator[Text]:
