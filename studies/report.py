@@ -135,10 +135,9 @@ def _header(view: View, level: str = "h1") -> Html:
         made = view.confirmation
         label = f"{name}, best" if made is None else f"{name}, best of one run"
         tiles.insert(0, (label, v.value_text(plan.objective, taken.value)))
-        if made is not None and made.judged is not None:
-            row = made.judged.chosen
-            label = f"{name}, confirmed: {made.rows[row].name}"
-            tiles.insert(0, (label, plus_minus(made, made.judged.means[row])))
+        chosen = _confirmed(view)
+        if chosen is not None:
+            tiles.insert(0, (f"{name}, confirmed: {chosen[0]}", chosen[1]))
     kind = f"calibration of {plan.calibrates}" if plan.calibrates else f"search over {plan.space}"
     kicker = f"{kind} · {base.dataset} · {base.backbone} · {base.epochs} epochs"
     return tag(
@@ -149,6 +148,15 @@ def _header(view: View, level: str = "h1") -> Html:
         *([] if len(view.drawn) == len(view.outcomes) else [paragraph(_drawn_text(view))]),
         tag("dl", *(tag("div", tag("dt", a), tag("dd", b)) for a, b in tiles), class_="tiles"),
     )
+
+
+def _confirmed(view: View) -> tuple[str, str] | None:
+    """What a confirmation that is over says to take, and its mean."""
+    made = view.confirmation
+    if made is None or made.judged is None:
+        return None
+    row = made.judged.chosen
+    return made.rows[row].name, plus_minus(made, made.judged.means[row])
 
 
 def _drawn_text(view: View) -> str:
@@ -179,6 +187,7 @@ SAME = ("dataset", "limit_train", "validation", "split_seed", "epochs")
 def _together(views: Sequence[View]) -> Html:
     """The studies beside each other, on one front where their accuracies compare."""
     rows = []
+    anything_confirmed = any(map(_confirmed, views))
     for view in views:
         taken, default = v.recommended(view.outcomes), v.reference(view.outcomes)
         value = v.value_text(view.plan.objective, taken.value or 0) if taken else ""
@@ -187,8 +196,13 @@ def _together(views: Sequence[View]) -> Html:
         states = v.states_text(view.outcomes)
         network = v.network_text(taken.config if taken and taken.config else view.plan.base)
         name = view.plan.study
-        rows.append([name, view.plan.space, network, objective, value, base, tag("span", states)])
+        row = [name, view.plan.space, network, objective, value, base, tag("span", states)]
+        if anything_confirmed:
+            row.insert(-1, ": ".join(_confirmed(view) or ()))
+        rows.append(row)
     head = ["study", "space", "network", "objective", "network to take", "default", "trials"]
+    if anything_confirmed:
+        head[4:6] = ["best of one run", "default, one run", "confirmed"]
     differ = [name for name in SAME if len({str(getattr(w.plan.base, name)) for w in views}) > 1]
     parts: list[object] = [table(head, rows)]
     caption = "The network to take of each study: one run each, n = 1, unconfirmed."

@@ -10,11 +10,12 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from studies import verdict as v
+from studies.conclusions import plus_minus
 from studies.page import Html, html, table, tag
 from studies.record import StudyRecord
 from studies.report import report_page, write_report
 from studies.view import View, drawn, look
-from tests.studies import made_up
+from tests.studies import made_up, made_up_confirmations
 from trainers.catalog import InputError
 
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
@@ -219,6 +220,16 @@ def test_several_studies_lie_beside_each_other(record: StudyRecord, tmp_path: Pa
     assert other.name in parts.text
     assert "These studies differ in epochs: their accuracies do not compare, so" in parts.text
     assert parts.text.count("Which network to take") == 2
+
+
+def test_beside_each_other_what_was_confirmed_is_named() -> None:
+    views = [made_up.view(made_up.plan("single_alpha", 3, study=name)) for name in ("one", "two")]
+    assert "best of one run" not in report_page(views)
+    made = made_up_confirmations.confirmation([3.0, 0.0, 0.0, 0.0], seeds=4)
+    text = Parts(report_page([replace(views[0], confirmation=made), views[1]])).text
+    assert made.judged is not None and made.judged.chosen == 1
+    mean = plus_minus(made, made.judged.means[1])
+    assert "best of one run" in text and f"trial 11: {mean}" in text and "n = 4" in mean
 
 
 @pytest.mark.slow
