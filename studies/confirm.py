@@ -117,13 +117,15 @@ def make_plan(
             race=race,
             box=found.box,
         )
+    if gpus_per_trial is None and device in (None, plan.device):  # of another device chosen anew
+        gpus_per_trial = plan.gpus_per_trial
     runs_on = machine.settled(
         plan.base,
         plan.trials,
         data_root or plan.data_root,
         workers or plan.workers,
         threads or plan.threads,
-        plan.gpus_per_trial if gpus_per_trial is None else gpus_per_trial,
+        gpus_per_trial,
         device or plan.device,
     )
     return plan.with_(data_root=data_root or plan.data_root, **runs_on)

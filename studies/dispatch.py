@@ -16,6 +16,7 @@ from studies.storage import StorageError
 from studies.trial import Event, OnEvent
 from trainers.reports import EpochReport
 
+PAUSED = 10.0  # seconds between two looks, which otherwise come every second at least
 ASK_AGAIN = 5.0  # seconds, where none waits but some run: one of these may come back
 
 
@@ -40,7 +41,8 @@ class Dispatch:
         self.failure: StorageError | None = None
         self.clock = time.monotonic
         self._ask_at = 0.0
-        self._seconds: list[float] = []  # of the epochs that were trained
+        self._pace = faults.Pace()
+        self._looked = self.clock()  # when it was last asked who hangs
         self._heard: dict[str, float] = {}  # when a trial that runs was heard of
         self._silent: set[str] = set()  # of these the ones that have not reported yet
         self._starts: list[float] = []  # seconds from a trial's beginning to its first report
@@ -57,11 +59,12 @@ class Dispatch:
         if self.clock() < self._ask_at:
             return "later"
         try:
+            held_back = self.record.held_back()  # before: others may end the round meanwhile
             ticket = self.record.ask()
             if ticket is None:
                 self._ask_at = self.clock() + ASK_AGAIN
                 # One of those that run may come back, or let the next ones begin.
-                return "later" if self.tickets or self.record.held_back() else "never"
+                return "later" if self.tickets or held_back else "never"
             self.tickets[ray_id] = ticket
             self.on_event(Event("started", ticket.number, ticket.config))
             if (refused := self.grants.refusal()) is not None:
@@ -118,7 +121,7 @@ class Dispatch:
             return False
         report = EpochReport.model_validate_json(result["report"])
         if report.epoch > ticket.epochs_done:
-            self._seconds.append(report.seconds)
+            self._pace.trained(ticket.config, report.seconds)
         going_on = self.record.report(ticket, report)
         self.on_event(Event("epoch", ticket.number, ticket.config, report))
         if not going_on:
@@ -151,6 +154,9 @@ class Dispatch:
             ray_id: Of the trial.
             runs: Whether it is with a worker.
         """
+        paused, self._looked = self.clock() - self._looked, self.clock()
+        if paused > PAUSED:  # this process stood still (Ctrl-Z, a waiting storage) and heard nobody
+            self._heard = {name: heard + paused for name, heard in self._heard.items()}
         if not runs:
             self._heard.pop(ray_id, None)
             self._silent.discard(ray_id)
@@ -158,8 +164,9 @@ class Dispatch:
         if ray_id not in self._heard:
             self._heard[ray_id] = self.clock()
             self._silent.add(ray_id)
+        ticket = self.tickets.get(ray_id)
         starts = self._starts if ray_id in self._silent else ()
-        limit = faults.hung_after(self._seconds, starts)
+        limit = None if ticket is None else self._pace.hung_after(ticket.config, starts)
         if limit is None or self.clock() - self._heard[ray_id] <= limit:
             return False
         self.broke(ray_id, f"no report for {limit:.0f} s: its worker hung", died=True)

@@ -1,4 +1,4 @@
-"""What becomes of trials that break or hang, and of a search whose trials all fail: pure functions.
+"""What becomes of trials that break or hang, and of a search whose trials all fail; no storage.
 
 A worker that died or hung may have had bad luck: its trial goes on from its checkpoint on another,
 at most `RETRIES` times. A trial that raises may have met a full node or a lost connection: it is
@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Sequence
 
 from studies.states import Outcome
+from trainers.config import TrialConfig
 
 RETRIES = 2
 HUNG_AFTER = 10.0  # median epochs without a report
@@ -51,6 +52,44 @@ def hung_after(seconds: Sequence[float], starts: Sequence[float] = ()) -> float 
         return None
     long = [statistics.median(seconds), *starts]
     return max(HUNG_AFTER * max(long), HUNG_AT_LEAST)
+
+
+class Pace:
+    """How long epochs take in this search, by network, and after how much silence one hangs.
+
+    An epoch of a network that was not timed yet is given what the timed ones would take for its
+    FLOPs; never less than they do, as small networks are not as fast as their FLOPs say.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[tuple[str, float], list[float]] = {}  # of epochs, by backbone and width
+        self._configs: dict[tuple[str, float], TrialConfig] = {}
+
+    def trained(self, config: TrialConfig, seconds: float) -> None:
+        """An epoch has been trained."""
+        network = config.backbone, config.width
+        self._seconds.setdefault(network, []).append(seconds)
+        self._configs[network] = config
+
+    def hung_after(self, config: TrialConfig, starts: Sequence[float] = ()) -> float | None:
+        """As the function, for a trial of this config."""
+        own = self._seconds.get((config.backbone, config.width))
+        return hung_after(own or self._expected(config), starts)
+
+    def _expected(self, config: TrialConfig) -> list[float]:
+        """Seconds of an epoch by the network that gives it the longest; [] if none is timed."""
+        if not self._seconds:
+            return []
+        from trainers.costs import costs  # networks differ in few searches only
+
+        flops = costs(config)[-1].flops_cascade
+        return [
+            max(
+                statistics.median(seconds)
+                * max(1.0, flops / costs(self._configs[network])[-1].flops_cascade)
+                for network, seconds in self._seconds.items()
+            )
+        ]
 
 
 def hopeless(outcomes: Sequence[Outcome]) -> str | None:

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from types import FrameType
@@ -13,6 +14,8 @@ from studies.record import StudyRecord, Ticket
 from studies.storage import StorageError
 from studies.trial import Event, OnEvent
 from trainers.checkpoints import UnwritableError
+
+ASK_AGAIN = 0.5  # seconds, where the next trials wait for those that others run
 
 
 class _Hung(Exception):
@@ -46,20 +49,30 @@ def search(
         record.release()
 
 
-def work(record: StudyRecord, on_event: OnEvent, grants: Grants) -> str | None:
+def work(
+    record: StudyRecord,
+    on_event: OnEvent,
+    grants: Grants,
+    wait: Callable[[float], object] = time.sleep,
+) -> str | None:
     """Runs waiting trials one after another; see `search`.
 
     Args:
         record: An open study, whose leases are renewed.
         on_event: Called with what happens, in this thread.
         grants: What may be spent.
+        wait: Lets so many seconds pass, while others run what the next trials wait for.
     """
-    seconds: list[float] = []  # of the epochs trained here
+    pace = faults.Pace()
     while (late := grants.out_of_time()) is None:
+        held_back = record.held_back()  # before it is asked: others may end the round meanwhile
         ticket = record.ask()
+        if ticket is None and held_back:
+            wait(ASK_AGAIN)
+            continue
         if ticket is None:
             return None
-        refused = _one(record, ticket, on_event, grants, seconds)
+        refused = _one(record, ticket, on_event, grants, pace)
         refused = refused or faults.hopeless(record.outcomes())
         if refused is not None:
             return refused
@@ -71,13 +84,13 @@ def _one(
     ticket: Ticket,
     on_event: OnEvent,
     grants: Grants,
-    seconds: list[float],
+    pace: faults.Pace,
 ) -> str | None:
     """One trial. Returns why its next epoch was not granted, None if it came to its end."""
     refused, again = None, False
     try:
         on_event(Event("started", ticket.number, ticket.config))
-        refused = grants.refusal() or _train(record, ticket, on_event, grants, seconds)
+        refused = grants.refusal() or _train(record, ticket, on_event, grants, pace)
     except StorageError:  # not the trial's fault: it stays ours, and goes back with the rest
         raise
     except UnwritableError as error:  # nor this
@@ -109,7 +122,7 @@ def _train(
     ticket: Ticket,
     on_event: OnEvent,
     grants: Grants,
-    seconds: list[float],
+    pace: faults.Pace,
 ) -> str | None:
     plan = record.plan
     reports = trial.run(
@@ -124,13 +137,13 @@ def _train(
     )
     with closing(reports), _alarm() as expect:  # type: ignore[type-var]
         while True:
-            expect(faults.hung_after(seconds))
+            expect(pace.hung_after(ticket.config))
             report = next(reports, None)
             expect(None)
             if report is None:
                 return None
             if report.epoch > ticket.epochs_done:
-                seconds.append(report.seconds)
+                pace.trained(ticket.config, report.seconds)
             going_on = record.report(ticket, report)
             on_event(Event("epoch", ticket.number, ticket.config, report))
             if not going_on:
@@ -145,25 +158,39 @@ def _alarm() -> Iterator[Callable[[float | None], None]]:
     """A function that has `_Hung` raised in this thread after so many seconds; None: not any more.
 
     Only the main thread can be interrupted, and only between two steps of Python: code that hangs
-    inside a library is left to itself. A caller's own alarm is left alone.
+    inside a library is left to itself. A caller's own handlers are left alone. A process that was
+    stopped (Ctrl-Z) and goes on has the whole time again.
     """
+    ours = {signal.SIGALRM, signal.SIGCONT}
     main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGALRM) not in (signal.SIG_DFL, None):
+    if not main or any(signal.getsignal(one) not in (signal.SIG_DFL, None) for one in ours):
         yield lambda seconds: None
         return
-    limit = 0.0
+    limit, rung = 0.0, False
 
     def ring(number: int, frame: FrameType | None) -> None:
-        raise _Hung(f"no report for {limit:.0f} s: it hung")
+        nonlocal rung
+        if rung:
+            raise _Hung(f"no report for {limit:.0f} s: it hung")
+        # Whoever was stopped meanwhile has this signal first, and then the one that it goes on.
+        rung = True
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+
+    def goes_on(number: int, frame: FrameType | None) -> None:
+        expect(limit)
 
     def expect(seconds: float | None) -> None:
-        nonlocal limit
-        limit = seconds or 0.0
+        nonlocal limit, rung
+        limit, rung = seconds or 0.0, False
         signal.setitimer(signal.ITIMER_REAL, limit)
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = {
+        signal.SIGALRM: signal.signal(signal.SIGALRM, ring),
+        signal.SIGCONT: signal.signal(signal.SIGCONT, goes_on),
+    }
     try:
         yield expect
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)

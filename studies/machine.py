@@ -87,28 +87,27 @@ def settled(
         raise catalog.unknown("device", device, ("cpu", "cuda"))
     if threads is not None and threads < 1:
         raise InputError(f"threads needs to be at least 1, got {threads}")
-    if device is None or workers is None or threads is None:
+    device = settled_device(device)
+    if device == "cuda":
         import torch
 
         gpus = torch.cuda.device_count()
-        device = device or ("cuda" if gpus else "cpu")
-        if device == "cuda" and not gpus:
+        if not gpus:
             raise InputError("device cuda: no CUDA device is visible; take --device cpu")
-        if device == "cuda":
-            if gpus_per_trial is None:
-                shared = workers or (min(TOGETHER, trials) if gpus == 1 else gpus)
-                gpus_per_trial = min(1.0, gpus / shared)
-            workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
-            threads = threads or max(1, cores() // (workers or 1))
-        elif workers is None:
-            if one_thread is None or threads not in (None, 1):
-                one_thread = measure(base, device, (threads or 1,)).images_per_second
-            images = training_images(base, data_root)
-            serial = trials * base.epochs * images / one_thread
-            workers = cores() if serial > RAY_PAYS_FROM else 1
-        if threads is None:
-            alone = workers == 1 and cores() > 1
-            threads = measure(base, device, (1, cores())).threads if alone else 1
+        if gpus_per_trial is None:
+            shared = workers or (min(TOGETHER, trials) if gpus == 1 else gpus)
+            gpus_per_trial = min(1.0, gpus / shared)
+        workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
+        threads = threads or max(1, cores() // (workers or 1))
+    elif workers is None:
+        if one_thread is None or threads not in (None, 1):
+            one_thread = measure(base, device, (threads or 1,)).images_per_second
+        images = training_images(base, data_root)
+        serial = trials * base.epochs * images / one_thread
+        workers = cores() if serial > RAY_PAYS_FROM else 1
+    if threads is None:
+        alone = workers == 1 and cores() > 1
+        threads = measure(base, device, (1, cores())).threads if alone else 1
     return {
         "workers": workers,
         "threads": threads,

@@ -68,9 +68,13 @@ def search(
         if stopping.is_set() and event.kind in ("started", "epoch"):
             raise _Stop
 
+    def pause(seconds: float) -> None:
+        if stopping.wait(seconds):
+            raise _Stop
+
     def work() -> str | None:
         try:
-            return local.work(shared, heard, grants)
+            return local.work(shared, heard, grants, pause)
         except _Stop:
             return None
 

@@ -69,12 +69,28 @@ def test_a_silent_worker_hangs_and_its_trial_is_tried_again(out):
     assert not out.hangs("a", runs=True) and not out.hangs("b", runs=True)
     out.now += 7
     assert out.take("a", reported(1))
-    out.now += faults.HUNG_AT_LEAST + 1
+    for _ in range(int(faults.HUNG_AT_LEAST)):
+        assert not out.hangs("a", runs=True) and not out.hangs("b", runs=True)
+        out.now += 1
+    out.now += 1
     assert out.hangs("a", runs=True), "epochs take a moment"
     assert not out.hangs("b", runs=True), "it may load libraries still: the first took 7 s"
     assert states(out)[:2] == ["WAITING", "RUNNING"]
     assert out.ask("c").attempt == 2
     assert not out.take("a", reported(2)), "it thaws too late"
+
+
+def test_a_driver_that_was_stopped_takes_no_worker_for_hung(out):
+    out.ask("a")
+    assert not out.hangs("a", runs=True) and out.take("a", reported(1))
+    out.now += 3600  # Ctrl-Z, fg
+    assert not out.hangs("a", runs=True)
+    out.now += faults.HUNG_AT_LEAST - 1
+    assert not out.hangs("a", runs=True), "nor does it hang while nobody looks"
+    for _ in range(int(faults.HUNG_AT_LEAST) + 1):
+        out.now += 1
+        hung = out.hangs("a", runs=True)
+    assert hung
 
 
 def test_what_no_worker_has_begun_is_cut_when_the_limit_is_reached(out):

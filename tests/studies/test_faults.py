@@ -1,5 +1,10 @@
 """Trials that break, hang or all fail, and what a search may spend, in one process."""
 
+import os
+import signal
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
@@ -15,6 +20,8 @@ from studies.storage import StorageError
 from tests.studies.example import accuracy_of, make_plan, make_report
 from trainers import checkpoints
 from trainers.catalog import InputError
+from trainers.config import TrialConfig
+from trainers.costs import costs
 
 
 @pytest.fixture
@@ -112,6 +119,50 @@ def test_what_counts_as_hung():
     assert faults.hung_after([1.0, 20.0, 100.0]) == 200
     assert faults.hung_after([1.0], starts=[2.0, 30.0]) == 300, "loading the data takes longer"
     assert faults.hung_after([], starts=[2.0]) is None
+
+
+def test_a_network_that_costs_more_is_given_more_time():
+    pace, small = faults.Pace(), TrialConfig(dataset="cifar100", width=0.25)
+    big = TrialConfig(dataset="cifar100", backbone="wrn_50_2")
+    assert pace.hung_after(big) is None
+    for seconds in (10.0, 12.0, 11.0):
+        pace.trained(small, seconds)
+    ratio = costs(big)[-1].flops_cascade / costs(small)[-1].flops_cascade
+    assert ratio > 100 and pace.hung_after(big) == pytest.approx(110 * ratio)
+    assert pace.hung_after(big, starts=[11 * ratio + 5]) == pytest.approx(10 * (11 * ratio + 5))
+    assert pace.hung_after(small.with_(width=0.125)) == 110, "no less than what was timed"
+    pace.trained(big, 40.0)
+    assert pace.hung_after(big) == 400, "its own, once it is known"
+    assert pace.hung_after(small) == 110
+
+
+def test_a_process_that_is_stopped_and_goes_on_has_not_hung():
+    """A child that is stopped for longer than it may be silent, and one that then hangs."""
+    script = """
+        import sys, time
+        from studies import local
+        with local._alarm() as expect:
+            expect(1.0)
+            print("ready", flush=True)
+            end = time.monotonic() + float(sys.argv[1])
+            while time.monotonic() < end:
+                time.sleep(0.01)
+            expect(None)
+            print("done", flush=True)
+    """
+    for silent, ends in ((0.5, "done"), (60, "")):
+        child = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(script), str(silent)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+        child.send_signal(signal.SIGSTOP)
+        os.waitpid(child.pid, os.WUNTRACED)
+        time.sleep(1.5)  # more than it may be silent
+        child.send_signal(signal.SIGCONT)
+        out, err = child.communicate(timeout=30)
+        assert out.strip() == ends, err
+        assert ("it hung" in err) == (not ends)
 
 
 def test_a_search_whose_trials_all_fail_stops_and_says_why(create, monkeypatch):

@@ -1,14 +1,17 @@
 """Several trials at a time in one process: the same study, and nothing lost."""
 
+import itertools
 import threading
 from contextlib import closing
 
 import pytest
 import torch
 
-from studies import local, machine, streams
+from studies import confirm, local, machine, streams, trial
 from studies.record import StudyRecord
 from studies.search import make_plan
+from tests.studies import made_up_confirmations
+from trainers.catalog import InputError
 from trainers.config import TrialConfig
 
 
@@ -60,8 +63,6 @@ def test_what_is_interrupted_is_given_back_and_goes_on(tmp_path):
 
 
 def test_a_trial_that_breaks_is_told_and_the_others_go_on(tmp_path, monkeypatch):
-    from studies import trial
-
     run = trial.run
 
     def breaks(config, **kwargs):
@@ -96,13 +97,60 @@ def test_who_shares_a_gpu():
         (1, {"gpus_per_trial": 0.125}, (8, 0.125)),
         (2, {}, (2, 1.0)),
         (2, {"workers": 8}, (8, 0.25)),
+        (1, {"workers": 4, "threads": 1, "device": "cuda"}, (4, 0.25)),
     ],
 )
 def test_how_gpus_are_shared_where_nothing_is_said(gpus, given, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     asked = {"workers": None, "gpus_per_trial": None, "trials": 30, **given}
     made = machine.settled(
-        TrialConfig(), asked["trials"], None, asked["workers"], None, asked["gpus_per_trial"], None
+        TrialConfig(),
+        asked["trials"],
+        None,
+        asked["workers"],
+        asked.get("threads"),
+        asked["gpus_per_trial"],
+        asked.get("device"),
     )
     assert made["device"] == "cuda"
     assert (made["workers"], made["gpus_per_trial"]) == expected
+
+
+def test_a_gpu_that_is_not_there_is_said_whatever_else_is_given(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(InputError, match="no CUDA device is visible; take --device cpu"):
+        machine.settled(TrialConfig(), 10, None, 2, 1, None, "cuda")
+
+
+def test_every_round_of_a_race_runs_side_by_side(tmp_path, monkeypatch):
+    """A worker that finds nothing to begin waits for the next round."""
+    meeting, idle, begun = threading.Barrier(2, timeout=20), threading.Event(), itertools.count(1)
+    ask = StudyRecord.ask
+
+    def asked(record):
+        ticket = ask(record)
+        if ticket is None:
+            idle.set()
+        return ticket
+
+    def run(config, **_):
+        last = next(begun) == 6  # of the first round, so that a worker has nothing to do
+        for report in made_up_confirmations.reports(config):
+            if report.epoch == 1:
+                meeting.wait()  # breaks, and the run with it, where a run is alone
+            if last and report.epoch == config.epochs:
+                assert idle.wait(20)
+            yield report
+
+    with closing(made_up_confirmations.searched(tmp_path)) as searched:
+        race = confirm.make_plan(searched, top=5, seeds=3, workers=2)
+    monkeypatch.setattr(trial, "run", run)
+    monkeypatch.setattr(StudyRecord, "ask", asked)
+    race = race.with_(race=(5, 3, 3))  # with the default all even
+    with closing(StudyRecord.create_or_open(race, runs=tmp_path)) as record:
+        assert streams.search(record) is None
+        outcomes = record.outcomes()
+    assert not [outcome.reason for outcome in outcomes if outcome.state == "FAIL"]
+    assert all(outcome.attempt <= 1 for outcome in outcomes)
+    ran = [outcome.state == "COMPLETE" for outcome in outcomes]
+    assert [sum(ran[k : k + 6]) for k in (0, 6, 12)] == [6, 4, 4]
