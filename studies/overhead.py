@@ -13,9 +13,9 @@ from studies.plan import StudyPlan
 from studies.record import StudyRecord
 from studies.search import drive
 from studies.trial import Event
-from trainers.bench import Row
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport, ExitPoint
+from trainers.rounds import Row
 
 EPOCHS = 8
 

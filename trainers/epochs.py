@@ -8,10 +8,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from trainers.bench import NETS, Row, compared
+from trainers.bench import NETS
 from trainers.captured import CapturedRun
 from trainers.config import TrialConfig
 from trainers.data import Data, random_images
+from trainers.rounds import Row, compared
 from trainers.run import Run
 
 EAGER = 20  # batches of an epoch that is launched step by step: it takes seven seconds whole

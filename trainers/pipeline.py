@@ -4,10 +4,11 @@ import time
 
 import torch
 
-from trainers.bench import NETS, Foreign, Row, compared, kept
+from trainers.bench import NETS
 from trainers.config import TrialConfig
 from trainers.data import batches, random_images
 from trainers.plain import plain_loader
+from trainers.rounds import Foreign, Row, compared, kept
 from trainers.run import Run
 
 STEPS = 8  # of a training, between which batches are made

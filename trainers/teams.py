@@ -17,11 +17,13 @@ from typing import Any
 import torch
 
 from trainers import memory
-from trainers.bench import NETS, Foreign, Row, compared, kept
+from trainers.bench import NETS
 from trainers.config import TrialConfig
 from trainers.data import Images, batches, random_images
 from trainers.plain import plain_steps
+from trainers.rounds import Foreign, Row, compared, kept
 from trainers.run import Run
+from trainers.speed import precisions
 
 IMAGES = 2048  # random ones of each worker
 
@@ -168,3 +170,28 @@ def team_table(
             for team, one in zip(teams, working, strict=True)
         ]
     return rows
+
+
+def best_precision(net: str) -> str:
+    """The faster one here, measured."""
+    speeds = precisions(TrialConfig(**NETS[net]))
+    return max(speeds, key=lambda name: speeds[name])
+
+
+def machine_table(net: str, cores: int, rounds: int, seconds: float = 2.0) -> list[Row]:
+    """The plain trainer and ours, as one process and as a process a core, in the best precision.
+
+    Args:
+        net: Of `trainers.bench.NETS`.
+        cores: That may be used.
+        rounds: In which the teams take turns.
+        seconds: Of each turn.
+    """
+    best = best_precision(net)
+    teams = [
+        Team(f"plain, 1 x {cores}", 1, cores, plain=True),
+        Team(f"plain, {cores} x 1", cores, 1, plain=True),
+        Team(f"{best}, 1 x {cores}", 1, cores, best),
+        Team(f"{best}, {cores} x 1", cores, 1, best),
+    ]
+    return team_table(net, teams, rounds=rounds, seconds=seconds)

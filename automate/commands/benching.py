@@ -11,7 +11,7 @@ from automate.printing import say, say_json, say_table
 from trainers.catalog import InputError, unknown
 
 if TYPE_CHECKING:
-    from trainers.bench import Row
+    from trainers.rounds import Row
 
 PARTS = ("step", "loss", "pipeline", "processes")
 TITLES = {  # what a table times; its absolute numbers are not to be compared with another's
@@ -53,8 +53,10 @@ def bench(
     double loop. Each is the median of interleaved rounds, with the least and the greatest, and
     says how many rounds count. Ratios hold on a busy machine too, images/s do not.
     """
-    from trainers.bench import NETS, SHORT, loss_table, step_table
+    from studies.machine import cores
+    from trainers.bench import NETS, SHORT, loss_table, machine, path_table, step_table
     from trainers.pipeline import pipeline_table
+    from trainers.teams import machine_table
 
     for part in parts:
         if part not in PARTS:
@@ -65,7 +67,7 @@ def bench(
     if rounds < 1:
         raise InputError(f"rounds needs to be at least 1, got {rounds}")
     parts, nets = parts or PARTS, nets or SHORT
-    made: dict[str, list[Row]] = {"paths": paths(nets)}
+    made: dict[str, list[Row]] = {"paths": path_table(nets)}
     if not json:
         say_rows(TITLES["paths"], made["paths"])
     for part in parts:
@@ -76,59 +78,12 @@ def bench(
         elif part == "pipeline":
             made[part] = pipeline_table(rounds=rounds)
         else:
-            made[part] = [row for net in nets for row in processes(net, rounds)]
+            made[part] = [row for net in nets for row in machine_table(net, cores(), rounds)]
         if not json:
             say_rows(TITLES[part], made[part])
     if json:
-        from trainers.bench import machine
-
         rows = {part: [asdict(row) for row in found] for part, found in made.items()}
         say_json({"machine": machine(), **rows})
-
-
-def paths(nets: "Sequence[str]") -> "list[Row]":
-    """The precision that a search of each net takes here, and its share of the matrix peak."""
-    from trainers.bench import NETS, Row, peak, step_flops
-    from trainers.config import TrialConfig
-    from trainers.speed import precisions
-
-    rows = []
-    for net in nets:
-        config = TrialConfig(**NETS[net])
-        speeds = precisions(config)
-        best = max(speeds, key=lambda name: speeds[name])
-        share = speeds[best] * step_flops(config) / peak(best)
-        note = f"{100 * share:.1f} % of the {best} matrix peak of a core"
-        if not speeds["bf16"]:
-            note += "; bf16 does not compute the same here"
-        ratio = speeds[best] / speeds["fp32"]
-        rows.append(Row(net, best, speeds[best], "images/s", ratio, ratio, ratio, note=note))
-    return rows
-
-
-def best_precision(net: str) -> str:
-    """The faster one here, measured."""
-    from trainers.bench import NETS
-    from trainers.config import TrialConfig
-    from trainers.speed import precisions
-
-    speeds = precisions(TrialConfig(**NETS[net]))
-    return max(speeds, key=lambda name: speeds[name])
-
-
-def processes(net: str, rounds: int, seconds: float = 2.0) -> "list[Row]":
-    """The plain trainer and ours, as one process and as a process a core, in the best precision."""
-    from studies.machine import cores
-    from trainers.teams import Team, team_table
-
-    best, number = best_precision(net), cores()
-    teams = [
-        Team(f"plain, 1 x {number}", 1, number, plain=True),
-        Team(f"plain, {number} x 1", number, 1, plain=True),
-        Team(f"{best}, 1 x {number}", 1, number, best),
-        Team(f"{best}, {number} x 1", number, 1, best),
-    ]
-    return team_table(net, teams, rounds=rounds, seconds=seconds)
 
 
 def say_rows(title: str, rows: "Sequence[Row]") -> None:

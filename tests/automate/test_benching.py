@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.automate.conftest import Cli
-from trainers.bench import Row
+from trainers.rounds import Row
 
 
 @pytest.fixture(autouse=True)
@@ -14,7 +14,7 @@ def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = Row("digits", "bf16", 3100.0, "images/s", 3.1, 3.0, 3.2, rounds=3)
     monkeypatch.setattr("trainers.bench.step_table", lambda nets, rounds: [row, fast])
     monkeypatch.setattr("trainers.bench.peak", lambda precision: 1e12)
-    monkeypatch.setattr("trainers.speed.precisions", lambda config: {"fp32": 1e4, "bf16": 3e4})
+    monkeypatch.setattr("trainers.bench.precisions", lambda config: {"fp32": 1e4, "bf16": 3e4})
 
 
 def test_tables(cli: Cli):

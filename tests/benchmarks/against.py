@@ -28,10 +28,10 @@ from studies.record import StudyRecord
 from studies.search import drive
 from tests.benchmarks import syne
 from tests.benchmarks.showing import show
-from trainers.bench import Row
 from trainers.config import TrialConfig
 from trainers.data import load
 from trainers.loop import train
+from trainers.rounds import Row
 
 SPACE = "diverse_alpha"
 ETA = 2

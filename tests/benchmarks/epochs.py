@@ -6,8 +6,8 @@ Without a GPU it shows only that it runs.
 import torch
 
 from tests.benchmarks.showing import show
-from trainers.bench import Row
 from trainers.epochs import epoch_table
+from trainers.rounds import Row
 
 
 def main(words: list[str] | None = None, images: int = 50_000) -> list[Row]:

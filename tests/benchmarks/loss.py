@@ -1,7 +1,8 @@
 """The loss alone, time and ATen operations: python -m tests.benchmarks.loss."""
 
 from tests.benchmarks.showing import show
-from trainers.bench import Row, loss_table
+from trainers.bench import loss_table
+from trainers.rounds import Row
 
 
 def main(words: list[str] | None = None) -> list[Row]:

@@ -1,9 +1,8 @@
 """Peak memory of a process that trains, plain and ours: python -m tests.benchmarks.memory."""
 
-from automate.commands.benching import best_precision
 from tests.benchmarks.showing import of_each_net, show
-from trainers.bench import Row
-from trainers.teams import Team, team_table
+from trainers.rounds import Row
+from trainers.teams import Team, best_precision, team_table
 
 
 def table(net: str, rounds: int, seconds: float) -> list[Row]:

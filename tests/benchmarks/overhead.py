@@ -5,7 +5,7 @@ python -m tests.benchmarks.overhead
 
 from studies.overhead import beyond_table, start_table, trial_table
 from tests.benchmarks.showing import show
-from trainers.bench import Row
+from trainers.rounds import Row
 
 SIDES = (("local", ("--workers", "1")), ("nothing said", ()), ("Ray", ("--workers", "2")))
 

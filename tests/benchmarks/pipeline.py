@@ -1,8 +1,8 @@
 """Augmented images per second without training: python -m tests.benchmarks.pipeline."""
 
 from tests.benchmarks.showing import show
-from trainers.bench import Row
 from trainers.pipeline import pipeline_table
+from trainers.rounds import Row
 
 
 def main(words: list[str] | None = None, images: int = 10_000) -> list[Row]:

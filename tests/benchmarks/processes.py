@@ -3,13 +3,17 @@
 python -m tests.benchmarks.processes --nets vgg16 resnet18
 """
 
-from automate.commands.benching import processes
+from studies.machine import cores
 from tests.benchmarks.showing import of_each_net, show
-from trainers.bench import Row
+from trainers.rounds import Row
+from trainers.teams import machine_table
 
 
 def main(words: list[str] | None = None) -> list[Row]:
-    return show("processes", of_each_net(processes), words)
+    def table(net: str, rounds: int, seconds: float) -> list[Row]:
+        return machine_table(net, cores(), rounds, seconds)
+
+    return show("processes", of_each_net(table), words)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from automate.commands.benching import say_rows
-from trainers.bench import NETS, SHORT, Row, machine
+from trainers.bench import NETS, SHORT, machine
+from trainers.rounds import Row
 
 
 def show(

@@ -1,7 +1,8 @@
 """A training step per net, path and scheme: python -m tests.benchmarks.step --nets vgg16."""
 
 from tests.benchmarks.showing import show
-from trainers.bench import Row, step_table
+from trainers.bench import step_table
+from trainers.rounds import Row
 
 
 def main(words: list[str] | None = None) -> list[Row]:

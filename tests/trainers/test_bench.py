@@ -3,20 +3,13 @@
 import pytest
 import torch
 
-from trainers import bench
-from trainers.bench import (
-    Foreign,
-    Operations,
-    compared,
-    interleaved,
-    kept,
-    loss_operations,
-    step_flops,
-)
+from trainers import rounds
+from trainers.bench import Operations, loss_operations, step_flops
 from trainers.config import TrialConfig
 from trainers.data import random_images
 from trainers.losses import loss
 from trainers.plain import PlainRun, plain_loader, plain_loss
+from trainers.rounds import Foreign, compared, interleaved, kept
 from trainers.teachers import Teachers
 
 
@@ -56,8 +49,8 @@ def test_rounds_under_foreign_load_are_dropped_while_enough_are_left(shares, wan
 
 def test_foreign_load_does_not_count_our_own(monkeypatch):
     busy, own, now = iter([10.0, 16.0]), iter([1.0, 3.0]), iter([0.0, 10.0])
-    monkeypatch.setattr(bench, "_busy", lambda: next(busy))
-    monkeypatch.setattr(bench, "_own", lambda: next(own))
+    monkeypatch.setattr(rounds, "_busy", lambda: next(busy))
+    monkeypatch.setattr(rounds, "_own", lambda: next(own))
     monkeypatch.setattr("time.perf_counter", lambda: next(now))
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     assert Foreign().share(beside=1.0) == pytest.approx((6 - 2 - 1) / 20)
