@@ -143,7 +143,7 @@ def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, 
 def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
     """What was found, its report, and how to use it."""
     from studies.calibrating import ENDING, calibration_of, keep
-    from studies.calibration_sections import (
+    from studies.calibration_text import (
         calibration_json,
         calibration_lines,
         head_of,

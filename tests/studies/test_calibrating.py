@@ -18,8 +18,9 @@ from studies.calibrating import (
     kept_rule,
 )
 from studies.calibration import Range, calibrate
-from studies.calibration_sections import calibration, calibration_json, calibration_lines
+from studies.calibration_sections import calibration
 from studies.calibration_space import spread_out
+from studies.calibration_text import calibration_json, calibration_lines
 from studies.export import export
 from studies.halving import Outcome, Rule
 from studies.plan import StudyPlan
