@@ -6,7 +6,8 @@ tried again too, but not once the same error has come back.
 """
 
 import statistics
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 
 from studies.states import Outcome
 from trainers.config import TrialConfig
@@ -14,6 +15,7 @@ from trainers.config import TrialConfig
 RETRIES = 2
 HUNG_AFTER = 10.0  # median epochs without a report
 HUNG_AT_LEAST = 60.0  # seconds
+LATEST = 100  # epochs of a network that its pace is taken from
 HOPELESS = 3  # failed trials, where none has trained an epoch
 
 
@@ -40,7 +42,7 @@ def why_it_died(said: str) -> str:
     return "its worker died"
 
 
-def hung_after(seconds: Sequence[float], starts: Sequence[float] = ()) -> float | None:
+def hung_after(seconds: Collection[float], starts: Sequence[float] = ()) -> float | None:
     """Seconds without a report after which a trial counts as hung; None if no epoch is known yet.
 
     Args:
@@ -62,13 +64,13 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[str, float], list[float]] = {}  # of epochs, by backbone and width
+        self._seconds: dict[tuple[str, float], deque[float]] = {}  # by backbone and width
         self._configs: dict[tuple[str, float], TrialConfig] = {}
 
     def trained(self, config: TrialConfig, seconds: float) -> None:
         """An epoch has been trained."""
         network = config.backbone, config.width
-        self._seconds.setdefault(network, []).append(seconds)
+        self._seconds.setdefault(network, deque(maxlen=LATEST)).append(seconds)
         self._configs[network] = config
 
     def hung_after(self, config: TrialConfig, starts: Sequence[float] = ()) -> float | None:
