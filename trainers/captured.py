@@ -144,11 +144,13 @@ class CapturedRun(Run):
         if self.average is not None:
             averaged = self.average.modules["network"]
             networks[id(averaged)] = averaged
-        self._fused = self._fuse(list(networks.values()))
+        # A user's network stays as it is: only of ours it is known what uses a layer, and how
+        # often. Of one used twice autograd would add the gradients of branches without waiting.
+        ours = not catalog.is_path(config.backbone)
+        self._fused = self._fuse(list(networks.values())) if ours else ""
         self._branches = Branches(self.device)
         for key, network in networks.items():
-            # a user's may use a layer twice, whose gradients autograd would add without waiting
-            if not catalog.is_path(config.backbone):
+            if ours:
                 branch(network, self._branches)
             self._copies[key] = _lower(network) if config.precision == "bf16" else {}
         scalars = torch.zeros(5, device=self.device)

@@ -176,14 +176,17 @@ def fuse(network: nn.Module, made: Kernels | None) -> None:
     it go into it; in torchvision's residual blocks, ReLU and the residual.
 
     Args:
-        network: Whose norms have 8 n channels; others stay.
+        network: One of ours. Norms that have not 8 n channels stay. A ReLU of a sequence may not be
+            used elsewhere too: it becomes nothing.
         made: Of `trainers.kernels`; None for PyTorch's.
     """
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             _fuse_sequence(module, made)
     for module in list(network.modules()):
-        if type(module).__name__ in ("BasicBlock", "Bottleneck"):
+        kind = type(module)
+        theirs = kind.__module__ == "torchvision.models.resnet"  # others have blocks of these names
+        if theirs and kind.__name__ in ("BasicBlock", "Bottleneck"):
             _fuse_block(module, made)
 
 

@@ -198,3 +198,75 @@ def test_a_users_own_network_has_no_branches(tmp_path, monkeypatch):
     for config, expected in ((BASE.with_(backbone=str(file), alpha=(3.0,)), 0), (BASE, 1)):
         CapturedRun(config, load(config), "cpu")
         assert len(branched) == expected
+
+
+OWN_BLOCKS = """
+from torch import nn
+from torch.nn import functional
+from trainers.backbones import Backbone
+
+EXITS = 3
+
+
+class BasicBlock(nn.Module):
+    # as CIFAR's ResNets are often written: a shortcut, ReLU as a function
+    def __init__(self, cin, cout):
+        super().__init__()
+        self.conv1 = nn.Conv2d(cin, cout, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(cout)
+        self.conv2 = nn.Conv2d(cout, cout, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(cout)
+        self.shortcut = nn.Conv2d(cin, cout, 1)
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        return functional.relu(out + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    # pre-activation, with torchvision's names
+    downsample = None
+
+    def __init__(self, channels):
+        super().__init__()
+        self.bn1, self.conv1 = nn.BatchNorm2d(channels), nn.Conv2d(channels, channels, 3, padding=1)
+        self.bn2, self.conv2 = nn.BatchNorm2d(channels), nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x):
+        out = self.conv1(functional.relu(self.bn1(x)))
+        return x + self.conv2(functional.relu(self.bn2(out)))
+
+
+class OneRelu(nn.Module):
+    # its one ReLU stands in the sequence and after it
+    def __init__(self, channels):
+        super().__init__()
+        self.relu = nn.ReLU()
+        layers = nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), self.relu
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.relu(self.body(x) - x)
+
+
+def build(width, image_size, image_channels):
+    first = BasicBlock(image_channels, 8)
+    rest = [nn.Sequential(nn.AvgPool2d(2), block(8)) for block in (Bottleneck, OneRelu)]
+    return Backbone((first, *rest), (8, 8, 8), nn.Linear)
+"""
+
+
+def test_a_users_own_network_is_that_network(tmp_path):
+    file = tmp_path / "own_blocks.py"
+    file.write_text(OWN_BLOCKS)
+    config = BASE.with_(backbone=str(file), alpha=(3.0,))
+    data = load(config)
+    ours, plain = CapturedRun(config.with_(precision="bf16"), data, "cpu"), Run(config)
+    assert "fused" not in ours.path
+    images = torch.randn(16, 1, 8, 8)
+    with torch.no_grad():
+        found, expected = ours.forward(images), plain.forward(images)
+    for mine, theirs in zip(found, expected, strict=True):
+        for one, two in zip(mine, theirs, strict=True):
+            assert float((one - two).norm()) < 0.03 * float(two.norm())
+    assert ours.train_epoch(data.fit, 0) == pytest.approx(plain.train_epoch(data.fit, 0), rel=0.01)
