@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.dropout import _DropoutNd
 
 from trainers import catalog
 from trainers.branches import Branches, branch
@@ -32,7 +33,7 @@ from trainers.exits import MultiExitNet
 from trainers.fused import checked, fuse
 from trainers.graphs import Pass, Shown
 from trainers.losses import Knobs, knobs, loss
-from trainers.run import Run, fresh, learning_rate
+from trainers.run import Draws, Run, fresh, learning_rate
 from trainers.scoring import Tally
 from trainers.teachers import Teachers
 
@@ -52,7 +53,8 @@ def kind_of(config: TrialConfig, data: Data, device: str) -> tuple[Any, ...]:
     """What two runs need to have in common to be run by the same graphs."""
     fixed = config.model_dump(exclude=set(LOADED))
     fixed["exit_weights"] = config.exit_weights is None
-    one_expression = Teachers(config, 1).one_expression
+    with Draws(0).taken():  # weights that nobody needs
+        one_expression = Teachers(config, 1).one_expression
     held = 0 if data.calibrate is None else len(data.calibrate)
     return (
         device,
@@ -131,8 +133,7 @@ class CapturedRun(Run):
 
     def __init__(self, config: TrialConfig, data: Data, device: str) -> None:
         super().__init__(config, device)
-        dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-        if any(isinstance(m, dropout) and m.p > 0 for m in self.network.modules()):
+        if any(isinstance(m, _DropoutNd) and m.p > 0 for m in self.network.modules()):
             raise RuntimeError("dropout draws from the host's generator")
         self.kind = kind_of(config, data, device)
         cuda = self.device.type == "cuda"
@@ -214,15 +215,18 @@ class CapturedRun(Run):
         """Begins another run of the same kind, with fresh weights."""
         self.config, self.data = config, data
         with self._on_stream(), torch.no_grad():
-            for mine, made in zip((self.network, self.teachers), fresh(config), strict=True):
+            network, teachers = fresh(config)
+            for mine, made in ((self.network, network), (self.teachers, teachers)):
                 theirs = dict([*made.named_parameters(), *made.named_buffers()])
                 for name, value in [*mine.named_parameters(), *mine.named_buffers()]:
                     value.copy_(theirs[name])
-            made = Teachers(config, 1)
-            self.teachers.phases, self.teachers.epochs = made.phases, made.epochs
+            scheduled: list[Any] = [self.teachers]
             self.optimizer.begin()
             if self.average is not None:
                 self.average.restart()
+                scheduled.append(self.average.modules["teachers"])
+            for mine in scheduled:
+                mine.phases, mine.epochs = teachers.phases, teachers.epochs
             self._held.show(data.score)
 
     def renew(self) -> None:

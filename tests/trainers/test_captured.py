@@ -85,7 +85,8 @@ def test_the_first_epochs_loss_in_bf16_is_fp32s():
 
 def test_a_run_is_loaded_with_another_config_of_its_kind():
     config = BASE.with_(ema=0.9)
-    other = config.with_(alpha=(30.0,), temperature=2.0, seed=1, lr=0.05, kd_weight=2.0)
+    changed = {"alpha": (30.0,), "temperatures": (2.0, 4.0), "epochs": 2, "seed": 1, "lr": 0.05}
+    other = config.with_(**changed, kd_weight=2.0)
     data = load(config)
     used = CapturedRun(config, data, "cpu")
     used.train_epoch(data.fit, 0)
@@ -94,8 +95,18 @@ def test_a_run_is_loaded_with_another_config_of_its_kind():
     for epoch in range(2):
         assert used.train_epoch(data.fit, epoch) == fresh.train_epoch(data.fit, epoch)
     assert used.score(data.score, 1) == fresh.score(data.score, 1)
+    assert used.judged()[1].temperature(1) == used.temperature(1) == 4.0
     for one, two in zip(used.network.parameters(), fresh.network.parameters(), strict=True):
         assert torch.equal(one, two)
+
+
+def test_what_other_threads_draw_is_left_alone():
+    data = load(BASE)
+    state = torch.get_rng_state()
+    kind_of(BASE, data, "cpu")
+    run = CapturedRun(BASE, data, "cpu")
+    run.load(BASE.with_(seed=1), data)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_what_is_baked_in_makes_another_kind():
@@ -135,12 +146,13 @@ def test_a_checkpoint_goes_from_one_to_the_other(tmp_path: Path):
     assert ours.train_epoch(data.fit, 0) == CapturedRun(BASE, data, "cpu").train_epoch(data.fit, 0)
 
 
-def test_what_draws_from_the_host_is_not_captured(monkeypatch):
+@pytest.mark.parametrize("dropout", [torch.nn.Dropout, torch.nn.AlphaDropout])
+def test_what_draws_from_the_host_is_not_captured(dropout, monkeypatch):
     data = load(BASE)
 
     def with_dropout(config: TrialConfig) -> object:
         network = made(config)
-        network.classifiers[0] = torch.nn.Sequential(torch.nn.Dropout(), network.classifiers[0])
+        network.classifiers[0] = torch.nn.Sequential(dropout(), network.classifiers[0])
         return network
 
     from trainers import run
