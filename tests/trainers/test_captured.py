@@ -3,14 +3,18 @@
 import dataclasses
 import gc
 import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from trainers import captured
+from trainers import captured, checkpoints
 from trainers.bench import Operations
-from trainers.captured import CapturedRun, kind_of
+from trainers.captured import CapturedRun, kind_of, opened
+from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import load
 from trainers.graphs import Pass
@@ -282,3 +286,157 @@ def test_a_users_own_network_is_that_network(tmp_path):
         for one, two in zip(mine, theirs, strict=True):
             assert float((one - two).norm()) < 0.03 * float(two.norm())
     assert ours.train_epoch(data.fit, 0) == pytest.approx(plain.train_epoch(data.fit, 0), rel=0.01)
+
+
+def fails(
+    monkeypatch: pytest.MonkeyPatch,
+    error: Callable[[], Exception],
+    times: int = 9,
+    hidden: bool = True,
+) -> None:
+    """The first few captured runs fail, hidden by the end of a capture that the error has left."""
+    left = [times]
+
+    class Failing(CapturedRun):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            left[0] -= 1
+            if left[0] >= 0:
+                try:
+                    raise error()
+                finally:
+                    if hidden:
+                        raise RuntimeError("CUDA error: capturing stream has unjoined work")
+
+    monkeypatch.setattr(captured, "CapturedRun", Failing)
+    monkeypatch.setattr(captured, "_idle", [])
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+@pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, TypeError, AttributeError])
+def test_a_run_that_cannot_be_captured_goes_step_by_step_and_says_why(kind, hidden, monkeypatch):
+    fails(monkeypatch, lambda: kind("it was\nthis"), hidden=hidden)
+    said = pytest.warns(UserWarning, match="no CUDA graph, .*: it was this$")
+    with said, opened(BASE, load(BASE), "cpu") as run:
+        assert type(run) is Run
+    assert captured._idle == []
+
+
+def test_where_memory_is_short_idle_runs_are_given_up_and_then_workers_are(monkeypatch):
+    data, memory = load(BASE), torch.OutOfMemoryError("CUDA out of memory.")
+    fails(monkeypatch, lambda: memory, times=1)
+    monkeypatch.setattr(captured, "_idle", [CapturedRun(BASE.with_(batch_size=16), data, "cpu")])
+    idle = weakref.ref(captured._idle[0])
+    captured._made(BASE, data, "cpu")
+    assert captured._idle == [] and idle() is None
+    fails(monkeypatch, lambda: RuntimeError("CUDA error: out of memory"))
+    with pytest.raises(InputError, match="too little memory .* batches of 32 .*fewer --workers"):
+        captured._made(BASE, data, "cpu")
+
+
+def test_what_the_user_has_to_mend_is_told_as_it_is(monkeypatch):
+    fails(monkeypatch, lambda: InputError("your file"))
+    with pytest.raises(InputError, match="your file"):
+        captured._made(BASE, load(BASE), "cpu")
+
+
+class Stream:
+    """A stream of a GPU that is not there."""
+
+    def __init__(self) -> None:
+        self.waits: list[str] = []
+
+    def wait_stream(self, other: object) -> None:
+        self.waits.append("before")
+
+    def synchronize(self) -> None:
+        self.waits.append("after")
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> CapturedRun:
+    """A run that takes itself to be on a GPU; what it launches is done at once."""
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device=None: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext(stream))
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "another pool")
+    run = CapturedRun(BASE, load(BASE), "cpu")
+    run.stream = Stream()  # type: ignore[assignment]
+    return run
+
+
+def test_scoring_that_cannot_be_captured_is_launched_by_itself(on_gpu, monkeypatch):
+    tried = []
+
+    def capture(mine: Pass, body: Any, *_: Any) -> None:
+        tried.append(mine)
+        mine.run(body)  # the warm-up counts, too
+        raise RuntimeError("not this")
+
+    monkeypatch.setattr(Pass, "capture", capture)
+    data = on_gpu.data
+    first = on_gpu.score(data.score, 0)
+    with pytest.warns(UserWarning, match="no CUDA graph of scoring: not this"):
+        second = on_gpu.score(data.score, 0)
+    assert first == second == on_gpu.score(data.score, 0)
+    assert tried == [on_gpu._scoring]
+
+
+def test_a_step_that_cannot_be_captured_with_branches_is_without(on_gpu, monkeypatch):
+    pools = []
+
+    def capture(mine: Pass, body: Any, stream: object, pool: object) -> None:
+        pools.append(pool)
+        if on_gpu._branches.apart:
+            raise RuntimeError("not so")
+
+    monkeypatch.setattr(Pass, "capture", capture)
+    on_gpu._capture()
+    assert pools == [None]
+    on_gpu._branches._streams = [Stream(), Stream()]
+    with pytest.warns(UserWarning, match="one after another: not so"):
+        on_gpu._capture()
+    assert pools == [None, None, "another pool"] and not on_gpu._branches.apart
+    monkeypatch.setattr(Pass, "capture", lambda *_: (_ for _ in ()).throw(RuntimeError("nor so")))
+    with pytest.raises(RuntimeError, match="nor so"):
+        on_gpu._capture()
+
+
+def test_branches_come_together_after_an_error(monkeypatch):
+    run = CapturedRun(BASE, load(BASE), "cpu")
+    joined = []
+    monkeypatch.setattr(run._branches, "join", lambda *_: joined.append("here"))
+    monkeypatch.setattr(captured, "loss", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run._train(torch.arange(4))
+    assert joined == ["here"]
+
+
+@pytest.mark.parametrize("does", ["train_epoch", "score"])
+def test_what_was_launched_is_waited_for_after_an_interrupt(does, on_gpu, monkeypatch):
+    def cut(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pass, "run", cut)
+    data = on_gpu.data
+    images = data.fit if does == "train_epoch" else data.score
+    on_gpu.stream.waits.clear()
+    with pytest.raises(KeyboardInterrupt):
+        getattr(on_gpu, does)(images, 0)
+    assert on_gpu.stream.waits[-1] == "after"
+
+
+def test_a_state_is_written_and_read_on_the_runs_stream(on_gpu, monkeypatch, tmp_path):
+    inside = []
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext(inside.append("in")))
+    for name in ("write", "read"):
+        function = getattr(checkpoints, name)
+
+        def asked(*given: Any, name: str = name, to: Any = function, **how: Any) -> Any:
+            inside.append(name)
+            return to(*given, **how)
+
+        monkeypatch.setattr(checkpoints, name, asked)
+    on_gpu.save(tmp_path / "run", [])
+    assert on_gpu.restore(tmp_path / "run") == []
+    assert inside == ["in", "write", "in", "read"]
+    assert on_gpu.temperature(0) == BASE.temperature and inside[-1] == "in"
