@@ -240,11 +240,8 @@ class CapturedRun(Run):
             return ""
         made = None
         if self.device.type == "cuda":
-            try:
-                made = checked(self.device)
-            except (RuntimeError, OSError, AttributeError, ImportError) as error:
-                reason = " ".join(str(error).split())[:160]
-                warnings.warn(f"PyTorch's own batch norm is used: {reason}", stacklevel=2)
+            made = checked(self.device)
+            if made is None:
                 return ""
         for network in networks:
             fuse(network, made)

@@ -125,6 +125,31 @@ def test_blocks_that_only_share_torchvisions_names_stay():
     assert same(block(images).detach(), plain(images).detach())
 
 
+def test_kernels_that_cannot_be_had_are_tried_once_a_process(monkeypatch):
+    tried = []
+
+    def broken(device: torch.device) -> None:
+        tried.append(device)
+        raise TypeError("another PyTorch")
+
+    monkeypatch.setattr(fused, "kernels", broken)
+    device = torch.device("cuda", 7)
+    fused.checked.cache_clear()
+    with pytest.warns(UserWarning, match="PyTorch's own batch norm is used: another PyTorch"):
+        assert fused.checked(device) is None
+    assert fused.checked(device) is None and tried == [device]
+    fused.checked.cache_clear()
+
+
+def test_short_memory_says_nothing_of_the_kernels(monkeypatch):
+    def short(device: torch.device) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(fused, "kernels", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        fused.checked(torch.device("cuda", 7))
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if shutil.which("g++") is None:
