@@ -130,8 +130,9 @@ def _tried(config: TrialConfig, data: Data, device: str) -> "CapturedRun | str |
     error = made.exception()
     if error is None:
         return made.result()
-    if not isinstance(error, Exception) or isinstance(_first(error), InputError):
-        raise _first(error)
+    for one in (error, _first(error)):
+        if isinstance(one, InputError) or not isinstance(one, Exception):
+            raise one
     return None if _short_of_memory(error) else _why(error)
 
 
@@ -300,6 +301,8 @@ class CapturedRun(Run):
         try:
             self._scoring.capture(self._score, self.stream, self._pool)
         except Exception as error:
+            if not isinstance(_first(error), Exception):  # Ctrl-C
+                raise _first(error) from None
             self._never_captured = True
             warnings.warn(f"no CUDA graph of scoring: {_why(error)}", stacklevel=2)
         self._tally.clear()

@@ -381,6 +381,20 @@ def test_scoring_that_cannot_be_captured_is_launched_by_itself(on_gpu, monkeypat
     assert tried == [on_gpu._scoring]
 
 
+def test_an_interrupt_is_none_of_a_captures_failures(on_gpu, monkeypatch):
+    def capture(*_: Any) -> None:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("CUDA error: operation failed due to a previous error")
+
+    monkeypatch.setattr(Pass, "capture", capture)
+    data = on_gpu.data
+    on_gpu.score(data.score, 0)
+    with pytest.raises(KeyboardInterrupt):
+        on_gpu.score(data.score, 0)
+
+
 def test_a_step_that_cannot_be_captured_with_branches_is_without(on_gpu, monkeypatch):
     pools = []
 
