@@ -188,9 +188,10 @@ class Estimate:
 
     Attributes:
         epochs: Of all trials, if none is stopped early.
-        seconds: Of training, with the plan's workers, if none is stopped early.
+        seconds: Of training, with the plan's workers, if none is stopped early. Of trials that
+            share a GPU as if they took turns: some networks fill it alone.
         disk: Bytes of checkpoints at a time: two for each worker, and one being written.
-        images_per_second: Of one worker, with the base's network.
+        images_per_second: Of one worker by itself, with the base's network.
     """
 
     epochs: int
@@ -220,7 +221,7 @@ def estimate(plan: StudyPlan) -> Estimate:
     weights = max(cost.parameters for cost in (base, *last))
     return Estimate(
         epochs=epochs,
-        seconds=dearer * epochs * images / speed / plan.workers,
+        seconds=dearer * epochs * images / speed / (1 if plan.on_one_gpu else plan.workers),
         disk=3 * 2 * 4 * weights * plan.workers,  # two kept, one written; weights and momentum
         images_per_second=speed,
     )

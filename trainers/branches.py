@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from trainers.exits import MultiExitNet
 from trainers.fused import Unbiased
+from trainers.graphs import own_stream
 from trainers.paths import to_one_pixel
 
 HEADS, WEIGHTS = range(2)  # the streams of a run beside its own
@@ -40,10 +41,20 @@ class Branches:
     def __init__(self, device: torch.device) -> None:
         self._streams: list[torch.cuda.Stream] = []
         if device.type == "cuda" and not _branched:
-            self._streams = [torch.cuda.Stream(device) for _ in (HEADS, WEIGHTS)]  # type: ignore[no-untyped-call]
+            self._streams = [own_stream(device) for _ in (HEADS, WEIGHTS)]
             _branched.add(self)
         self._begun: set[int] = set()
         self._kept: list[Any] = []
+
+    @property
+    def apart(self) -> bool:
+        """Whether anything runs beside the rest."""
+        return bool(self._streams)
+
+    def stop(self) -> None:
+        """From now on everything runs where it stands; no other run has branches meanwhile."""
+        for left in (self._streams, self._begun, self._kept):
+            left.clear()
 
     @contextmanager
     def beside(self, branch: int, *read: Any) -> Iterator[None]:

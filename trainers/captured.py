@@ -13,26 +13,31 @@
 The state that is saved is the same as an ordinary run's.
 """
 
+import gc
 import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.dropout import _DropoutNd
 
 from trainers import catalog
 from trainers.branches import Branches, branch
+from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import Data, Images, score_batch
 from trainers.exits import MultiExitNet
 from trainers.fused import checked, fuse
-from trainers.graphs import Pass, Shown
+from trainers.graphs import Pass, Shown, empty_cache, own_stream
 from trainers.losses import Knobs, knobs, loss
-from trainers.run import Run, fresh, learning_rate
+from trainers.reports import EpochReport
+from trainers.run import Draws, Run, fresh, learning_rate
 from trainers.scoring import Tally
 from trainers.teachers import Teachers
 
@@ -52,7 +57,8 @@ def kind_of(config: TrialConfig, data: Data, device: str) -> tuple[Any, ...]:
     """What two runs need to have in common to be run by the same graphs."""
     fixed = config.model_dump(exclude=set(LOADED))
     fixed["exit_weights"] = config.exit_weights is None
-    one_expression = Teachers(config, 1).one_expression
+    with Draws(0).taken():  # weights that nobody needs
+        one_expression = Teachers(config, 1).one_expression
     held = 0 if data.calibrate is None else len(data.calibrate)
     return (
         device,
@@ -93,14 +99,67 @@ def opened(config: TrialConfig, data: Data, device: str) -> Iterator[Run]:
 
 
 def _made(config: TrialConfig, data: Data, device: str) -> Run:
-    try:
-        return _maker.submit(CapturedRun, config, data, device).result()
-    except torch.OutOfMemoryError:
-        raise
-    except (RuntimeError, NotImplementedError) as error:
-        reason = " ".join(str(error).split())[:160]
-        warnings.warn(f"no CUDA graph, every step is launched by itself: {reason}", stacklevel=4)
+    """A new run: captured, or step by step where that fails for another reason than memory.
+
+    Raises:
+        InputError: A network that cannot be built, or too little memory.
+    """
+    made = _tried(config, data, device)
+    if made is None:
+        free_memory()
+        made = _tried(config, data, device)
+    if made is None:
+        side = config.image_size
+        raise InputError(
+            f"{device} has too little memory for another run of {config.backbone} with batches of "
+            f"{config.batch_size} images of {side}x{side} pixels: take fewer --workers, or smaller "
+            "batches"
+        )
+    if isinstance(made, str):
+        warnings.warn(f"no CUDA graph, every step is launched by itself: {made}", stacklevel=4)
         return Run(config, device)
+    return made
+
+
+def _tried(config: TrialConfig, data: Data, device: str) -> "CapturedRun | str | None":
+    """A captured run, or why there is none, or None where memory was short.
+
+    What failed holds its memory as long as its error is there, so the error stays in here.
+    """
+    made = _maker.submit(CapturedRun, config, data, device)
+    error = made.exception()
+    if error is None:
+        return made.result()
+    for one in (error, _first(error)):
+        if isinstance(one, InputError) or not isinstance(one, Exception):
+            raise one
+    return None if _short_of_memory(error) else _why(error)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first: when a capture is left by an error, its end often raises another."""
+    while error.__context__ is not None and not error.__suppress_context__:
+        error = error.__context__
+    return error
+
+
+def _short_of_memory(error: BaseException) -> bool:
+    first = _first(error)
+    return isinstance(first, torch.OutOfMemoryError) or "out of memory" in str(first)
+
+
+def _why(error: BaseException) -> str:
+    """In at most 160 characters."""
+    first = _first(error)
+    return (" ".join(str(first).split()) or type(first).__name__)[:160]
+
+
+def free_memory() -> None:
+    """What no run needs any longer, idle runs too, is given back to the device."""
+    with _lock:
+        _idle.clear()
+    gc.collect()  # a run that failed may hang in the traceback of its error
+    empty_cache()
 
 
 def _set_idle(run: Run) -> None:
@@ -131,12 +190,11 @@ class CapturedRun(Run):
 
     def __init__(self, config: TrialConfig, data: Data, device: str) -> None:
         super().__init__(config, device)
-        dropout = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-        if any(isinstance(m, dropout) and m.p > 0 for m in self.network.modules()):
+        if any(isinstance(m, _DropoutNd) and m.p > 0 for m in self.network.modules()):
             raise RuntimeError("dropout draws from the host's generator")
         self.kind = kind_of(config, data, device)
         cuda = self.device.type == "cuda"
-        self.stream = torch.cuda.Stream(self.device) if cuda else None  # type: ignore[no-untyped-call]
+        self.stream = own_stream(self.device) if cuda else None
         self._pool = torch.cuda.graph_pool_handle() if cuda else None
         # every weight of a convolution or linear layer, by network: fp32 -> its bf16 copy
         self._copies: dict[int, dict[str, Tensor]] = {}
@@ -144,11 +202,13 @@ class CapturedRun(Run):
         if self.average is not None:
             averaged = self.average.modules["network"]
             networks[id(averaged)] = averaged
-        self._fused = self._fuse(list(networks.values()))
+        # A user's network stays as it is: only of ours it is known what uses a layer, and how
+        # often. Of one used twice autograd would add the gradients of branches without waiting.
+        ours = not catalog.is_path(config.backbone)
+        self._fused = self._fuse(list(networks.values())) if ours else ""
         self._branches = Branches(self.device)
         for key, network in networks.items():
-            # a user's may use a layer twice, whose gradients autograd would add without waiting
-            if not catalog.is_path(config.backbone):
+            if ours:
                 branch(network, self._branches)
             self._copies[key] = _lower(network) if config.precision == "bf16" else {}
         scalars = torch.zeros(5, device=self.device)
@@ -156,7 +216,7 @@ class CapturedRun(Run):
         weights = None if config.exit_weights is None else torch.ones(config.exits, device=device)
         annealed = self.teachers.annealed
         self._knobs = Knobs(scalars[3] if annealed is None else annealed, scalars[4], weights)
-        self._scored = False
+        self._scored, self._never_captured = False, False
         with self._on_stream():
             self._fit = Shown(data.fit)
             self._held = Shown(data.score)
@@ -181,11 +241,8 @@ class CapturedRun(Run):
             return ""
         made = None
         if self.device.type == "cuda":
-            try:
-                made = checked(self.device)
-            except (RuntimeError, OSError, AttributeError, ImportError) as error:
-                reason = " ".join(str(error).split())[:160]
-                warnings.warn(f"PyTorch's own batch norm is used: {reason}", stacklevel=2)
+            made = checked(self.device)
+            if made is None:
                 return ""
         for network in networks:
             fuse(network, made)
@@ -193,34 +250,80 @@ class CapturedRun(Run):
 
     @contextmanager
     def _on_stream(self) -> Iterator[None]:
-        """After what the current stream was asked for."""
+        """After what the current stream was asked for.
+
+        What an error leaves there, Ctrl-C too, is waited for: whoever is told of it may free the
+        memory that launched steps still read and write.
+        """
         if self.stream is None:
             yield
             return
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
+            try:
+                yield
+            except BaseException:
+                with suppress(RuntimeError):  # the error itself may be the device's
+                    self.stream.synchronize()
+                raise
+
+    @contextmanager
+    def _joined(self) -> Iterator[None]:
+        """After an error the branches come together too: a capture cannot end before."""
+        try:
             yield
+        except BaseException:
+            with suppress(RuntimeError):  # the error itself may have ended the capture
+                self._branches.join()
+            raise
 
     def _capture(self) -> None:
+        """Captures a step; one without branches, if it cannot be had with them."""
         assert self.stream is not None
         self.network.train()
         self.teachers.train()
         self._set_knobs(0)
+        try:
+            self._training.capture(self._train, self.stream, self._pool)
+            return
+        except RuntimeError as error:
+            if not self._branches.apart or _short_of_memory(error):
+                raise
+            reason = _why(error)
+        warnings.warn(f"the parts of a step run one after another: {reason}", stacklevel=2)
+        self._branches.stop()
+        self._pool = torch.cuda.graph_pool_handle()
         self._training.capture(self._train, self.stream, self._pool)
+
+    def _capture_scoring(self) -> None:
+        """Captures a batch of scoring, whose batches are launched by themselves if it fails."""
+        assert self.stream is not None
+        try:
+            self._scoring.capture(self._score, self.stream, self._pool)
+        except Exception as error:
+            if not isinstance(_first(error), Exception):  # Ctrl-C
+                raise _first(error) from None
+            self._never_captured = True
+            warnings.warn(f"no CUDA graph of scoring: {_why(error)}", stacklevel=2)
+        self._tally.clear()
+        self._raw.zero_()
 
     def load(self, config: TrialConfig, data: Data) -> None:
         """Begins another run of the same kind, with fresh weights."""
         self.config, self.data = config, data
         with self._on_stream(), torch.no_grad():
-            for mine, made in zip((self.network, self.teachers), fresh(config), strict=True):
+            network, teachers = fresh(config)
+            for mine, made in ((self.network, network), (self.teachers, teachers)):
                 theirs = dict([*made.named_parameters(), *made.named_buffers()])
                 for name, value in [*mine.named_parameters(), *mine.named_buffers()]:
                     value.copy_(theirs[name])
-            made = Teachers(config, 1)
-            self.teachers.phases, self.teachers.epochs = made.phases, made.epochs
+            scheduled: list[Any] = [self.teachers]
             self.optimizer.begin()
             if self.average is not None:
                 self.average.restart()
+                scheduled.append(self.average.modules["teachers"])
+            for mine in scheduled:
+                mine.phases, mine.epochs = teachers.phases, teachers.epochs
             self._held.show(data.score)
 
     def renew(self) -> None:
@@ -264,9 +367,12 @@ class CapturedRun(Run):
     def _train(self, places: Tensor) -> None:
         """One step of SGD on the images at some places of the pass."""
         pixels, labels = self._fit.batch(places)
-        features, logits = self.forward(pixels)
-        value = loss(features, logits, labels, self.teachers, self.config, given=self._knobs).total
-        self._update(value)
+        with self._joined():
+            features, logits = self.forward(pixels)
+            value = loss(
+                features, logits, labels, self.teachers, self.config, given=self._knobs
+            ).total
+            self._update(value)
         self.teachers.anneal(logits)
         if self.average is not None:
             self.average.update()
@@ -308,11 +414,13 @@ class CapturedRun(Run):
     def _score(self, places: Tensor) -> None:
         pixels, labels = self._held.batch(places)
         network, teachers = self._judged
-        features, logits = self.forward(pixels, network)
+        with self._joined():
+            features, logits = self.forward(pixels, network)
         self._tally.exits(logits, labels, places)
         self._tally.teachers(features, logits, labels, teachers, self._knobs.temperature)
         if self.average is not None:
-            right = self.forward(pixels)[1].argmax(dim=-1) == labels
+            with self._joined():
+                right = self.forward(pixels)[1].argmax(dim=-1) == labels
             self._raw += right.sum(dim=1)
 
     @torch.no_grad()
@@ -327,10 +435,9 @@ class CapturedRun(Run):
         self._tally.clear()
         self._raw.zero_()
         # A first time is the warm-up of the second: whoever scores once captures nothing.
-        if self._scored and self.stream is not None and not self._scoring.captured:
-            self._scoring.capture(self._score, self.stream, self._pool)
-            self._tally.clear()
-            self._raw.zero_()
+        may = self._scored and self.stream is not None and not self._never_captured
+        if may and not self._scoring.captured:
+            self._capture_scoring()
         self._scoring.run(self._score)
         self._scored = True
         raw = () if self.average is None else tuple((self._raw / len(images)).tolist())
@@ -340,3 +447,18 @@ class CapturedRun(Run):
         """As `Run.score`."""
         with self._on_stream():
             return super().score(images, epoch, **how)
+
+    def temperature(self, epoch: int) -> float | None:
+        """As `Run.temperature`."""
+        with self._on_stream():
+            return super().temperature(epoch)
+
+    def save(self, path: Path, reports: list[EpochReport]) -> None:
+        """As `Run.save`."""
+        with self._on_stream():
+            super().save(path, reports)
+
+    def restore(self, path: Path) -> list[EpochReport]:
+        """As `Run.restore`."""
+        with self._on_stream():
+            return super().restore(path)

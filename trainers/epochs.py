@@ -4,9 +4,9 @@ Meant for a GPU. On a CPU the same goes through, uncaptured and with few images,
 tested.
 """
 
-import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from trainers.bench import NETS
 from trainers.captured import CapturedRun
@@ -59,14 +59,10 @@ def epoch_table(
     for number in together:
 
         def at_once(epoch: int, number: int = number) -> None:
-            threads = [
-                threading.Thread(target=run.train_epoch, args=(data.fit, epoch))
-                for run in captured[:number]
-            ]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with ThreadPoolExecutor(number) as pool:
+                tasks = [pool.submit(run.train_epoch, data.fit, epoch) for run in captured[:number]]
+            for task in tasks:
+                task.result()  # raises what the run did
 
         sides.append((f"{number} together", number * images, at_once))
     speeds: list[list[float]] = [[] for _ in sides]

@@ -7,6 +7,7 @@ more than another tenth.
 """
 
 import functools
+import warnings
 from typing import Any
 
 import torch
@@ -20,7 +21,10 @@ FEW_ROWS = 4096  # images x pixels up to which one launch does sums and result
 BLOCKS = 1056  # eight for each multiprocessor of an H100
 SUMMING = 528  # blocks that sum: each then adds to the same few numbers as all others
 # what is compared
-SIZES = ((16, 24, 3, 3), (130, 64, 9, 9), (3, 520, 1, 1), (9, 64, 4, 6), (80, 64, 10, 8))
+SIZES = (
+    (16, 24, 3, 3), (130, 64, 9, 9), (3, 520, 1, 1), (9, 64, 4, 6), (80, 64, 10, 8),
+    (40, 520, 12, 12),
+)  # fmt: skip
 CLOSE = 0.02  # relative, in norm: bf16 itself rounds by 0.004
 
 
@@ -35,15 +39,24 @@ def _shape(rows: int, channels: int) -> tuple[bool, int, Grid, Grid]:
 
 
 @functools.cache
-def checked(device: torch.device) -> Kernels:
-    """The kernels, after a look at what they compute on a device.
+def checked(device: torch.device) -> Kernels | None:
+    """The kernels, after a look at what they compute on a device; tried once a process.
+
+    None where they do not compile, or do not compute what PyTorch does: a warning says why.
 
     Raises:
-        RuntimeError: They do not compile, or do not compute what PyTorch does.
+        OutOfMemoryError: Another time there may be enough.
     """
-    made = kernels(device)
-    with torch.cuda.device(device):
-        check(made, device)
+    try:
+        made = kernels(device)
+        with torch.cuda.device(device):
+            check(made, device)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # what compiles them is private to PyTorch, and may change
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        warnings.warn(f"PyTorch's own batch norm is used: {reason}", stacklevel=2)
+        return None
     return made
 
 
@@ -176,14 +189,17 @@ def fuse(network: nn.Module, made: Kernels | None) -> None:
     it go into it; in torchvision's residual blocks, ReLU and the residual.
 
     Args:
-        network: Whose norms have 8 n channels; others stay.
+        network: One of ours. Norms that have not 8 n channels stay. A ReLU of a sequence may not be
+            used elsewhere too: it becomes nothing.
         made: Of `trainers.kernels`; None for PyTorch's.
     """
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             _fuse_sequence(module, made)
     for module in list(network.modules()):
-        if type(module).__name__ in ("BasicBlock", "Bottleneck"):
+        kind = type(module)
+        theirs = kind.__module__ == "torchvision.models.resnet"  # others have blocks of these names
+        if theirs and kind.__name__ in ("BasicBlock", "Bottleneck"):
             _fuse_block(module, made)
 
 

@@ -5,6 +5,7 @@ Captured once, a step is one launch; which images it takes is counted on the dev
 """
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,38 @@ from trainers.config import TrialConfig
 from trainers.data import Images, normalisation, passes
 from trainers.run import epoch_generator
 
-CHUNK = 8192  # images augmented at a time
+CHUNK = 8192  # images of 32x32 pixels augmented at a time
+DRAWS = 64  # of streams, twice round PyTorch's pool
 WARM_UP = 3  # runs of a batch before it is captured: libraries choose their kernels in these
 Body = Callable[[Tensor], None]
 _one_at_a_time = threading.Lock()  # PyTorch captures one graph at a time in a process
+_streams: "weakref.WeakSet[torch.cuda.Stream]" = weakref.WeakSet()  # equal if the device's are one
+
+
+def own_stream(device: torch.device) -> torch.cuda.Stream:
+    """A stream that no living run has, if there is one.
+
+    PyTorch hands the 32 of its pool out in turns, also those that are in use; two runs on one would
+    wait for each other.
+    """
+    for _ in range(DRAWS):
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        if stream not in _streams:
+            break
+    _streams.add(stream)
+    return stream
+
+
+def empty_cache() -> None:
+    """Gives memory that is not in use back to the device, while nothing is captured."""
+    with _one_at_a_time:
+        torch.cuda.empty_cache()
+
+
+def chunk(side: int) -> int:
+    """Images of side x side pixels that are augmented at a time: the larger, the fewer, so that
+    memory stays the same."""
+    return max(256, CHUNK * 32**2 // side**2)
 
 
 class Pass:
@@ -76,6 +105,7 @@ class Pass:
             RuntimeError: The body does what a graph cannot hold.
         """
         with _one_at_a_time:
+            graphs = {}
             for size, _ in self._batches:
                 for _ in range(WARM_UP):
                     self._begin.zero_()
@@ -87,7 +117,8 @@ class Pass:
                     graph, pool=pool, stream=stream, capture_error_mode="thread_local"
                 ):
                     self._batch(body, size)
-                self._graphs[size] = graph
+                graphs[size] = graph
+            self._graphs = graphs  # all or none
 
     def run(self, body: Body) -> None:
         """Goes through the images once, on the current stream.
@@ -127,7 +158,7 @@ class Shown:
         begin = 0
         for pixels, labels in passes(
             images,
-            CHUNK,
+            chunk(images.side),
             augmentation="none" if config is None else config.augmentation,
             shuffle=config is not None,
             generator=None if config is None else epoch_generator(config, epoch),

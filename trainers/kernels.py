@@ -3,7 +3,6 @@
 NVRTC does it, which comes with PyTorch: no compiler has to be there.
 """
 
-import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,6 @@ def compiled(capability: str | None = None) -> bytes:
         cpp_extension.CUDA_HOME = home
 
 
-@functools.cache
 def kernels(device: torch.device) -> Kernels:
     """The kernels, by name, not yet compared with anything.
 

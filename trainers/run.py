@@ -3,6 +3,7 @@
 import math
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from trainers.sgd import SGD
 from trainers.teachers import Teachers
 
 LOOK_EVERY = 50  # batches, between two looks at the loss on a GPU, which waits for it
-_seeding = threading.Lock()  # weights are drawn from the process's one generator
+CPU = torch.device("cpu")
+_drawing = threading.Lock()  # torch's default generators are the process's, for all its threads
 
 
 def learning_rate(config: TrialConfig, epoch: int) -> float:
@@ -52,10 +54,45 @@ def _placed(images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         yield places, pixels, labels
 
 
+class Draws:
+    """What is drawn from torch's default generators for one run, whatever other threads draw.
+
+    Args:
+        seed: Where they begin.
+        device: What is drawn on, beside the CPU.
+    """
+
+    def __init__(self, seed: int, device: torch.device = CPU) -> None:
+        self._generators = [torch.default_generator]
+        if device.type == "cuda":
+            index = torch.cuda.current_device() if device.index is None else device.index
+            self._generators.append(torch.cuda.default_generators[index])
+        self._states = [
+            torch.Generator(generator.device).manual_seed(seed).get_state()
+            for generator in self._generators
+        ]
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """The default generators stand where the last time has left them; after it, where they
+        stood before. One thread at a time."""
+        with _drawing:
+            others = [generator.get_state() for generator in self._generators]
+            try:
+                self._put(self._states)
+                yield
+                self._states = [generator.get_state() for generator in self._generators]
+            finally:
+                self._put(others)
+
+    def _put(self, states: list[Tensor]) -> None:
+        for generator, state in zip(self._generators, states, strict=True):
+            generator.set_state(state)
+
+
 def fresh(config: TrialConfig) -> tuple[MultiExitNet, Teachers]:
     """Network and teachers as the config's seed makes them, on the CPU."""
-    with _seeding, torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with Draws(config.seed).taken():
         network = build_network(config)
         return network, Teachers(config, network.features)
 
@@ -155,24 +192,23 @@ class Run:
         generator = epoch_generator(config, epoch)
         total, seen = torch.zeros((), device=self.device), 0
         look_every = 1 if self.device.type == "cpu" else LOOK_EVERY
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(generator.initial_seed())  # of dropout
-            for nth, (pixels, labels) in enumerate(
-                batches(
-                    images,
-                    config.batch_size,
-                    augmentation=config.augmentation,
-                    shuffle=True,
-                    generator=generator,
-                )
-            ):
-                if len(labels) == 1:
-                    continue  # a last batch of one image has no variance for batch norm
-                seen += len(labels)
+        draws = Draws(generator.initial_seed(), self.device)  # of dropout
+        for nth, (pixels, labels) in enumerate(
+            batches(
+                images,
+                config.batch_size,
+                augmentation=config.augmentation,
+                shuffle=True,
+                generator=generator,
+            )
+        ):
+            if len(labels) == 1:
+                continue  # a last batch of one image has no variance for batch norm
+            seen += len(labels)
+            with draws.taken():
                 total += self.step(pixels, labels, epoch) * len(labels)
-                if nth % look_every == 0 and not math.isfinite(float(total)):
-                    break  # diverged: the rest of the epoch would be for nothing
+            if nth % look_every == 0 and not math.isfinite(float(total)):
+                break  # diverged: the rest of the epoch would be for nothing
         return float(total) / seen
 
     def temperature(self, epoch: int) -> float | None:

@@ -103,7 +103,7 @@ class Trained:
         logits = self.network(self.normalise(pixels))[1]
         return torch.softmax(logits, dim=-1)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: what moves to a device and back stays trainable
     def answers(self, images: Images, device: str = "cpu") -> Answers:
         """What exits and teachers say to many images.
 

@@ -9,7 +9,7 @@ import torch
 
 from studies import confirm, local, machine, streams, trial
 from studies.record import StudyRecord
-from studies.search import make_plan
+from studies.search import estimate, make_plan
 from tests.studies import made_up_confirmations
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -86,6 +86,15 @@ def test_who_shares_a_gpu():
     assert not on_gpu.with_(workers=8).on_one_gpu, "that takes two"
     assert not on_gpu.with_(workers=1).on_one_gpu
     assert not on_gpu.with_(device="cpu").on_one_gpu
+
+
+def test_trials_that_share_a_gpu_may_take_as_long_as_one_after_another(monkeypatch):
+    monkeypatch.setattr(machine, "measure", lambda *_: machine.Speed(1000.0, 1))
+    apart = plan().with_(workers=4)
+    shared = apart.with_(device="cuda", gpus_per_trial=0.25)
+    alone = apart.with_(workers=1)
+    seconds = [estimate(one).seconds for one in (shared, alone, apart)]
+    assert seconds[0] == seconds[1] == pytest.approx(4 * seconds[2])
 
 
 @pytest.mark.parametrize(

@@ -113,4 +113,11 @@ def test_one_run_of_a_process_has_branches_and_leaves_them_to_the_next(main):
         pass
     assert main.waited == []
     del first
-    assert len(Branches(torch.device("cuda"))._streams) == 2
+    assert Branches(torch.device("cuda")).apart
+    made = Branches(torch.device("cuda"))
+    with made.beside(HEADS):
+        pass
+    made.stop()
+    made.join()
+    assert not made.apart
+    assert not Branches(torch.device("cuda")).apart, "that would fail as well"

@@ -108,6 +108,48 @@ def test_nothing_is_pooled_that_is_not_two_by_two():
         assert same(module(images).detach(), plain(images).detach())
 
 
+def test_blocks_that_only_share_torchvisions_names_stay():
+    class BasicBlock(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv1, self.bn1 = nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8)
+            self.downsample = None
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.conv1(self.bn1(images).relu()) + images
+
+    block = BasicBlock()
+    plain, images = copy.deepcopy(block), torch.randn(3, 8, 6, 6)
+    fuse(block, None)
+    assert type(block) is BasicBlock and type(block.bn1) is nn.BatchNorm2d
+    assert same(block(images).detach(), plain(images).detach())
+
+
+def test_kernels_that_cannot_be_had_are_tried_once_a_process(monkeypatch):
+    tried = []
+
+    def broken(device: torch.device) -> None:
+        tried.append(device)
+        raise TypeError("another PyTorch")
+
+    monkeypatch.setattr(fused, "kernels", broken)
+    device = torch.device("cuda", 7)
+    fused.checked.cache_clear()
+    with pytest.warns(UserWarning, match="PyTorch's own batch norm is used: another PyTorch"):
+        assert fused.checked(device) is None
+    assert fused.checked(device) is None and tried == [device]
+    fused.checked.cache_clear()
+
+
+def test_short_memory_says_nothing_of_the_kernels(monkeypatch):
+    def short(device: torch.device) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(fused, "kernels", short)
+    with pytest.raises(torch.OutOfMemoryError):
+        fused.checked(torch.device("cuda", 7))
+
+
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if shutil.which("g++") is None:

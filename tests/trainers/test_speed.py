@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainers import speed
+from trainers import captured, speed
 from trainers.config import TrialConfig
 from trainers.run import Run
 from trainers.speed import layers_agree, precisions, throughput
@@ -22,6 +22,14 @@ def test_throughput_is_measured_for_each_number_of_threads_and_leaves_the_settin
     assert all(value > 0 for value in speeds)
     assert torch.get_num_threads() == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_nothing_is_left_of_a_measurement_on_a_gpu(monkeypatch):
+    freed = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(len(captured._idle)))
+    monkeypatch.setattr(captured, "_idle", [])
+    assert speed._on_gpu(DIGITS, "cpu") > 0
+    assert freed == [0]
 
 
 def test_both_precisions_are_measured():
