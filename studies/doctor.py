@@ -288,25 +288,33 @@ def _contradiction(outcome: Outcome, plan: StudyPlan) -> list[str]:
 def _files(record: StudyRecord) -> Iterator[Finding]:
     """Checkpoints that waiting trials would go on from."""
     begun = [o for o in record.outcomes() if o.state == "WAITING" and o.epochs]
-    missing, damaged = [], []
+    missing, damaged, unread = [], [], []
     for outcome in begun:
         paths = [record.checkpoint(outcome.number)]
         paths += [checkpoints.before(paths[0])]
         there = [path for path in paths if path.exists()]
-        if not there:
-            missing.append(outcome.number)
-        elif not any(map(_readable, there)):
-            damaged.append(outcome.number)
+        try:
+            if not there:
+                missing.append(outcome.number)
+            elif not any(map(_readable, there)):
+                damaged.append(outcome.number)
+        except checkpoints.UnreadableError as error:
+            unread.append(str(error))
+    fix = "see to the disk and its permissions: the trials fail till then, nothing is removed"
+    yield from (Finding("begun trials", "wrong", text, fix) for text in unread[:20])
     if missing or damaged:
         text = f"of begun trials {_listed([*missing, *damaged])} cannot be read"
         yield Finding("begun trials", "note", text, "these start over, their reports are kept")
-    else:
+    elif not unread:
         yield Finding("begun trials", "ok", f"{len(begun)} wait with their checkpoints")
 
 
 def _readable(path: Path) -> bool:
+    """Whether a checkpoint is whole. Raises UnreadableError where the disk does not let it say."""
     try:
         checkpoints.read(path)
+    except checkpoints.UnreadableError:
+        raise
     except InputError:
         return False
     return True
