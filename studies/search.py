@@ -29,6 +29,7 @@ from studies.trial import OnEvent
 from trainers import catalog, sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.devices import settled_device
 from trainers.folders import describe_folder
 from trainers.sources import check, training_images
 
@@ -151,7 +152,7 @@ def make_plan(
         device = device or known.device
         gpus_per_trial = known.gpus_per_trial if gpus_per_trial is None else gpus_per_trial
         base = base.with_(precision=fields.get("precision", known.base.precision))
-    elif "precision" not in fields and machine.settled_device(device) == "cpu":
+    elif "precision" not in fields and settled_device(device) == "cpu":
         speeds = machine.measure_precisions(base)
         base = base.with_(precision=max(speeds, key=lambda name: speeds[name]))
     elif "precision" not in fields and machine.bf16_in_hardware():
