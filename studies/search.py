@@ -24,7 +24,7 @@ from studies.plan import (
     settled_grace,
 )
 from studies.record import StudyRecord
-from studies.resume import corner_configs
+from studies.resume import corner_configs, given_points
 from studies.trial import OnEvent
 from trainers import catalog, sources
 from trainers.catalog import InputError
@@ -89,7 +89,8 @@ def make_plan(
         dataset: A data set's name, or a folder of class folders.
         study: Name; `<dataset>-<backbone>-<space>` if not given.
         data_root: Where the data set lies.
-        trials: Total number; the data set's default if not given.
+        trials: Total number; if not given all points of the grid sampler, else the data set's
+            default.
         sampler, budgets, early_stopping: See `StudyPlan`.
         objective: See `StudyPlan`; the space's own, else anytime, if not given.
         search_seed: Of the sampler.
@@ -121,12 +122,10 @@ def make_plan(
         checked_budgets(budgets, base.exits)
     if sampler not in SAMPLERS:
         raise catalog.unknown("sampler", sampler, SAMPLERS)
-    if sampler == "grid" and loaded.grid is None:
-        raise InputError(f"space {space} gives no grid: take another --sampler")
+    points, _ = given_points(loaded, base, sampler)
     if trials is None:
         entry = catalog.DATASETS.get(base.dataset)
-        trials = len(loaded.grid(base)) if sampler == "grid" and loaded.grid else None
-        trials = trials or (entry.trials if entry else 30)
+        trials = len(points) if sampler == "grid" else entry.trials if entry else 30
     study = default_study_name(base, space) if study is None else checked_study_name(study)
     known = stored(study)
     if known is not None and known.base.epochs == base.epochs:  # whatever defaults are today
