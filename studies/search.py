@@ -147,8 +147,9 @@ def make_plan(
         raise InputError(NO_RUNGS)
     speeds = None
     if known is not None:
-        workers, threads = workers or known.workers, threads or known.threads
-        device = device or known.device
+        workers = known.workers if workers is None else workers
+        threads = known.threads if threads is None else threads
+        device = known.device if device is None else device
         gpus_per_trial = known.gpus_per_trial if gpus_per_trial is None else gpus_per_trial
         base = base.with_(precision=fields.get("precision", known.base.precision))
     elif "precision" not in fields and settled_device(device) == "cpu":
@@ -171,7 +172,7 @@ def make_plan(
         budgets=budgets,
         seed=search_seed,
         early_stopping=early_stopping,
-        eta=eta or 2,
+        eta=2 if eta is None else eta,
         grace=grace,
         rungs=rungs,
         tolerance=tolerance or 0.0,
