@@ -3,6 +3,7 @@
 What a value may be is checked in the records; here tokens only become numbers.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ def span(type_: Any, tokens: Sequence[Token]) -> float:
             known = ", ".join(filter(None, UNITS))
             raise ValueError(f"expected a time in {known}, as 1h30m, got {text[:40]!r}")
         seconds, at = seconds + float(number) * UNITS[unit], part.end()
+    if not math.isfinite(seconds):  # hundreds of digits
+        raise ValueError(f"expected a time that ends, got {text[:40]!r}")
     return seconds
 
 
