@@ -3,6 +3,7 @@
 What a value may be is checked in the records; here tokens only become numbers.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -51,18 +52,22 @@ def flops(type_: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
 def span(type_: Any, tokens: Sequence[Token]) -> float:
     """Seconds: `2h`, `1h30m`, `90 min`, `45s`, or a plain number of them."""
     text = " ".join(token.value for token in tokens)
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text)
-    if not parts or not re.fullmatch(r"\s*(\d+(?:\.\d+)?\s*[a-z]*\s*)+", text):
-        raise ValueError(f"expected a time, as in 2h, 1h30m or 45s, got {text[:40]!r}")
-    seconds = 0.0
-    for number, unit in parts:
+    seconds, at = 0.0, 0
+    while at < len(text) or not text:
+        part = PART.match(text, at)
+        if part is None:
+            raise ValueError(f"expected a time, as in 2h, 1h30m or 45s, got {text[:40]!r}")
+        number, unit = part.groups()
         if unit not in UNITS:
             known = ", ".join(filter(None, UNITS))
             raise ValueError(f"expected a time in {known}, as 1h30m, got {text[:40]!r}")
-        seconds += float(number) * UNITS[unit]
+        seconds, at = seconds + float(number) * UNITS[unit], part.end()
+    if not math.isfinite(seconds):  # hundreds of digits
+        raise ValueError(f"expected a time that ends, got {text[:40]!r}")
     return seconds
 
 
+PART = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")  # one by one: a repeat would backtrack
 UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 Span = Annotated[float | None, Parameter(converter=span, metavar="TIME")]
 Whole = Annotated[int, Parameter(converter=whole)]

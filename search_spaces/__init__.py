@@ -83,7 +83,7 @@ def _space(name: str, module: ModuleType) -> Space:
     for needed in ("starts", "suggest"):
         if not callable(getattr(module, needed, None)):
             raise InputError(f"space {name!r} needs a function {needed}: see `automate spaces`")
-    title = (module.__doc__ or "no description").strip().splitlines()[0]
+    title = (module.__doc__ or "").strip().partition("\n")[0] or "no description"
     return Space(
         name=name,
         title=title,

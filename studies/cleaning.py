@@ -15,16 +15,14 @@ def needless(record: StudyRecord) -> list[Path]:
     A trial that waits or runs goes on from its checkpoints; an export is trained anew from its
     config, so an ended trial needs none; a confirmation's is scored on the test split in the end.
     """
-    needed = ["WAITING", "RUNNING"]
-    if record.plan.confirms:
-        needed.append("COMPLETE")
-    going_on = {o.number: o.state for o in record.outcomes() if o.state in needed}
+    needs = record.plan.needs_checkpoint
+    needed = {o.number: o.state for o in record.outcomes() if needs(o.state)}
     home = record.folder / "trials"
     found: list[Path] = []
     for folder in sorted(home.iterdir()) if home.is_dir() and not home.is_symlink() else []:
         if not folder.name.isdecimal() or folder.is_symlink() or not folder.is_dir():
             continue
-        state = going_on.get(int(folder.name))
+        state = needed.get(int(folder.name))
         if state is None:
             found.append(folder)
         elif state == "WAITING":  # nobody writes there; a killed process may have

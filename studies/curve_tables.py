@@ -29,6 +29,7 @@ from studies.plan import ranked_by
 from studies.storage import make_folder
 from trainers import catalog
 from trainers.catalog import InputError
+from trainers.checkpoints import put
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport, ExitPoint
 
@@ -154,10 +155,11 @@ class CurveTable:
         return run**0.5, between**0.5
 
     def write(self, path: str | Path) -> Path:
-        """Writes the table; an older file is replaced.
+        """Writes the table; an older file is replaced at once.
 
         Raises:
-            InputError: Another ending than .npz, or a file that cannot be written.
+            InputError: Another ending than .npz, or a file that cannot be written; an older one is
+                kept.
         """
         path = Path(path)
         if path.suffix != ENDING:
@@ -181,10 +183,7 @@ class CurveTable:
             seconds=self.seconds.astype(np.float32),
         )
         make_folder(path.parent)
-        try:
-            path.write_bytes(made.getvalue())
-        except OSError as error:
-            raise InputError(f"{path} cannot be written: {error.strerror}") from None
+        put(path, made.getvalue())
         return path
 
 

@@ -18,6 +18,7 @@ import optuna
 from sqlalchemy.engine import URL
 
 from studies.listing import list_studies
+from studies.plan import StudyPlan
 from studies.record import StudyRecord
 from studies.states import Outcome
 from studies.storage import (
@@ -243,9 +244,9 @@ def _ghosts(record: StudyRecord) -> list[int]:
 
 
 def _loose(record: StudyRecord) -> list[Path]:
-    """Checkpoints of ended trials, which go on nowhere."""
-    ended = [o.number for o in record.outcomes() if o.state not in ("WAITING", "RUNNING")]
-    paths = [record.checkpoint(number) for number in ended]
+    """Checkpoints that no trial needs any more."""
+    needs = record.plan.needs_checkpoint
+    paths = [record.checkpoint(o.number) for o in record.outcomes() if not needs(o.state)]
     return [path for path in paths if path.exists() or checkpoints.before(path).exists()]
 
 
@@ -260,15 +261,18 @@ def _states(record: StudyRecord) -> list[Finding]:
             continue
         if done != list(range(1, len(done) + 1)):
             wrong.append(f"trial {outcome.number} misses reports before epoch {max(done)}")
-        wrong += _contradiction(outcome)
+        wrong += _contradiction(outcome, record.plan)
     if not wrong:
         return [Finding("reports", "ok", "every state agrees with its reports")]
     fix = "these numbers are not to be trusted: search them again under another --study"
     return [Finding("reports", "wrong", text, fix) for text in wrong[:20]]
 
 
-def _contradiction(outcome: Outcome) -> list[str]:
-    if outcome.state in ("COMPLETE", "RUNNING", "PRUNED") and outcome.config is None:
+def _contradiction(outcome: Outcome, plan: StudyPlan) -> list[str]:
+    run = ["COMPLETE", "RUNNING"]
+    if plan.confirms is None:  # of a config that has left a race trials are PRUNED without a run
+        run.append("PRUNED")
+    if outcome.state in run and outcome.config is None:
         return [f"trial {outcome.number} is {outcome.state} and has no readable config"]
     if outcome.state == "COMPLETE" and outcome.config is not None:
         if outcome.epochs != outcome.config.epochs:
@@ -284,25 +288,33 @@ def _contradiction(outcome: Outcome) -> list[str]:
 def _files(record: StudyRecord) -> Iterator[Finding]:
     """Checkpoints that waiting trials would go on from."""
     begun = [o for o in record.outcomes() if o.state == "WAITING" and o.epochs]
-    missing, damaged = [], []
+    missing, damaged, unread = [], [], []
     for outcome in begun:
         paths = [record.checkpoint(outcome.number)]
         paths += [checkpoints.before(paths[0])]
         there = [path for path in paths if path.exists()]
-        if not there:
-            missing.append(outcome.number)
-        elif not any(map(_readable, there)):
-            damaged.append(outcome.number)
+        try:
+            if not there:
+                missing.append(outcome.number)
+            elif not any(map(_readable, there)):
+                damaged.append(outcome.number)
+        except checkpoints.UnreadableError as error:
+            unread.append(str(error))
+    fix = "see to the disk and its permissions: the trials fail till then, nothing is removed"
+    yield from (Finding("begun trials", "wrong", text, fix) for text in unread[:20])
     if missing or damaged:
         text = f"of begun trials {_listed([*missing, *damaged])} cannot be read"
         yield Finding("begun trials", "note", text, "these start over, their reports are kept")
-    else:
+    elif not unread:
         yield Finding("begun trials", "ok", f"{len(begun)} wait with their checkpoints")
 
 
 def _readable(path: Path) -> bool:
+    """Whether a checkpoint is whole. Raises UnreadableError where the disk does not let it say."""
     try:
         checkpoints.read(path)
+    except checkpoints.UnreadableError:
+        raise
     except InputError:
         return False
     return True

@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike
 from trainers import dynamic, quality
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.devices import check_threads, settled_device
 from trainers.dynamic import Curve, Floats
 
 if TYPE_CHECKING:
@@ -205,15 +206,10 @@ def evaluate(
     from trainers.trained import load as load_trained
 
     folder, folders = _runs(Path(path))
+    check_threads(threads)
+    device = settled_device(device)
     if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads needs to be at least 1, got {threads}")
         torch.set_num_threads(threads)
-    if device not in (None, "cpu", "cuda"):
-        raise InputError(f"device needs to be cpu or cuda, got {device!r}")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: no CUDA device is visible; take --device cpu")
     networks = [load_trained(run) for run in folders]
     first = networks[0]
     _agree(folders, networks)

@@ -15,6 +15,7 @@ from studies.export import read_exported
 from trainers.catalog import InputError
 from trainers.checkpoints import put, remove
 from trainers.config import TrialConfig
+from trainers.devices import check_threads, settled_device
 from trainers.reports import EpochReport
 
 OnReport = Callable[[int, EpochReport], None]
@@ -94,12 +95,17 @@ def train_finals(
         threads: CPU threads; all cores if not given.
         on_report: Called with (seed, report) after each epoch.
 
+    Returns:
+        What they came to. Seeds that diverged are named in it, and no exits if all did.
+
     Raises:
-        InputError: A broken file, missing data, or every seed diverged.
+        InputError: A broken file, missing data, seeds or threads below 1, or no such device.
     """
     if seeds < 1:
         raise InputError(f"seeds needs to be at least 1, got {seeds}")
+    check_threads(threads)
     config, source = read_exported(path)
+    device = settled_device(device)
     import torch
 
     from trainers import trained
@@ -109,8 +115,6 @@ def train_finals(
     if data_root is None and isinstance(source.get("data_root"), str):
         data_root = str(source["data_root"])
     check(config, data_root)
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     if threads is not None:
         torch.set_num_threads(threads)
     data = load(config, "final-holdout" if keep_validation else "final", data_root)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers import catalog
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.devices import settled_device
 from trainers.sources import training_images
 
 # Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
@@ -55,15 +55,6 @@ def bf16_in_hardware() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def settled_device(device: str | None) -> str:
-    """The device that is asked for; if none is, CUDA where there is one, else the CPU."""
-    if device is not None:
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.device_count() else "cpu"
-
-
 def settled(
     base: TrialConfig,
     trials: int,
@@ -83,8 +74,7 @@ def settled(
     Raises:
         InputError: No such device, or one that is not there.
     """
-    if device not in (None, "cpu", "cuda"):
-        raise catalog.unknown("device", device, ("cpu", "cuda"))
+    device = settled_device(device)
     if threads is not None and threads < 1:
         raise InputError(f"threads needs to be at least 1, got {threads}")
     device = settled_device(device)

@@ -223,10 +223,9 @@ class StudyDriver(StudyReader):
         a worker that wrote for a trial which had gone on without it. Of a confirmation those of its
         full-length runs are needed until the test split is read.
         """
-        needed = ["WAITING", "RUNNING", *(["COMPLETE"] if self.plan.confirms else [])]
         left = {path.parent.name for path in (self.folder / "trials").glob("*/*checkpoint.pt*")}
         for number in sorted(int(name) for name in left if name.isdecimal()):
-            if self.outcome(number).state not in needed:
+            if not self.plan.needs_checkpoint(self.outcome(number).state):
                 checkpoints.remove(self.checkpoint(number))
 
     def release(self) -> None:
@@ -307,8 +306,7 @@ class StudyDriver(StudyReader):
             return False
         self._held.pop(held.ticket.number, None)
         path = self.checkpoint(held.ticket.number)
-        if self.plan.confirms and state == TrialState.COMPLETE:
-            # What wins the race is scored on the test split once that is over.
+        if self.plan.needs_checkpoint(state.name):  # to be scored, from the last epoch
             checkpoints.remove_older(path)
         else:
             checkpoints.remove(path)  # an ended trial goes on nowhere

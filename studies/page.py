@@ -5,18 +5,17 @@ Every text that comes in is escaped here; figures travel as JSON in which no tag
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from trainers.catalog import InputError
+from trainers.checkpoints import put
 
 
 class Html(str):
@@ -88,20 +87,11 @@ def write(path: Path, text: str) -> None:
     """Writes a page; its folder is made if there is none, an older page is replaced at once.
 
     Raises:
-        InputError: A path that cannot be written.
+        InputError: A path that cannot be written; an older page is kept.
     """
     if path.is_dir():
         raise InputError(f"the report needs a file to be written to, {str(path)!r} is a folder")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=path.name, suffix=".part", delete=False
-        ) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise InputError(f"the report cannot be written to {str(path)!r}: {error}") from None
+    put(path, text.encode())
 
 
 def page(title: str, header: Html, links: Sequence[tuple[str, str]], *sections: Html) -> str:

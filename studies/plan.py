@@ -248,6 +248,14 @@ class StudyPlan(Record):
         """Name of the search that this study confirms; None of any other."""
         return self.space.removeprefix(CONFIRM) if self.space.startswith(CONFIRM) else None
 
+    def needs_checkpoint(self, state: str) -> bool:
+        """Whether a trial in this state needs its checkpoint: to go on from it, or, of a
+        confirmation's runs of full length, until they are scored on the test split.
+        """
+        if state == "COMPLETE":
+            return self.confirms is not None
+        return state in ("WAITING", "RUNNING")
+
     @property
     def keeps_hits(self) -> bool:
         """Whether the last report of a trial says which held-out images each exit has right."""

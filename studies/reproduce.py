@@ -18,6 +18,7 @@ from studies.search import make_config
 from trainers import catalog, sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.devices import check_threads, settled_device
 
 ALL = "all"
 
@@ -165,7 +166,7 @@ def footprints_of(
         The device, and arm's key -> its `trainers.footprint.Footprint`s.
 
     Raises:
-        InputError: Unknown arm, or no such device.
+        InputError: Unknown arm, no such device, or threads below 1.
     """
     import torch
 
@@ -173,11 +174,8 @@ def footprints_of(
 
     wanted = None if only is None else [*only, "branchynet"]
     arms = arms_of("cost", base, wanted)
-    if device not in (None, "cpu", "cuda"):
-        raise catalog.unknown("device", device, ("cpu", "cuda"))
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: no CUDA device is visible; take --device cpu")
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    check_threads(threads)
+    device = settled_device(device)
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
     try:

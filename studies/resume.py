@@ -30,21 +30,30 @@ def first_points(space: Space, plan: StudyPlan) -> tuple[list[dict[str, Any]], i
     Raises:
         InputError: No grid where one is asked, or a point that the space itself cannot take.
     """
-    starts = list(space.starts(plan.base))
-    points = list(starts)
-    if plan.sampler == "grid":
-        if space.grid is None:
-            raise InputError(f"space {space.name} gives no grid: take another --sampler")
-        points += [point for point in space.grid(plan.base) if point not in starts]
+    points, starts = given_points(space, plan.base, plan.sampler)
     for point in points:
         config_at(space, plan.base, point)
     try:
         # As the storage gives them back.
-        return list(json.loads(json.dumps(points))), len(starts)
+        return list(json.loads(json.dumps(points))), starts
     except (TypeError, ValueError):
         raise InputError(
             f"space {space.name}: its starts and grid need plain numbers, texts and truth values"
         ) from None
+
+
+def given_points(space: Space, base: TrialConfig, sampler: str) -> tuple[list[dict[str, Any]], int]:
+    """`first_points` as the space gives them, tried by nobody yet.
+
+    Raises:
+        InputError: No grid where one is asked.
+    """
+    starts = list(space.starts(base))
+    if sampler != "grid":
+        return starts, len(starts)
+    if space.grid is None:
+        raise InputError(f"space {space.name} gives no grid: take another --sampler")
+    return starts + [point for point in space.grid(base) if point not in starts], len(starts)
 
 
 def config_at(space: Space, base: TrialConfig, point: Mapping[str, Any]) -> TrialConfig:

@@ -24,11 +24,12 @@ from studies.plan import (
     settled_grace,
 )
 from studies.record import StudyRecord
-from studies.resume import corner_configs
+from studies.resume import corner_configs, given_points
 from studies.trial import OnEvent
 from trainers import catalog, sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.devices import settled_device
 from trainers.folders import describe_folder
 from trainers.sources import check, training_images
 
@@ -88,7 +89,8 @@ def make_plan(
         dataset: A data set's name, or a folder of class folders.
         study: Name; `<dataset>-<backbone>-<space>` if not given.
         data_root: Where the data set lies.
-        trials: Total number; the data set's default if not given.
+        trials: Total number; if not given all points of the grid sampler, else the data set's
+            default.
         sampler, budgets, early_stopping: See `StudyPlan`.
         objective: See `StudyPlan`; the space's own, else anytime, if not given.
         search_seed: Of the sampler.
@@ -120,12 +122,10 @@ def make_plan(
         checked_budgets(budgets, base.exits)
     if sampler not in SAMPLERS:
         raise catalog.unknown("sampler", sampler, SAMPLERS)
-    if sampler == "grid" and loaded.grid is None:
-        raise InputError(f"space {space} gives no grid: take another --sampler")
+    points, _ = given_points(loaded, base, sampler)
     if trials is None:
         entry = catalog.DATASETS.get(base.dataset)
-        trials = len(loaded.grid(base)) if sampler == "grid" and loaded.grid else None
-        trials = trials or (entry.trials if entry else 30)
+        trials = len(points) if sampler == "grid" else entry.trials if entry else 30
     study = default_study_name(base, space) if study is None else checked_study_name(study)
     known = stored(study)
     if known is not None and known.base.epochs == base.epochs:  # whatever defaults are today
@@ -147,11 +147,12 @@ def make_plan(
         raise InputError(NO_RUNGS)
     speeds = None
     if known is not None:
-        workers, threads = workers or known.workers, threads or known.threads
-        device = device or known.device
+        workers = known.workers if workers is None else workers
+        threads = known.threads if threads is None else threads
+        device = known.device if device is None else device
         gpus_per_trial = known.gpus_per_trial if gpus_per_trial is None else gpus_per_trial
         base = base.with_(precision=fields.get("precision", known.base.precision))
-    elif "precision" not in fields and machine.settled_device(device) == "cpu":
+    elif "precision" not in fields and settled_device(device) == "cpu":
         speeds = machine.measure_precisions(base)
         base = base.with_(precision=max(speeds, key=lambda name: speeds[name]))
     elif "precision" not in fields and machine.bf16_in_hardware():
@@ -171,7 +172,7 @@ def make_plan(
         budgets=budgets,
         seed=search_seed,
         early_stopping=early_stopping,
-        eta=eta or 2,
+        eta=2 if eta is None else eta,
         grace=grace,
         rungs=rungs,
         tolerance=tolerance or 0.0,

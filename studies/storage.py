@@ -194,7 +194,7 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         raise InputError(f"folder {folder} cannot be made: {error.strerror}") from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"folder {folder} cannot be written: take another --runs")
+        raise InputError(f"folder {folder} cannot be written: take another --runs-dir")
 
 
 def _check_file(where: Place, database: Path) -> None:

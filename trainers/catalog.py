@@ -5,7 +5,9 @@ the names are in `trainers.data` and `trainers.backbones`; a test holds both sid
 """
 
 import ast
+import hashlib
 import importlib.util
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -273,13 +275,17 @@ def run_file(kind: str, name: str) -> ModuleType:
     path = Path(name)
     if not path.is_file():
         raise InputError(f"{kind} file {name!r} does not exist or is not a file")
-    spec = importlib.util.spec_from_file_location(f"{kind}_{path.stem}", path)
+    digest = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
+    module_name = f"{kind}_{path.stem}_{digest}"  # no other module's, nor that of another file
+    spec = importlib.util.spec_from_file_location(module_name, path)
     if spec is None or spec.loader is None:
         raise InputError(f"{kind} file {name!r} is no Python file: its name needs to end in .py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # where a dataclass looks its annotations up
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever the user's file raises is the user's to read
+        sys.modules.pop(module_name, None)
         raise InputError(f"{kind} file {name!r} fails: {error!r}") from error
     return module
 

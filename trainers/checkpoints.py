@@ -25,6 +25,20 @@ class UnwritableError(InputError):
     """A file cannot be written: a full disk, a folder that is read-only. No fault of the run's."""
 
 
+class UnreadableError(InputError):
+    """A file cannot be read: a bad disk, no permission, too many open files. Its content may be
+    whole.
+    """
+
+
+class DamagedError(InputError):
+    """What a file holds is truncated, or none of ours."""
+
+
+class OtherRunError(InputError):
+    """A checkpoint belongs to another run."""
+
+
 def before(path: Path) -> Path:
     """Where the checkpoint before the newest lies."""
     return path.with_name(f"{path.name}.before")
@@ -160,23 +174,37 @@ def read(path: Path, device: str = "cpu") -> dict[str, Any]:
     """The content of a file that `write` made.
 
     Raises:
-        InputError: Truncated, foreign, or in need of unpickling.
+        InputError: No such file.
+        UnreadableError: The disk or the system fails, not the content.
+        DamagedError: Truncated, foreign, or in need of unpickling.
+        MemoryError, torch.OutOfMemoryError, torch.AcceleratorError: As they come; they say nothing
+            of the file.
     """
     import torch
 
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        raw = path.read_bytes()  # by itself, so that what fails below is the content
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UnreadableError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        content = torch.load(io.BytesIO(raw), map_location=device, weights_only=True)
+    except (MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is no checkpoint of ours or is damaged: {reason[:120]}") from None
+        raise DamagedError(
+            f"{path} is no checkpoint of ours or is damaged: {reason[:120]}"
+        ) from None
     if not isinstance(content, dict) or content.get("format") not in (FORMAT, PACKED):
-        raise InputError(f"{path} is no checkpoint of ours (format {FORMAT} expected)")
+        raise DamagedError(f"{path} is no checkpoint of ours (format {FORMAT} expected)")
     if content["format"] == FORMAT:
         return content
     try:
         text = json.loads(content["text"])
         return dict(_with_tensors(text["tree"], _tensors(content["flat"], text["layout"])))
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged: {error!r:.120}") from None
+        raise DamagedError(f"{path} is damaged: {error!r:.120}") from None

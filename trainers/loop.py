@@ -49,7 +49,8 @@ def train(
         `diverged` is true.
 
     Raises:
-        InputError: Data that is missing or does not fit the config; a checkpoint of another run.
+        InputError: Data that is missing or does not fit the config; a checkpoint of another run, or
+            one that cannot be read though it may be whole.
     """
     memory.begin(device)
     data = load(config) if data is None else data
@@ -140,7 +141,9 @@ def _resumed(run: Run, checkpoint: Path) -> list[EpochReport]:
     """Takes the run to its newest readable checkpoint, if any; gives the reports up to there.
 
     Raises:
-        InputError: Only checkpoints of another run are there.
+        OtherRunError: Only checkpoints of another run are there.
+        InputError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError: As `Run.restore`
+            raises them: where the disk or the memory fails, what is there may be whole and stays.
     """
     refused: InputError | None = None
     for path in (checkpoint, checkpoints.before(checkpoint)):
@@ -148,9 +151,9 @@ def _resumed(run: Run, checkpoint: Path) -> list[EpochReport]:
             continue
         try:
             reports = run.restore(path)
-        except InputError as error:
+        except (checkpoints.DamagedError, checkpoints.OtherRunError) as error:
             run.renew()  # half a state may have been taken over
-            if refused is None or "belongs to another run" in str(refused):
+            if refused is None or isinstance(refused, checkpoints.OtherRunError):
                 refused = error
             continue
         if path != checkpoint:  # the next one moves the newest to where this is
@@ -159,7 +162,7 @@ def _resumed(run: Run, checkpoint: Path) -> list[EpochReport]:
             warnings.warn(f"{reason}: going on from epoch {len(reports)}", stacklevel=3)
         return reports
     if refused is not None:
-        if "belongs to another run" in str(refused):
+        if isinstance(refused, checkpoints.OtherRunError):
             raise refused
         checkpoints.remove(checkpoint)
         warnings.warn(f"{refused}: starting over", stacklevel=3)

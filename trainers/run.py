@@ -1,5 +1,6 @@
 """One config on one device: network, teachers and optimizer, an epoch of training, a score."""
 
+import json
 import math
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 
 from trainers import checkpoints
 from trainers.averaging import Average
-from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import Images, batches, score_batch
 from trainers.exits import MultiExitNet, build_network
@@ -293,18 +293,20 @@ class Run:
         """Goes back to a saved state and returns its reports.
 
         Raises:
-            InputError: Damaged, foreign, or of another config.
+            OtherRunError: Of another config.
+            InputError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError: As
+                `checkpoints.read` raises them.
         """
         content = checkpoints.read(path, str(self.device))
         try:
-            config = TrialConfig.model_validate_json(content["config"])
+            config = TrialConfig.read(json.loads(content["config"]))
             if config != self.config:
                 changed = sorted(
                     name
                     for name, value in self.config.model_dump().items()
                     if getattr(config, name) != value
                 )
-                raise InputError(
+                raise checkpoints.OtherRunError(
                     f"{path} belongs to another run: {', '.join(changed)} differ; "
                     "remove the file to start over"
                 )
@@ -314,8 +316,9 @@ class Run:
             self.optimizer.load_state_dict(content["optimizer"])
             if self.average is not None:
                 self.average.load_state_dict(content["average"])
-        except InputError:
+        except (checkpoints.OtherRunError, torch.OutOfMemoryError, torch.AcceleratorError):
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise InputError(f"{path} is damaged: {error!r:.120}") from None
+            reason = " ".join(repr(error).split())[:120]
+            raise checkpoints.DamagedError(f"{path} is damaged: {reason}") from None
         return reports

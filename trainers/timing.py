@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.costs import costs
+from trainers.devices import settled_device
 from trainers.exits import build_network
 
 WARM_UP = 2  # untimed rounds: the first calls choose kernels and fill caches
@@ -101,10 +102,7 @@ def profile(
     for name, value in (("batch_size", batch_size), ("repeats", repeats), ("threads", threads)):
         if value is not None and value < 1:
             raise InputError(f"{name} needs to be at least 1, got {value}")
-    if device not in ("cpu", "cuda"):
-        raise InputError(f"device needs to be cpu or cuda, got {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: no CUDA device is visible; take cpu")
+    device = settled_device(device)
     with _threads(threads), torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         paths = [path for config in configs for path in _paths(config, batch_size, device)]

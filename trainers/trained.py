@@ -4,6 +4,7 @@ trained = load("runs/digits-cnn4-diverse_alpha/best/1-0f3a.../seed-1")
 probabilities = trained.predict(images)      # (M, B, K), a row an exit
 """
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -172,12 +173,13 @@ def load(run: str | Path) -> Trained:
     """A trained network, from its run's folder or its weights file.
 
     Raises:
-        InputError: No such file, or one that is damaged or not ours.
+        InputError: No such file, one that is damaged or not ours, or a user's backbone that is not
+            where it was.
     """
     path = Path(run)
     content = checkpoints.read(path / FILE if path.is_dir() else path)
     try:
-        config = TrialConfig.model_validate_json(content["config"])
+        config = TrialConfig.read(json.loads(content["config"]))
         network = build_network(config)
         network.load_state_dict(content["network"])
         teachers = Teachers(config, network.features).eval()
@@ -197,5 +199,8 @@ def load(run: str | Path) -> Trained:
             held_out=bool(content.get("held_out", config.dataset == "digits")),
             data_root=content.get("data_root"),
         )
+    except InputError:  # says by itself what it misses, e.g. a user's backbone
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is no trained network of ours: {error!r:.160}") from None
+        reason = " ".join(repr(error).split())[:160]
+        raise InputError(f"{path} is no trained network of ours: {reason}") from None

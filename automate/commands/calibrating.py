@@ -78,6 +78,8 @@ def calibrate(
             )
         with closing(StudyRecord.open(study, storage, runs)) as record:
             if not record.plan.early_stopping:
+                if running.dry_run:
+                    return _only_read(record, json=json)
                 return _ending(record, runs, json=json)
             searched = record.plan
         check(searched.base, searched.data_root)
@@ -112,6 +114,15 @@ def calibrate(
             drive_shown(record, running.ray_address, limits, quiet=running.quiet, json=json)
     with closing(StudyRecord.open(plan.study, storage, runs)) as record:
         return _ending(record, runs, json=json)
+
+
+def _only_read(record: "StudyRecord", *, json: bool) -> int:
+    """What a dry run says of a study that has run in full: nothing of it is left to train."""
+    full = sum(outcome.state == "COMPLETE" for outcome in record.outcomes())
+    say(f"{record.name}: {full} runs of full length are read, nothing is trained", stderr=json)
+    if json:
+        say_json({"plan": record.plan, "left": None})
+    return 0
 
 
 def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, object]:

@@ -69,7 +69,7 @@ def reproduce(
     settings: dict[str, Any] = dict(config or {})
     name = settled(name)
     if name == "table1":
-        return _table1(dataset, backbone, settings, runs, json)
+        return _table1(dataset, backbone, settings, runs, running.dry_run, json)
     if not trains(name):
         if rounds < 1:
             raise InputError(f"rounds needs to be at least 1, got {rounds}")
@@ -213,13 +213,19 @@ def _table1(
     backbone: Sequence[str],
     settings: dict[str, Any],
     runs: Path,
+    dry_run: bool,
     json: bool,
 ) -> int:
     from studies.cost_sections import agreement, table1_page, table1_rows
     from studies.page import write
     from studies.reproduce import counted, table1_bases
 
-    found = counted(table1_bases(dataset, backbone, **settings))
+    bases = table1_bases(dataset, backbone, **settings)
+    if dry_run:
+        for base in bases:
+            say(f"FLOPs of {base.backbone} on {base.dataset}, exit by exit", stderr=json)
+        return 0
+    found = counted(bases)
     path = runs / "table1.html"
     write(path, table1_page(found))
     rows = table1_rows(found)

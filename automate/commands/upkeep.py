@@ -115,4 +115,5 @@ def clean(
     done = "would be removed" if dry_run else "removed"
     say(f"{name}: {len(paths)} folders and files, {size(freed)}, {done}")
     if dry_run and paths:
-        say(f"  {command('clean', name)}")
+        tail = flags.Running(storage=storage, runs=runs).tail(name)
+        say(f"  {command('clean', *tail)}")

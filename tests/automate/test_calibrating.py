@@ -1,11 +1,15 @@
 """`automate calibrate` on the digits: trained, gone on with, read, and taken by the next search."""
 
 import json
+from contextlib import closing
 
 import pytest
 
+from studies.calibrating import KEPT
 from studies.machine import Speed
+from studies.record import StudyRecord
 from tests.automate.conftest import Cli
+from tests.studies import made_up
 
 SMALL = "--epochs 3 --limit-train 160 --workers 1 --threads 1 --precision fp32"
 CALIBRATE = f"calibrate --dataset digits --configs 5 --seeds 2 {SMALL}"
@@ -58,6 +62,23 @@ def test_from_the_first_config_to_the_next_search(cli: Cli, tmp_path):
     assert json.loads(read.out)["by_epoch"] == found["by_epoch"]
     refused = cli("calibrate digits-cnn4-diverse_alpha --epochs 5")
     assert refused.code == 2 and "brings its own settings" in refused.err
+
+
+def test_a_dry_run_of_a_study_that_ran_in_full_keeps_and_writes_nothing(
+    cli: Cli, tmp_path, monkeypatch
+):
+    written: list[object] = []
+    monkeypatch.setattr("studies.report.write_report", lambda *given: written.append(given))
+    plan = made_up.plan(trials=6, base={"epochs": 3}, grace=3, early_stopping=False, study="full")
+    with closing(StudyRecord.create_or_open(plan, runs=tmp_path / "runs")) as record:
+        made_up.search(record)
+        said = cli("calibrate full --dry-run")
+        assert (said.code, said.err) == (0, "")
+        assert said.out == "full: 6 runs of full length are read, nothing is trained\n"
+        assert json.loads(cli("calibrate full --dry-run --json").out)["left"] is None
+        assert record.noted(KEPT) is None and not written
+        cli("calibrate full")
+        assert record.noted(KEPT) is not None and written
 
 
 def test_the_next_search_for_a_front_takes_its_own_calibration(cli: Cli):

@@ -51,7 +51,7 @@ def test_json_is_alone_on_stdout_and_the_page_lies_beside_the_run(cli: Cli, run:
     [
         (["--budgets", "1G"], "cannot be spent: this network's exits cost from 47.834k"),
         (["--budgets", "60q"], "FLOPs need a number above 0"),
-        (["--device", "tpu"], "device needs to be cpu or cuda"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
         (["--threads", "0"], "threads needs to be at least 1"),
         (["--data-root", "x", "--out", "."], "needs a file to be written to"),
     ],

@@ -63,6 +63,13 @@ def test_a_dry_run_shows_arms_and_time_and_makes_nothing(cli: Cli, tmp_path) -> 
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_dry_run_of_table_1_counts_and_writes_nothing(cli: Cli, tmp_path) -> None:
+    said = cli("reproduce table1 --backbone vgg16 --dry-run")
+    assert (said.code, said.err) == (0, "")
+    assert said.out == "FLOPs of vgg16 on cifar100, exit by exit\n"
+    assert not (tmp_path / "runs").exists()
+
+
 def test_it_runs_goes_on_and_is_reported_again(cli: Cli, tmp_path) -> None:
     words = f"reproduce table2 {DIGITS} --only branchynet mate"
     said = cli(words)

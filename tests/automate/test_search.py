@@ -383,6 +383,7 @@ def test_interrupted_it_says_where_it_stands_and_how_to_go_on(cli: Cli, untraine
         ("--workers 0", "workers: "),
         ("--threads 0", "threads needs to be at least 1"),
         ("--eta 1", "eta: "),
+        ("--eta 0", "eta: "),
         ("--grace 31", "grace needs to be from 1 to the 30 epochs, got 31"),
         ("--rungs 16,16", "rungs need to rise from 1 or more to less than the 30 epochs"),
         ("--rungs 16 30", "got 16 30"),
@@ -430,6 +431,15 @@ def test_a_study_of_another_search_is_refused(
     assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
     assert said in found.err
     assert "--fresh" in found.err
+
+
+def test_no_workers_are_wrong_where_a_study_goes_on_too(cli: Cli, made: StudyRecord, monkeypatch):
+    monkeypatch.setattr("trainers.data.check", lambda config, root: None)
+    line = "search --space diverse_alpha --study made-up --dataset cifar100 --epochs 6 --grace 2"
+    for words, said in (("--workers 0", "workers: "), ("--threads 0", "threads needs to be")):
+        found = cli(f"{line} --dry-run {words}")
+        assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
+        assert said in found.err
 
 
 def test_a_damaged_study_is_one_line(cli: Cli, tmp_path):

@@ -128,7 +128,12 @@ def test_a_broken_file_is_one_line(cli: Cli, tmp_path, content, said):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [("--seeds 0", "seeds needs to be at least 1"), ("--seeds two", "expected a whole number")],
+    [
+        ("--seeds 0", "seeds needs to be at least 1"),
+        ("--seeds two", "expected a whole number"),
+        ("--device tpu", "unknown device 'tpu': known are cpu, cuda"),
+        ("--threads 0", "threads needs to be at least 1, got 0"),
+    ],
 )
 def test_wrong_flags_are_one_line(cli: Cli, file, words, said):
     found = cli(f"train {file} {words}")

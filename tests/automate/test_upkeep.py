@@ -1,6 +1,8 @@
 """`automate status`, `doctor`, `clean` and the limits of a search, as they are typed."""
 
 import json
+import shutil
+import time
 
 import pytest
 
@@ -23,10 +25,20 @@ def test_times(words, seconds):
     assert span(None, [Word(word) for word in words.split()]) == seconds
 
 
-@pytest.mark.parametrize("word", ["", "h", "2x", "-2h", "2h!", "1e3", "nan", "2h" * 50 + "?"])
+@pytest.mark.parametrize(
+    "word", ["", "h", "2x", "-2h", "2h!", "1e3", "nan", "2h" * 50 + "?", "9" * 400]
+)
 def test_times_that_are_none(word):
     with pytest.raises(ValueError, match="expected a time"):
         span(None, [Word(word)])
+
+
+def test_a_long_time_with_a_bad_end_is_refused_at_once():
+    begin = time.perf_counter()
+    for word in ("1" * 40 + "!", "1 " * 2000 + "!", "2h" + " " * 2000 + "!"):
+        with pytest.raises(ValueError, match="expected a time, as in"):
+            span(None, [Word(word)])
+    assert time.perf_counter() - begin < 1
 
 
 def test_the_plan_says_when_the_search_ends(cli: Cli):
@@ -59,6 +71,10 @@ def test_doctor_looks_the_machine_and_a_study_over(cli: Cli, made: StudyRecord):
 def test_clean_removes_what_nothing_needs(cli: Cli, made: StudyRecord):
     checkpoints.put(made.checkpoint(0), b"x" * 1000)
     said = cli("clean made-up --dry-run")
+    assert said.out.endswith("  automate clean made-up\n")
+    there = "made-up --runs-dir others --storage sqlite:///others/made-up/study.db"
+    shutil.copytree("runs", "others")
+    assert cli(f"clean {there} --dry-run").out.endswith(f"  automate clean {there}\n")
     assert "would be removed" in said.out and made.checkpoint(0).exists()
     found = json.loads(cli("clean made-up --dry-run --json").out)
     assert (found["removed"], found["bytes"]) == (False, 1000)

@@ -1,5 +1,6 @@
 """Every space, by the table: its starts are points of it, and what it suggests is a config."""
 
+import json
 import subprocess
 import sys
 
@@ -116,6 +117,32 @@ def test_a_users_own_space_is_a_file_of_the_same_form(tmp_path):
     assert space.title == "Just T."
     assert space.grid is None
     assert ask(space, BASES[0], {"t": 5.0})[1].temperature == 5.0
+
+
+def test_a_users_file_may_hold_dataclasses_and_say_nothing_of_itself(tmp_path):
+    before = set(sys.modules)
+    path = tmp_path / "json.py"  # as a module of Python's is called
+    path.write_text(
+        "' '\n"
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Bounds:\n"
+        "    low: float = 1.0\n"
+        "def starts(base): return [{'t': 3.0}]\n"
+        "def suggest(trial, base): return base.with_(temperature=trial.suggest_float("
+        "'t', Bounds().low, 9))\n"
+    )
+    space = load_space(str(path))
+    assert space.title == "no description"
+    assert ask(space, BASES[0], {"t": 5.0})[1].temperature == 5.0
+    (other := tmp_path / "other").mkdir()
+    (other / "json.py").write_text(path.read_text() + "raise RuntimeError('boom')\n")
+    with pytest.raises(InputError, match="boom"):
+        load_space(str(other / "json.py"))
+    (added,) = {name for name in set(sys.modules) - before if name.startswith("space_")}
+    assert sys.modules[added].__file__ == str(path), "the one that failed is gone"
+    assert sys.modules["json"] is json
 
 
 @pytest.mark.parametrize(

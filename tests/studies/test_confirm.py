@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from optuna.storages import InMemoryStorage
 
-from studies import confirm, limits, racing
+from studies import confirm, doctor, limits, racing
 from studies.cleaning import needless
 from studies.conclusions import sentences
 from studies.conclusions import test as on_test
@@ -259,6 +259,11 @@ def test_the_test_split_is_read_once_after_the_race_for_finalists_alone(found, m
         kept = {n for n in range(record.plan.trials) if record.checkpoint(n).exists()}
         assert kept == {n for n in range(record.plan.trials) if n % 5 in rows}
         assert not {path.name for path in needless(record)} & {str(n) for n in kept}
+        record.release()
+        looked = doctor.study(record.name, runs=found.folder.parent)
+        assert {finding.verdict for finding in looked} == {"ok"}
+        assert "PRUNED" in states(record), "configs that left are no contradiction"
+        assert kept == {n for n in range(record.plan.trials) if record.checkpoint(n).exists()}
         with pytest.raises(KeyboardInterrupt):
             confirm.read_test(record)
         assert confirm.read_test(record) == 5

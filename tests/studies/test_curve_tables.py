@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def test_names_and_paths_that_are_not_there(tmp_path):
         read_table(str(tmp_path / "none.npz"))
     with pytest.raises(InputError, match=r"needs to end in \.npz"):
         made_up_curves.table().write(tmp_path / "table.csv")
+
+
+def test_a_table_that_the_disk_does_not_take_leaves_the_older_one(tmp_path, monkeypatch):
+    path = made_up_curves.table().write(tmp_path / "kept.npz")
+    older = path.read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match="kept.npz cannot be written: No space left"):
+        made_up_curves.table().write(path)
+    assert path.read_bytes() == older and list(tmp_path.iterdir()) == [path]
 
 
 def test_a_table_that_does_not_fit_its_header(tmp_path):

@@ -84,6 +84,15 @@ def test_begun_trials_without_a_readable_checkpoint_are_said(made, tmp_path):
     assert finding.verdict == "note" and "trials 1" in finding.text
 
 
+def test_a_checkpoint_that_the_disk_does_not_give_is_wrong_and_stays(made, tmp_path):
+    path = made.checkpoint(1)
+    path.unlink()
+    path.mkdir()  # reads as a disk that fails does: with an OSError
+    (finding,) = [f for f in look(tmp_path) if f.what == "begun trials"]
+    assert finding.verdict == "wrong" and "cannot be read: Is a directory" in finding.text
+    assert path.exists()
+
+
 def test_needless_files_are_those_of_ended_trials(made, tmp_path):
     checkpoints.write(made.checkpoint(0), {"n": 1})
     half = made.checkpoint(1).with_name(".checkpoint.pt.abc")

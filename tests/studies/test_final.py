@@ -13,7 +13,7 @@ from studies.final import train_finals
 from studies.front import curve, deployable
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
-from trainers import trained
+from trainers import checkpoints, trained
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import load
@@ -184,10 +184,21 @@ def test_files_that_are_no_config(tmp_path):
         read_config(large)
 
 
-def test_a_folder_without_weights_and_images_of_another_size(tmp_path):
+def test_a_folder_without_weights_another_file_and_images_of_another_size(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         trained.load(tmp_path)
-    run = trained.load(train_finals(written(tmp_path), seeds=1).folder / "seed-1")
+    folder = train_finals(written(tmp_path), seeds=1).folder / "seed-1"
+    run = trained.load(folder)
+    content = checkpoints.read(folder / trained.FILE)
+    gone = json.loads(content["config"]) | {"backbone": str(tmp_path / "gone.py")}
+    for changed, said in (
+        ({"config": json.dumps(gone)}, f"^backbone file '{gone['backbone']}' does not exist"),
+        ({"report": "{}"}, "is no trained network of ours"),
+    ):
+        checkpoints.write(tmp_path / "changed.pt", content | changed)
+        with pytest.raises(InputError, match=said) as caught:
+            trained.load(tmp_path / "changed.pt")
+        assert "\n" not in str(caught.value)
     for pixels in (torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)):
         with pytest.raises(InputError, match="uint8 of shape"):
             run.predict(pixels)

@@ -1,6 +1,7 @@
 """The report: one file, offline, honest, and closed to what a user can name."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -247,6 +248,23 @@ def test_a_report_needs_a_study_and_a_file(record: StudyRecord, tmp_path: Path) 
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(InputError, match="cannot be written"):
         write_report([record], tmp_path / "file" / "report.html")
+
+
+def test_a_report_that_the_disk_does_not_take_leaves_the_older_one_alone(
+    record: StudyRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_report([record], tmp_path / "new" / "report.html")
+    older = path.read_bytes()
+
+    def full(*places: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for name in ("replace", "fsync"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, name, full)
+            with pytest.raises(InputError, match="cannot be written.*No space left"):
+                write_report([record], path)
+        assert path.read_bytes() == older and list(path.parent.iterdir()) == [path]
 
 
 def test_parts_of_a_page_escape_text_and_keep_html() -> None:

@@ -156,3 +156,5 @@ def test_costs_are_measured_in_rounds_with_branchynet_among_them():
     device, found = footprints_of(base, only=["mate"], device="cpu", threads=1, rounds=2)
     assert device == "cpu" and list(found) == ["branchynet", "mate"]
     assert all(len(rounds) == 2 for rounds in found.values())
+    with pytest.raises(InputError, match="threads needs to be at least 1, got 0"):
+        footprints_of(base, only=["mate"], threads=0)

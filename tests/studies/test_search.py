@@ -52,6 +52,24 @@ def test_a_budget_out_of_range_is_refused_before_anything_is_made(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_grid_is_searched_whole_its_starts_beside_it_too(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "def starts(base): return [{'t': 3.0}, {'t': 7.0}]\n"
+        "def grid(base): return [{'t': 1.0}, {'t': 3.0}, {'t': 9.0}]\n"
+        "def suggest(trial, base): return base.with_(temperature=trial.suggest_float('t', 1, 9))\n"
+    )
+    made = make_plan(
+        str(path), sampler="grid", workers=1, threads=1, device="cpu", epochs=1, limit_train=60,
+        precision="fp32",
+    )  # fmt: skip
+    assert made.trials == 4
+    with closing(StudyRecord.create_or_open(made, runs=tmp_path / "runs")) as record:
+        local.search(record)
+        ran = [outcome.params["t"] for outcome in record.outcomes()]
+    assert sorted(ran) == [1.0, 3.0, 7.0, 9.0]
+
+
 def test_the_next_call_removes_the_checkpoint_of_a_driver_killed_as_its_trial_ended(tmp_path):
     made = plan("last", trials=1)
     with closing(StudyRecord.create_or_open(made, runs=tmp_path)) as record:

@@ -77,6 +77,29 @@ def test_foreign_files_and_missing_files(tmp_path):
         checkpoints.read(tmp_path / "b.pt")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_fails_beside_the_content_is_not_called_damage(tmp_path, monkeypatch, packed):
+    path = tmp_path / "run.pt"
+    checkpoints.write(path, {"weights": torch.arange(3)}, packed)
+    with pytest.raises(checkpoints.UnreadableError, match="cannot be read: Is a directory"):
+        checkpoints.read(tmp_path)
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory")):
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "load", raising(error))
+            with pytest.raises(type(error)):
+                checkpoints.read(path)
+    path.write_bytes(b"no checkpoint")
+    with pytest.raises(checkpoints.DamagedError):
+        checkpoints.read(path)
+
+
+def raising(error):
+    def fails(*args, **kwargs):
+        raise error
+
+    return fails
+
+
 def test_the_one_before_is_kept_and_both_are_removed(tmp_path):
     path = tmp_path / "run.pt"
     for n in (1, 2, 3):

@@ -3,12 +3,12 @@
 import dataclasses
 import math
 import random
+from pathlib import Path
 
 import pytest
 import torch
 
 from trainers import checkpoints, dynamic
-from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import batches, load
 from trainers.loop import train
@@ -115,6 +115,35 @@ def test_with_no_readable_checkpoint_a_run_starts_over(tmp_path):
         assert all(map(same, train(config, checkpoint=path), whole))
 
 
+@pytest.mark.parametrize("where", ["read", "memory", "weights"])
+def test_a_disk_or_memory_that_fails_removes_no_checkpoint(tmp_path, monkeypatch, where):
+    config = DIGITS.with_(epochs=3, limit_train=60)
+    path = tmp_path / "run.pt"
+    begun = train(config, checkpoint=path)
+    next(begun), next(begun)
+    begun.close()
+    kept = {file: file.read_bytes() for file in (path, checkpoints.before(path))}
+    error = OSError(5, "Input/output error")
+    if where != "read":
+        error = MemoryError() if where == "memory" else torch.OutOfMemoryError("no memory")
+    place = {
+        "read": (Path, "read_bytes"),
+        "memory": (torch, "load"),
+        "weights": (torch.nn.Module, "load_state_dict"),
+    }
+
+    def fails(*args, **kwargs):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*place[where], fails)
+        expected = checkpoints.UnreadableError if where == "read" else type(error)
+        with pytest.raises(expected):
+            next(train(config, checkpoint=path))
+    assert {file: file.read_bytes() for file in kept} == kept
+    assert [report.epoch for report in train(config, checkpoint=path)] == [1, 2, 3]
+
+
 def test_a_finished_run_gives_its_reports_again(tmp_path):
     path = tmp_path / "run.pt"
     once = list(train(DIGITS, checkpoint=path))
@@ -124,7 +153,9 @@ def test_a_finished_run_gives_its_reports_again(tmp_path):
 def test_a_checkpoint_of_another_config_is_refused(tmp_path):
     path = tmp_path / "run.pt"
     list(train(DIGITS.with_(epochs=1), checkpoint=path))
-    with pytest.raises(InputError, match="belongs to another run: alpha, epochs differ"):
+    with pytest.raises(
+        checkpoints.OtherRunError, match="belongs to another run: alpha, epochs differ"
+    ):
         next(train(DIGITS.with_(alpha=5), checkpoint=path))
 
 

@@ -1,0 +1,30 @@
+"""Device and threads that are asked for, checked before anything runs."""
+
+from trainers import catalog
+from trainers.catalog import InputError
+
+DEVICES = ("cpu", "cuda")
+
+
+def settled_device(device: str | None) -> str:
+    """The device to run on: the one that is asked for; if none is, CUDA where there is one.
+
+    Raises:
+        InputError: Neither "cpu" nor "cuda", or CUDA where no device is visible.
+    """
+    if device is not None and device not in DEVICES:
+        raise catalog.unknown("device", device, DEVICES)
+    if device == "cpu":
+        return device
+    import torch  # a second, which a CPU that is asked for need not wait for
+
+    visible = torch.cuda.device_count() > 0
+    if device == "cuda" and not visible:
+        raise InputError("device cuda: no CUDA device is visible; take --device cpu")
+    return "cuda" if visible else "cpu"
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuses a number of CPU threads below 1; None is as many as there are. Raises InputError."""
+    if threads is not None and threads < 1:
+        raise InputError(f"threads needs to be at least 1, got {threads}")
