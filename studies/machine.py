@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.devices import settled_device
+from trainers.devices import check_threads, settled_device
 from trainers.sources import training_images
 
 # Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
@@ -75,15 +74,11 @@ def settled(
         InputError: No such device, or one that is not there.
     """
     device = settled_device(device)
-    if threads is not None and threads < 1:
-        raise InputError(f"threads needs to be at least 1, got {threads}")
-    device = settled_device(device)
+    check_threads(threads)
     if device == "cuda":
         import torch
 
         gpus = torch.cuda.device_count()
-        if not gpus:
-            raise InputError("device cuda: no CUDA device is visible; take --device cpu")
         if gpus_per_trial is None:
             shared = workers or (min(TOGETHER, trials) if gpus == 1 else gpus)
             gpus_per_trial = min(1.0, gpus / shared)
