@@ -35,7 +35,7 @@ class FastHeadsNet(MultiExitNet):
         for stage in self.stages:
             x = stage(x)
             made.append(x)
-        if made[0].shape[-1] > SIDE:
+        if max(made[0].shape[-2:]) > SIDE or not _on_one_level(made):
             return self._read([head(x) for head, x in zip(self.heads, made, strict=True)])
         if self._halves is None:
             self._halves = [half for level in levels(self) for half in _halves(level)]
@@ -66,6 +66,16 @@ def levels(network: MultiExitNet) -> list[list[SepConv]]:
                 return []
             found[level].append(module)
     return found
+
+
+def _on_one_level(made: Sequence[Tensor]) -> bool:
+    """Whether the map after each stage is half of the one before, as a SepConv makes it: a user's
+    stages need not do that, and then the heads do not meet."""
+    sides = [x.shape[-2:] for x in made]
+    return all(
+        after == (-(-height // 2), -(-width // 2))
+        for (height, width), after in zip(sides, sides[1:], strict=False)
+    )
 
 
 def _halves(level: Sequence[SepConv]) -> tuple[Half, Half]:

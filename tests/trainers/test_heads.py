@@ -68,6 +68,27 @@ def test_in_single_precision_to_a_hundred_thousandth(name):
     assert all(close(b, a) for a, b in zip(*values, strict=True))
 
 
+@pytest.mark.parametrize("strides", [(1, 1, 1), (1, 2, 1), (2, 1, 2), (1, 2, 4), (1, 2, 2)])
+def test_stages_of_a_users_own_need_not_halve_their_maps(tmp_path, strides):
+    path = tmp_path / "mine.py"
+    path.write_text(f"""
+from torch import nn
+from trainers.backbones import Backbone
+EXITS = 3
+def block(cin, stride):
+    return nn.Sequential(nn.Conv2d(cin, 8, 3, stride, 1), nn.BatchNorm2d(8), nn.ReLU())
+def build(width, image_size, image_channels):
+    stages = tuple(block(8 if k else image_channels, s) for k, s in enumerate({strides}))
+    return Backbone(stages=stages, channels=(8, 8, 8), classifier=nn.Linear)
+""")
+    fields = {"dataset": "digits", "backbone": str(path)}
+    slow, fast = pair(**fields)
+    assert type(fast) is FastHeadsNet
+    for ours, theirs in zip(fast(images(fields)), slow(images(fields)), strict=True):
+        assert close(ours.detach(), theirs.detach())
+    assert (fast._halves is not None) == (strides[1:] == (2, 2)), "only these meet on levels"
+
+
 def test_which_networks():
     digits = pair()[1]
     assert type(digits) is FastHeadsNet
