@@ -18,8 +18,8 @@ from trainers.checkpoints import UnwritableError
 ASK_AGAIN = 0.5  # seconds, where the next trials wait for those that others run
 
 
-class _Hung(Exception):
-    """No epoch came for too long."""
+class _Hung(BaseException):
+    """No epoch came for too long. No `except Exception` on the way may take it for its own."""
 
 
 def search(

@@ -36,11 +36,12 @@ class Branches:
 
     Args:
         device: Of the run.
+        wanted: Whether the run would use them.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, wanted: bool = True) -> None:
         self._streams: list[torch.cuda.Stream] = []
-        if device.type == "cuda" and not _branched:
+        if wanted and device.type == "cuda" and not _branched:
             self._streams = [own_stream(device) for _ in (HEADS, WEIGHTS)]
             _branched.add(self)
         self._begun: set[int] = set()

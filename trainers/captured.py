@@ -206,7 +206,7 @@ class CapturedRun(Run):
         # often. Of one used twice autograd would add the gradients of branches without waiting.
         ours = not catalog.is_path(config.backbone)
         self._fused = self._fuse(list(networks.values())) if ours else ""
-        self._branches = Branches(self.device)
+        self._branches = Branches(self.device, wanted=ours)
         for key, network in networks.items():
             if ours:
                 branch(network, self._branches)

@@ -107,7 +107,9 @@ def test_a_branch_waits_for_what_was_and_a_join_for_the_branches(main):
 
 
 def test_one_run_of_a_process_has_branches_and_leaves_them_to_the_next(main):
+    none = Branches(torch.device("cuda"), wanted=False)
     first, second = (Branches(torch.device("cuda")) for _ in range(2))
+    assert not none.apart
     assert len(first._streams) == 2 and second._streams == []
     with second.beside(HEADS):
         pass
