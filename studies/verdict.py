@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MINUS = "\u2212"
 UNCONFIRMED = "n = 1, unconfirmed"
+WEIGHT_NETWORK = ("mix_width", "mix_scale", "mix_init", "mix_lr")  # settings of MATE's
 NOTABLE = 0.001  # a fraction; a smaller lead of a rival is not worth its sentence
 
 
@@ -69,7 +70,9 @@ def recommended(outcomes: Sequence[Outcome]) -> Outcome | None:
 
 
 def is_paper_default(config: TrialConfig) -> bool:
-    """Whether the distillation is the paper's: MATE, α = 3, T = 3, as its equations are printed."""
+    """Whether the distillation is what we call the paper's default: MATE with α = 3 and T = 3, its
+    equations as they are printed, and our defaults for the weight network, which it leaves open."""
+    default = TrialConfig.model_fields
     return (
         config.scheme == "mate"
         and set(config.alpha_per_exit()) == {3.0}
@@ -79,6 +82,7 @@ def is_paper_default(config: TrialConfig) -> bool:
         and not config.attached
         and config.kd_weight == 1.0
         and (config.t_squared, config.kl, config.ramp_up) == (False, "forward", 0)
+        and all(getattr(config, name) == default[name].default for name in WEIGHT_NETWORK)
     )
 
 
