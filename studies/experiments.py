@@ -153,7 +153,8 @@ def _sweep(base: TrialConfig) -> list[Arm]:
 
 
 def _diverse(base: TrialConfig) -> list[Arm]:
-    arms = [replace(arm, column="") for arm in _alphas("mate", sorted({3.0, *DIVERSE}))]
+    alphas = _alphas("mate", sorted({3.0, *DIVERSE}))
+    arms = [replace(arm, column="", line=arm.key, x=None) for arm in alphas]  # no sweep: no axis
     if base.exits == len(DIVERSE):
         point = {"scheme": "mate", "alpha": DIVERSE, "alpha_teacher": None}
         label = f"MATE, α = {', '.join(f'{value:g}' for value in DIVERSE)}"
@@ -193,6 +194,7 @@ def _readings(base: TrialConfig) -> list[Arm]:
             key=f"{arm.key}_{key}",
             label=f"{arm.label}, {label}",
             point={**arm.point, **point},
+            line=f"{arm.line}_{key}",
         )
 
     said = {"augmentation": "crop_flip", "t_squared": False}
