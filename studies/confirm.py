@@ -32,7 +32,7 @@ from studies.plan import CONFIRM, StudyPlan, checked_study_name, ranked_by
 from studies.reading import StudyReader
 from studies.record import StudyRecord
 from studies.search import Estimate, estimate
-from studies.states import Outcome
+from studies.states import ENDED, Outcome
 from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.reports import EpochReport
@@ -202,7 +202,7 @@ def left(plan: StudyPlan, outcomes: Sequence[Outcome] = ()) -> Estimate | None:
 
 def is_over(outcomes: Sequence[Outcome], plan: StudyPlan) -> bool:
     """Whether no run of the race is left."""
-    ended = sum(outcome.state in ("COMPLETE", "PRUNED", "FAIL") for outcome in outcomes)
+    ended = sum(outcome.state in ENDED for outcome in outcomes)
     return ended >= plan.trials
 
 

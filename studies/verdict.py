@@ -206,13 +206,15 @@ def whole_front(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
 
 def verdict(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
     """The study in a sentence or two, with what it does not prove."""
+    from studies.states import ENDED  # optuna, which figures of no study do without
+
     order = ranked(outcomes)
     if not order:
         return (
             f"No trial has run its full length ({states_text(outcomes)}): nothing can be said yet."
         )
     best, base, count = order[0], reference(outcomes), len(order)
-    done = sum(outcome.state in ("COMPLETE", "PRUNED", "FAIL") for outcome in outcomes)
+    done = sum(outcome.state in ENDED for outcome in outcomes)
     left = plan.trials - done
     lead = f"So far ({done} of {plan.trials} trials done), " if left > 0 else ""
     what = objective_name(plan.objective)
