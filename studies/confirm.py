@@ -26,9 +26,9 @@ from pydantic import ValidationError
 from studies import machine, racing, trial
 from studies.confirm_json import as_json
 from studies.confirmation import Confirmation, confirmed
-from studies.finalists import SEEDS, finalists, same
+from studies.finalists import finalists, same
 from studies.listing import is_begun
-from studies.plan import CONFIRM, StudyPlan, checked_study_name, ranked_by
+from studies.plan import CONFIRM, MOST_SEEDS, StudyPlan, checked_study_name, ranked_by
 from studies.reading import StudyReader
 from studies.record import StudyRecord
 from studies.search import Estimate, estimate
@@ -82,8 +82,8 @@ def make_plan(
     for name, value in (("top", top), ("seeds", seeds)):
         if value is not None and value < 1:
             raise InputError(f"{name} needs to be at least 1, got {value}")
-    if seeds is not None and seeds > SEEDS:
-        raise InputError(f"seeds needs to be at most {SEEDS}, got {seeds}")
+    if seeds is not None and seeds > MOST_SEEDS:
+        raise InputError(f"seeds needs to be at most {MOST_SEEDS}, got {seeds}")
     outcomes = found.outcomes()
     stored = None if fresh else _stored(found, outcomes)
     if stored is not None:

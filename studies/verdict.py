@@ -123,6 +123,16 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
+def p_number(p: float) -> str:
+    """`< 0.001`, `0.032`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_text(p: float) -> str:
+    """`p < 0.001`, `p = 0.032`."""
+    return f"p {p_number(p)}" if p < 0.001 else f"p = {p_number(p)}"
+
+
 def flops_text(flops: float) -> str:
     """`99.19 M`, as Table 1 prints it; below a million `102.4 k`."""
     return f"{flops / 1e6:.2f} M" if flops >= 1e6 else f"{flops / 1e3:.1f} k"
