@@ -192,9 +192,10 @@ class Progress:
         return epochs * self.seconds / self._trained
 
     def summary(self) -> str:
-        """`5 of 30 trials done; best 91.23 % (trial 2); about 40 s left`; else `runs`.
+        """`5 of 30 trials done; best 91.23 % (trial 2); about 40 s left`.
 
-        Of a search for the front also `3 on the front`.
+        Of a search for the front also `3 on the front`; of any other study than a search it speaks
+        of `runs`.
         """
         parts = [f"{self.over} of {self.plan.trials} {self.kind}s done"]
         if self.best is not None:

@@ -17,8 +17,9 @@ NOTE = (
     "How to read it: the runs of a seed share a hold-out, so configs are compared seed by seed. "
     "A 95 % interval holds the true value in 95 of 100 such studies, and p is how often luck alone "
     "would show a difference like this where there is none; both allow for how many candidates "
-    "were compared. ± is the 95 % interval of a mean by itself, on other seeds; that of an exit "
-    "allows for other images too, where it is known which the runs had right, and is wider for it."
+    "were compared. ± is the 95 % interval of a mean by itself, on other seeds. For single exits "
+    "it also covers new images, if the runs recorded which images they got right, and is "
+    "therefore wider."
 )
 
 

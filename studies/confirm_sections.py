@@ -29,8 +29,8 @@ def confirmation_parts(c: Confirmation | None) -> list[Html]:
     parts += [paragraph(say.NOTE, kind="note"), _raced(c, c.judged)]
     parts.append(
         paragraph(
-            f"The marked row is the one to take. {_race(c)} What left the race has no comparison: "
-            "it left because it looked bad, so that it looks bad is no news.",
+            f"The marked row is the one to take. {_race(c)} A config leaves the race because its "
+            "results were low; testing those same results against the default would be circular.",
             kind="note",
         )
     )

@@ -59,8 +59,8 @@ def search(
 ) -> int:
     """Search a space; the same command again goes on.
 
-    Once all trials have ended, it says so. What is several numbers, as --alpha and --budgets, is
-    given with spaces or commas between them: --alpha 3, --alpha 30 5 10 10, --alpha 30,5,10,10.
+    Once all trials have ended, it says so. Options that take several numbers, such as --alpha,
+    accept spaces or commas: --alpha 3, --alpha 30 5 10 10, --alpha 30,5,10,10.
 
     Args:
         space: A name from `automate spaces`, or a Python file of the same form.
