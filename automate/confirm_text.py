@@ -1,11 +1,22 @@
 """A confirmation in words and tables: who raced, how far, and the verdict."""
 
-import math
 from collections.abc import Sequence
 
 from automate.printing import say, say_table
 from studies import verdict as v
-from studies.conclusions import NOTE, number, p_text, points, readings, sentences, signed, unit
+from studies.conclusions import (
+    NOTE,
+    cell,
+    ordered,
+    p_cell,
+    points,
+    readings,
+    said_cell,
+    sentences,
+    signed,
+    unit,
+    value_cell,
+)
 from studies.confirmation import Confirmation
 from studies.plan import StudyPlan
 
@@ -50,25 +61,18 @@ def _say_table(c: Confirmation) -> None:
     head = ["config", "runs", f"{v.objective_name(c.plan.objective)}{' (%)' if unit(c) else ''}"]
     head += [f"exit {k + 1} (%)" for k in range(exits)]
     head += [f"difference{points(c)}", "p", f"search said{' (%)' if unit(c) else ''}"]
-    order = sorted(range(len(c.rows)), key=lambda row: (-c.rounds[row], -judged.means[row].mean))
     rows = []
-    for row in order:
-        mean, found, one = judged.means[row], judged.difference(row), c.rows[row]
-        factor = 100 if unit(c) else 1
+    for row in ordered(c, judged):
+        found = judged.difference(row)
         rows.append(
             [
-                one.name + (" *" if row == judged.chosen else ""),
+                c.rows[row].name + (" *" if row == judged.chosen else ""),
                 str(c.rounds[row]),
-                _cell(mean.mean, mean.half, 2 if unit(c) else 4),
-                *(
-                    _cell(c.points.means[row][k].mean, c.points.means[row][k].half)
-                    for k in range(exits)
-                ),
+                value_cell(c, judged.means[row]),
+                *(cell(mean) for mean in c.points.means[row]),
                 "" if found is None else signed(c, found.difference),
-                ""
-                if found is None or not math.isfinite(found.low)  # one seed
-                else p_text(found.p).removeprefix("p ").removeprefix("= "),
-                "" if one.said is None else number(c, factor * one.said),
+                p_cell(found),
+                said_cell(c, row),
             ]
         )
     title = (
@@ -76,8 +80,3 @@ def _say_table(c: Confirmation) -> None:
         f"{c.rows[0].name}; * is the one to take)"
     )
     say_table(head, rows, title=title)
-
-
-def _cell(mean: float, half: float, digits: int = 2) -> str:
-    spread = f" ± {half:.{digits}f}" if math.isfinite(half) else ""
-    return f"{mean:.{digits}f}{spread}"

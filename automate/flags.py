@@ -114,11 +114,15 @@ DataRoot = Annotated[
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Running:
-    """What `search`, `confirm` and `reproduce` take alike: what runs a study, where, how long."""
+    """What `search`, `confirm`, `calibrate` and `reproduce` take alike: what runs a study, where,
+    how long."""
 
     workers: Annotated[
         WholeOrNone,
-        Parameter(help="Trials at a time [default: GPUs, or cores where it is long, else 1]."),
+        Parameter(
+            help="Trials at a time [default: 4 on one GPU, one each on several; on a CPU one a "
+            "core where all take over 2 min, else 1]."
+        ),
     ] = None
     threads: Annotated[
         WholeOrNone,

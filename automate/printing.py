@@ -192,13 +192,22 @@ def say_pairs(pairs: Mapping[str, object], *, stderr: bool = False) -> None:
 
 
 def say_json(value: Any) -> None:
-    """JSON alone on stdout. Never a password: URLs are redacted in every text."""
-    text = json.dumps(value, indent=2, allow_nan=False, default=_plain, ensure_ascii=False)
-    print(redacted(text), flush=True)
+    """JSON alone on stdout. Never a password: URLs are redacted in every text, names too."""
+    # Before they are quoted: what follows a password would be taken for a part of it.
+    print(json.dumps(_safe(value), indent=2, allow_nan=False, ensure_ascii=False), flush=True)
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value.model_dump(mode="json")
+def _safe(value: Any) -> Any:
+    """What JSON has, without passwords; paths are text and records their fields."""
+    if isinstance(value, str | Path):
+        return redacted(str(value))
+    if isinstance(value, Mapping):
+        return {_safe(name): _safe(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_safe(item) for item in value]
+    if value is None or isinstance(value, int | float):
+        return value
+    return _safe(value.model_dump(mode="json"))
 
 
 def program() -> str:

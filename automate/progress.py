@@ -15,7 +15,7 @@ from rich.text import Text
 from automate.printing import Fitted, clean, console, duration
 from studies.front import curve, deployable
 from studies.plan import StudyPlan, is_front
-from studies.states import Outcome
+from studies.states import ENDED, Outcome
 from studies.trial import Event
 from studies.verdict import objective_name, setting, value_text
 from trainers.reports import EpochReport
@@ -29,7 +29,6 @@ STATES = {
     "FAIL": "failed",
     "WAITING": "waiting",
 }
-OVER = ("COMPLETE", "PRUNED", "FAIL")
 
 
 @dataclass
@@ -127,7 +126,7 @@ class Progress:
     @property
     def over(self) -> int:
         """Trials that have ended, in whatever way."""
-        return sum(self.counts.get(state, 0) for state in OVER)
+        return sum(self.counts.get(state, 0) for state in ENDED)
 
     @property
     def kind(self) -> str:
@@ -185,17 +184,18 @@ class Progress:
         """Seconds, from the pace so far and the mean length of ended trials; None: unknown."""
         if not self._trained:
             return None
-        ended = [row.epochs for row in self.rows.values() if row.state in OVER]
+        ended = [row.epochs for row in self.rows.values() if row.state in ENDED]
         usual = sum(ended) / len(ended) if ended else float(self.plan.base.epochs)
-        begun = [r for r in self.rows.values() if r.state not in OVER]
+        begun = [r for r in self.rows.values() if r.state not in ENDED]
         epochs = sum(max(usual - row.epochs, 0.0) for row in begun)
         epochs += usual * max(0, self.plan.trials - len(self.rows))
         return epochs * self.seconds / self._trained
 
     def summary(self) -> str:
-        """`5 of 30 trials done; best 91.23 % (trial 2); about 40 s left`; else `runs`.
+        """`5 of 30 trials done; best 91.23 % (trial 2); about 40 s left`.
 
-        Of a search for the front also `3 on the front`.
+        Of a search for the front also `3 on the front`; of any other study than a search it speaks
+        of `runs`.
         """
         parts = [f"{self.over} of {self.plan.trials} {self.kind}s done"]
         if self.best is not None:
@@ -305,7 +305,7 @@ class LiveTable:
                     "diverged" if row.diverged else STATES[row.state],
                     f"{row.epochs}/{row.length}",
                     accuracies(row),
-                    progress.value(row) if row.state in OVER else "",
+                    progress.value(row) if row.state in ENDED else "",
                     row.reason if row.state == "FAIL" else setting(row.params),
                 )
                 for number, row in shown

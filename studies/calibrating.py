@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from search_spaces import load_space
 from studies.calibration import FEWEST, LEVEL, Calibration, Range, calibrate
+from studies.comparison import crossed
 from studies.front import metrics, objective, vector
 from studies.halving import Curves, Rule
 from studies.plan import CALIBRATION, StudyPlan, checked_study_name, default_grace, is_front
@@ -155,14 +156,15 @@ def curves_in(view: View, plain: bool = False) -> Curves:
 
     K is 1; of a front its accuracies and, where networks differ in cost, what is negative of the
     FLOPs. A diverged run is from there on what guessing reaches, at the highest cost of any. Trials
-    that differ in nothing but their seed are one config's.
+    that differ in nothing but their seed are one config's. Every config has every seed: what is
+    left out where runs failed or have not ended is what `comparison.crossed` leaves out.
 
     Args:
         view: Of the study.
         plain: Whether of the plain network, where a moving average of it was scored.
 
     Raises:
-        InputError: Trials that were stopped early, or too few of full length.
+        InputError: Trials that were stopped early, or too few of full length on the same seeds.
     """
     plan, name = view.plan, view.plan.study
     if plan.early_stopping or plan.experiment:
@@ -201,19 +203,23 @@ def curves_in(view: View, plain: bool = False) -> Curves:
         params = {name: value for name, value in outcome.params.items() if name != "seed"}
         seeds = found.setdefault(json.dumps(params, sort_keys=True), {})
         seeds.setdefault(outcome.config.seed, values)
-    # Of a study that still runs, the configs that have as many seeds as the middle one.
-    counts = sorted(map(len, found.values()))
-    fewest = counts[len(counts) // 2] if counts else 0
-    rows = [
-        [seeds[seed] for seed in sorted(seeds)[:fewest]]
-        for seeds in found.values()
-        if len(seeds) >= fewest
-    ]
-    if len(rows) < FEWEST or epochs < 2:
+    if len(found) < FEWEST or epochs < 2:
         raise InputError(
-            f"study {name!r} has {len(rows)} configs of full length: {FEWEST} or more, of at least "
-            "2 epochs, can say when stopping is right"
+            f"study {name!r} has {len(found)} configs of full length: {FEWEST} or more, of at "
+            "least 2 epochs, can say when stopping is right"
         )
+    every, named = (
+        list(found.values()),
+        sorted({seed for seeds in found.values() for seed in seeds}),
+    )
+    there = np.array([[seed in seeds for seed in named] for seeds in every])
+    kept, shared = crossed(there, least=FEWEST)
+    if not shared:
+        raise InputError(
+            f"study {name!r} has no seed that {FEWEST} configs of full length share: runs of "
+            "different seeds cannot be compared"
+        )
+    rows = [[every[row][named[column]] for column in shared] for row in kept]
     return np.array(rows, dtype=np.float64)
 
 

@@ -8,14 +8,12 @@ import optuna
 from optuna.samplers import QMCSampler
 
 from search_spaces import Point, Space, load_space
-from studies.plan import StudyPlan
+from studies.plan import MOST_SEEDS, StudyPlan
 from studies.samplers import quietly
 from trainers.config import TrialConfig
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
-
-SEEDS = 10_000  # a study's largest number of seeds
 
 
 def spread_out(space: Space, base: TrialConfig, count: int, seed: int = 0) -> list[Point]:
@@ -54,7 +52,7 @@ def calibration_space(plan: StudyPlan) -> Space:
 
     def suggest(trial: BaseTrial, base: TrialConfig) -> TrialConfig:
         config = inner.suggest(trial, base)
-        return config.with_(seed=trial.suggest_int("seed", first, first + SEEDS - 1))
+        return config.with_(seed=trial.suggest_int("seed", first, first + MOST_SEEDS - 1))
 
     def points(base: TrialConfig) -> list[Point]:
         found = spread_out(inner, base, count, plan.seed)

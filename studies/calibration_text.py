@@ -36,7 +36,7 @@ def calibration_lines(findings: Findings, plan: StudyPlan) -> list[str]:
     lines = [
         f"{found.configs} configs of {space}, each with {found.seeds} "
         f"seed{'s' * (found.seeds != 1)}, ran all {found.epochs} epochs; "
-        f"{what} on the validation split.",
+        f"{what} on the validation split.{_left_out(found, plan)}",
         _scatter(found, plan),
     ]
     if found.again is not None:
@@ -56,6 +56,17 @@ def calibration_lines(findings: Findings, plan: StudyPlan) -> list[str]:
     if findings.other is not None:
         lines.append(_instead(findings, plan))
     return lines
+
+
+def _left_out(found: Calibration, plan: StudyPlan) -> str:
+    """That some trials are not among those compared; empty where all are."""
+    left = plan.trials - found.configs * found.seeds
+    if left <= 0:
+        return ""
+    return (
+        f" {left} of the {plan.trials} trials are left out: they failed, have not ended or repeat "
+        "another, or their config or seed lacks more runs than the others'."
+    )
 
 
 def _gain(plan: StudyPlan, value: float) -> str:

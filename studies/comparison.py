@@ -27,6 +27,30 @@ LEVEL = 0.95
 MOST = 10_000  # seeds that anyone would think of
 
 
+def crossed(there: NDArray[np.bool_], least: int = 1) -> tuple[list[int], list[int]]:
+    """The configs and seeds of which every config has every seed, where runs are missing.
+
+    While a run is missing, the seed or the config that lacks the largest share of its runs is left
+    out; of equal ones the seed, and the later one. So a config that lost most of its seeds goes,
+    and a seed that most configs lack.
+
+    Args:
+        there: (C, S), whether the run was made.
+        least: Of configs, which seeds give way to; fewer are kept only where fewer are given.
+
+    Returns:
+        Rows and columns, in order.
+    """
+    rows, columns = list(range(there.shape[0])), list(range(there.shape[1]))
+    while not (kept := there[np.ix_(rows, columns)]).all():
+        of_rows, of_columns = 1 - kept.mean(axis=1), 1 - kept.mean(axis=0)
+        if of_columns.max() >= of_rows.max() or len(rows) <= least:
+            del columns[len(columns) - 1 - int(of_columns[::-1].argmax())]
+        else:
+            del rows[len(rows) - 1 - int(of_rows[::-1].argmax())]
+    return rows, columns
+
+
 @dataclass(frozen=True)
 class Fit:
     """The two-way layout, fitted.

@@ -17,8 +17,9 @@ NOTE = (
     "How to read it: the runs of a seed share a hold-out, so configs are compared seed by seed. "
     "A 95 % interval holds the true value in 95 of 100 such studies, and p is how often luck alone "
     "would show a difference like this where there is none; both allow for how many candidates "
-    "were compared. ± is the 95 % interval of a mean by itself, on other seeds; that of an exit "
-    "allows for other images too, where it is known which the runs had right, and is wider for it."
+    "were compared. ± is the 95 % interval of a mean by itself, on other seeds. For single exits "
+    "it also covers new images, if the runs recorded which images they got right, and is "
+    "therefore wider."
 )
 
 
@@ -62,9 +63,31 @@ def interval(c: Confirmation, low: float, high: float) -> str:
     return f"95 % interval {signed(c, low)} to {signed(c, high)}"
 
 
-def p_text(p: float) -> str:
-    """`p < 0.001`, `p = 0.032`."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+def cell(one: Estimate, digits: int = 2) -> str:
+    """`94.31 ± 0.22` of a table; of one run the mean alone."""
+    spread = f" ± {one.half:.{digits}f}" if math.isfinite(one.half) else ""
+    return f"{one.mean:.{digits}f}{spread}"
+
+
+def value_cell(c: Confirmation, one: Estimate) -> str:
+    """The same, of the objective."""
+    return cell(one, 2 if unit(c) else 4)
+
+
+def said_cell(c: Confirmation, row: int) -> str:
+    """What the search said of a row; empty of one that it never ran."""
+    said = c.rows[row].said
+    return "" if said is None else number(c, (100 if unit(c) else 1) * said)
+
+
+def p_cell(one: Difference | None) -> str:
+    """p of a row; empty where there is nothing to compare, or one seed."""
+    return "" if one is None or not math.isfinite(one.low) else v.p_number(one.p)
+
+
+def ordered(c: Confirmation, judged: Judgement) -> list[int]:
+    """The rows as tables show them: who ran furthest first, then by mean."""
+    return sorted(range(len(c.rows)), key=lambda row: (-c.rounds[row], -judged.means[row].mean))
 
 
 def sentences(c: Confirmation) -> list[str]:
@@ -167,7 +190,7 @@ def _no_difference(c: Confirmation, judged: Judgement, where: str) -> str:
 
 def _how_sure(c: Confirmation, one: Difference) -> str:
     return (
-        f"{interval(c, one.low, one.high)}, {p_text(one.p)}, corrected for "
+        f"{interval(c, one.low, one.high)}, {v.p_text(one.p)}, corrected for "
         f"{len(c.rows) - 1} comparison{'s' * (len(c.rows) > 2)}"
     )
 
@@ -301,7 +324,7 @@ def test(c: Confirmation) -> str:
     differences = [
         f"{names[one.config]} {signed(c, one.difference)} "
         f"({interval(c, one.low, one.high)}"
-        f"{f', {p_text(one.p)}' if math.isfinite(one.low) else ''})"
+        f"{f', {v.p_text(one.p)}' if math.isfinite(one.low) else ''})"
         for one in tested.differences
     ]
     return f"{text} Against {names[0]}: {'; '.join(differences)}." if differences else text

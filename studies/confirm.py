@@ -26,13 +26,13 @@ from pydantic import ValidationError
 from studies import machine, racing, trial
 from studies.confirm_json import as_json
 from studies.confirmation import Confirmation, confirmed
-from studies.finalists import SEEDS, finalists, same
+from studies.finalists import finalists, same
 from studies.listing import is_begun
-from studies.plan import CONFIRM, StudyPlan, checked_study_name, ranked_by
+from studies.plan import CONFIRM, MOST_SEEDS, StudyPlan, checked_study_name, ranked_by
 from studies.reading import StudyReader
 from studies.record import StudyRecord
 from studies.search import Estimate, estimate
-from studies.states import Outcome
+from studies.states import ENDED, Outcome
 from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.reports import EpochReport
@@ -82,8 +82,8 @@ def make_plan(
     for name, value in (("top", top), ("seeds", seeds)):
         if value is not None and value < 1:
             raise InputError(f"{name} needs to be at least 1, got {value}")
-    if seeds is not None and seeds > SEEDS:
-        raise InputError(f"seeds needs to be at most {SEEDS}, got {seeds}")
+    if seeds is not None and seeds > MOST_SEEDS:
+        raise InputError(f"seeds needs to be at most {MOST_SEEDS}, got {seeds}")
     outcomes = found.outcomes()
     stored = None if fresh else _stored(found, outcomes)
     if stored is not None:
@@ -204,7 +204,7 @@ def left(plan: StudyPlan, outcomes: Sequence[Outcome] = ()) -> Estimate | None:
 
 def is_over(outcomes: Sequence[Outcome], plan: StudyPlan) -> bool:
     """Whether no run of the race is left."""
-    ended = sum(outcome.state in ("COMPLETE", "PRUNED", "FAIL") for outcome in outcomes)
+    ended = sum(outcome.state in ENDED for outcome in outcomes)
     return ended >= plan.trials
 
 

@@ -29,8 +29,8 @@ def confirmation_parts(c: Confirmation | None) -> list[Html]:
     parts += [paragraph(say.NOTE, kind="note"), _raced(c, c.judged)]
     parts.append(
         paragraph(
-            f"The marked row is the one to take. {_race(c)} What left the race has no comparison: "
-            "it left because it looked bad, so that it looks bad is no news.",
+            f"The marked row is the one to take. {_race(c)} A config leaves the race because its "
+            "results were low; testing those same results against the default would be circular.",
             kind="note",
         )
     )
@@ -50,30 +50,23 @@ def _race(c: Confirmation) -> str:
     )
 
 
-def ordered(c: Confirmation, judged: Judgement) -> list[int]:
-    """The rows as they are shown: who ran furthest first, then by mean."""
-    return sorted(range(len(c.rows)), key=lambda row: (-c.rounds[row], -judged.means[row].mean))
-
-
 def _raced(c: Confirmation, judged: Judgement) -> Html:
     exits = c.exits.shape[2]
     head = ["config", "runs", f"{v.objective_name(c.plan.objective)}{say.unit(c)}", "expected"]
     head += [f"against {c.rows[0].name}{say.points(c)}", "95 % interval", "p"]
     head += ["the search said"]
     head += [f"exit\u00a0{k + 1} %" for k in range(exits)]
-    order, rows = ordered(c, judged), []
+    order, rows = say.ordered(c, judged), []
     for row in order:
-        one = c.rows[row]
-        said = "" if one.said is None else say.number(c, (100 if say.unit(c) else 1) * one.said)
         rows.append(
             [
-                one.name,
+                c.rows[row].name,
                 str(c.rounds[row]),
-                cell(judged.means[row], 2 if say.unit(c) else 4),
+                say.value_cell(c, judged.means[row]),
                 say.number(c, judged.expected[row]),
                 *_compared(c, judged.difference(row)),
-                said,
-                *(cell(mean) for mean in c.points.means[row]),
+                say.said_cell(c, row),
+                *(say.cell(mean) for mean in c.points.means[row]),
             ]
         )
     return table(head, rows, [order.index(judged.chosen)])
@@ -88,9 +81,9 @@ def _tested(c: Confirmation, judged: Judgement, tested: Judgement) -> Html:
         [
             c.rows[row].name,
             str(tested.means[place].n),
-            cell(tested.means[place], 2 if say.unit(c) else 4),
+            say.value_cell(c, tested.means[place]),
             *_compared(c, tested.difference(place)),
-            *(cell(mean) for mean in c.test_points.means[place]),
+            *(say.cell(mean) for mean in c.test_points.means[place]),
         ]
         for place, row in enumerate(judged.finalists)
     ]
@@ -105,14 +98,8 @@ def _compared(c: Confirmation, one: Difference | None) -> list[str]:
     return [
         say.signed(c, one.difference),
         f"{say.signed(c, one.low)} to {say.signed(c, one.high)}" if known else "",
-        say.p_text(one.p).removeprefix("p ").removeprefix("= ") if known else "",
+        say.p_cell(one),
     ]
-
-
-def cell(one: Estimate, digits: int = 2) -> str:
-    """`94.31 ± 0.22`."""
-    spread = f" ± {one.half:.{digits}f}" if math.isfinite(one.half) else ""
-    return f"{one.mean:.{digits}f}{spread}"
 
 
 def front_parts(c: Confirmation) -> list[Html]:
@@ -127,7 +114,7 @@ def front_parts(c: Confirmation) -> list[Html]:
     )
     parts = [figure(confirmed_figure(c), caption, wide=True)]
     head = ["config", "runs", *(f"exit\u00a0{k + 1}" for k in range(exits))]
-    order = ordered(c, judged)
+    order = say.ordered(c, judged)
     rows = [
         [
             c.rows[row].name,
@@ -149,7 +136,7 @@ def confirmed_figure(c: Confirmation) -> go.Figure:
     judged = c.judged
     assert judged is not None
     made = go.Figure()
-    for row in reversed(ordered(c, judged)):
+    for row in reversed(say.ordered(c, judged)):
         add_row(made, c, judged, row, named=row in judged.finalists)
     gone = [row for row in range(len(c.rows)) if row not in judged.finalists]
     if gone:
@@ -191,7 +178,7 @@ def add_row(
     name = plot_text(c.rows[row].name)
     bars = {"type": "data", "array": [mean.half for mean in means], "thickness": 1.5, "width": 4}
     hovers = [
-        f"<b>{name}, exit {k + 1}</b><br>{cell(mean)} % (n = {mean.n})<br>on the front with "
+        f"<b>{name}, exit {k + 1}</b><br>{say.cell(mean)} % (n = {mean.n})<br>on the front with "
         f"probability {say.probability(float(c.points.on_front[row][k])) or 'unknown'}"
         for k, mean in enumerate(means)
     ]

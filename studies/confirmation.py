@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +19,9 @@ from studies.confirmed import Judgement, judge
 from studies.finalists import simplicity
 from studies.plan import Finalist, StudyPlan
 from studies.resampling import Points, points
+from studies.states import ENDED, Outcome
 from trainers.hits import unpacked
 from trainers.reports import EpochReport
-
-if TYPE_CHECKING:
-    from studies.states import Outcome
 
 Values = NDArray[np.float64]
 
@@ -144,7 +141,7 @@ def confirmed(
         if outcome.number >= plan.trials:
             continue
         this, row = divmod(outcome.number, rows)
-        ended += outcome.state in ("COMPLETE", "PRUNED", "FAIL")
+        ended += outcome.state in ENDED
         failed += outcome.state == "FAIL"
         if outcome.state == "COMPLETE" and outcome.report and outcome.value is not None:
             values[row, this] = factor * outcome.value

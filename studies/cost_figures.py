@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -103,7 +104,7 @@ def footprints_figure(panels: Mapping[str, Mapping[str, Sequence[float]]]) -> go
                            shared_yaxes=True)  # fmt: skip
     for place, ratios in enumerate(panels.values()):
         names = list(ratios)
-        middles = [sorted(values)[len(values) // 2] for values in ratios.values()]
+        middles = [median(values) for values in ratios.values()]
         figure.add_scatter(
             x=middles,
             y=[plot_text(name) for name in names],

@@ -40,6 +40,13 @@ LOOKS = {
     "mate_fixed": ("rgb(176,74,154)", "pentagon"),
     "eed_matched": ("rgb(90,175,235)", "hexagon"),
     "diverse": ("rgb(18,144,111)", "pentagon"),
+    "alpha_3": ("rgb(192,57,75)", "star"),  # MATE's default
+    "alpha_5": ("rgb(230,165,38)", "square"),
+    "alpha_10": ("rgb(71,140,220)", "triangle-up"),
+    "alpha_30": ("rgb(150,110,70)", "circle"),
+    "branchynet_autoaugment": ("rgb(128,136,148)", "square"),
+    "mate_autoaugment": ("rgb(71,140,220)", "diamond"),
+    "mate_t_squared": ("rgb(18,144,111)", "triangle-up"),
 }
 NOTHING = "no run of full length yet"
 MARGIN = {"l": 56, "r": 16, "t": 72, "b": 48}

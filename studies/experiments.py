@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from search_spaces import Point, Space, load_space
 from studies.calibration_space import calibration_space
 from studies.finalists import race_space
-from studies.plan import StudyPlan
+from studies.plan import MOST_SEEDS, StudyPlan
 from trainers.catalog import unknown
 from trainers.config import TrialConfig
 from trainers.schemes import matched_kd_weight
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ALPHAS = (0.3, 1.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 5.0, 8.0)
 DIVERSE = (30.0, 5.0, 10.0, 10.0)  # Section 4.7.2: the best single alpha of each exit
-SEEDS = 10_000  # a study's largest number of seeds
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,8 @@ def _sweep(base: TrialConfig) -> list[Arm]:
 
 
 def _diverse(base: TrialConfig) -> list[Arm]:
-    arms = [replace(arm, column="") for arm in _alphas("mate", sorted({3.0, *DIVERSE}))]
+    alphas = _alphas("mate", sorted({3.0, *DIVERSE}))
+    arms = [replace(arm, column="", line=arm.key, x=None) for arm in alphas]  # no sweep: no axis
     if base.exits == len(DIVERSE):
         point = {"scheme": "mate", "alpha": DIVERSE, "alpha_teacher": None}
         label = f"MATE, α = {', '.join(f'{value:g}' for value in DIVERSE)}"
@@ -193,6 +193,7 @@ def _readings(base: TrialConfig) -> list[Arm]:
             key=f"{arm.key}_{key}",
             label=f"{arm.label}, {label}",
             point={**arm.point, **point},
+            line=f"{arm.line}_{key}",
         )
 
     said = {"augmentation": "crop_flip", "t_squared": False}
@@ -327,7 +328,7 @@ def space_of(plan: StudyPlan) -> Space:
 
     def suggest(trial: BaseTrial, base: TrialConfig) -> TrialConfig:
         arm = arms[trial.suggest_categorical("arm", list(arms))]
-        seed = trial.suggest_int("seed", first, first + SEEDS - 1)
+        seed = trial.suggest_int("seed", first, first + MOST_SEEDS - 1)
         return base.with_(**arm.point, seed=seed)
 
     def grid(base: TrialConfig) -> list[Point]:

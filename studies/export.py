@@ -1,6 +1,7 @@
 """The best configs as complete YAML files, and back."""
 
 import datetime
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,9 @@ def write_config(path: Path, config: TrialConfig, source: dict[str, Any]) -> Non
         default_flow_style=None,
         allow_unicode=True,
     )
-    put(path, f"# automate train {path.name} --seeds 3\n{text}".encode())
+    # As the user's own commands name it; what could end the comment is left out.
+    shown = shlex.quote(str(path) if str(path).isprintable() else path.name)
+    put(path, f"# automate train {shown} --seeds 3\n{text}".encode())
 
 
 def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from search_spaces import Point, Space
 from studies import racing
-from studies.plan import Finalist, StudyPlan
+from studies.plan import MOST_SEEDS, Finalist, StudyPlan
 from studies.verdict import recommended_first, reference, reference_name
 from trainers.config import TrialConfig
 from trainers.schemes import SCHEMES, scheme_named
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from studies.states import Outcome
 
-SEEDS = 10_000  # a confirmation's largest number of rounds
 # What tells two runs of one config apart, or only how they are computed.
 NO_SETTING = {"schema_version", "seed", "split_seed", "precision"}
 
@@ -123,7 +122,7 @@ def race_space(plan: StudyPlan) -> Space:
 
     def suggest(trial: BaseTrial, base: TrialConfig) -> TrialConfig:
         config = configs[trial.suggest_categorical("candidate", list(configs))]
-        seed = trial.suggest_int("seed", first, first + SEEDS - 1)
+        seed = trial.suggest_int("seed", first, first + MOST_SEEDS - 1)
         fresh = {"seed": seed, "split_seed": split + seed - first}
         return config.with_(**fresh, precision=base.precision)
 

@@ -18,13 +18,13 @@ from studies import verdict as v
 from studies.experiments import Arm, Experiment, arms_of, experiment_named
 from studies.paper import Printed, paper
 from studies.plan import StudyPlan
+from studies.states import ENDED, Outcome
 from trainers import catalog, dynamic
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 from trainers.schemes import scheme_named
 
 if TYPE_CHECKING:
-    from studies.states import Outcome
     from studies.view import View
 
 WINDOW, ORDER = 31, 3  # of the Savitzky-Golay filter at 300 epochs; the paper does not say
@@ -184,14 +184,13 @@ def measure(view: View) -> Measured:
         if key in runs and config is not None and scored:
             report = chosen(scored, plan.rule)
             runs[key].append(Run(outcome.number, config.seed, config, scored, report))
-    ended = {"COMPLETE", "PRUNED", "FAIL"}
     return Measured(
         name=name,
         plan=plan,
         arms=tuple(arms),
         runs={key: tuple(sorted(some, key=lambda run: run.seed)) for key, some in runs.items()},
         lost=tuple(o for o in view.outcomes if o.state == "FAIL" or o.diverged),
-        left=sum(o.state not in ended for o in view.outcomes),
+        left=sum(o.state not in ENDED for o in view.outcomes),
     )
 
 

@@ -43,7 +43,7 @@ class Held:
         diverged: Whether the last of these diverged.
         passed: The last rung that let it pass, epochs.
         run_on: The rung that stopped it, epochs, where it runs on all the same; else None. Then
-            `value` stays the one there.
+            `values` stay those there.
     """
 
     ticket: Ticket

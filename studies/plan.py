@@ -35,6 +35,7 @@ OBJECTIVES = {
 FRONT, FRONT_FLOPS = "front", "front+flops"
 # Objectives that see no difference in cost between networks: they only ever ask for the largest.
 COST_BLIND = ("anytime", "mean", "last", "exit")
+MOST_SEEDS = 10_000  # that the grid of an experiment, a calibration or a confirmation may name
 # A study's space is "reproduce:table2" where it runs an experiment of the paper, and "confirm:X"
 # where it confirms what the search X found.
 EXPERIMENT, CONFIRM = "reproduce:", "confirm:"

@@ -1,8 +1,10 @@
 """The study's record: ask, report, give back, go on. The one truth about a search.
 
 Together with the modules that it is made of (`making` a study, `reading` it, `owning` its trials,
-`listing` all of them) it alone reads or writes an Optuna study. What a trial may go through is the
-table in `studies.states`.
+`judging` their reports, `raced` for who may begin, `listing` all studies) it alone makes an Optuna
+study and changes its trials. Beside it `view` reads them, `dashboard` adds notes and a front study
+of its own, and `doctor` copies a database. What a trial may go through is the table in
+`studies.states`.
 
 Any number of drivers share a study on a server and together run exactly its trials:
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from studies.comparison import crossed
 from studies.curve_tables import DIVERGED, Array, CurveTable, checked
 from trainers import catalog
 from trainers.catalog import InputError
@@ -25,13 +26,13 @@ MOST_IMAGES = 60_000  # that a count of right ones is looked for with
 def table_of(record: StudyReader) -> CurveTable:
     """The table of a study whose trials ran to their end.
 
-    Trials that differ in nothing but their seed are one config's runs; of each config as many seeds
-    are taken as the one with the fewest has. A calibration is such a study of the space that it
-    calibrates.
+    Trials that differ in nothing but their seed are one config's runs. Every config of the table
+    has every seed; what is left out where runs are missing: `comparison.crossed`. A calibration is
+    such a study of the space that it calibrates.
 
     Raises:
-        InputError: Trials that were stopped early or have not ended, or networks that differ in
-            cost.
+        InputError: Trials that were stopped early or have not ended, networks that differ in cost,
+            or configs that share no seed.
     """
     plan, name = record.plan, record.name
     if plan.experiment is not None:
@@ -116,7 +117,7 @@ def made_of_runs(
     runs: Sequence[Mapping[str, Any]],
     flops: Sequence[tuple[int, int]] | None = None,
 ) -> CurveTable:
-    """A table of recorded runs.
+    """A table of recorded runs, of the configs and seeds that `comparison.crossed` keeps.
 
     Args:
         name: Of the table.
@@ -127,7 +128,7 @@ def made_of_runs(
             torch.
 
     Raises:
-        InputError: Runs of different lengths or exits.
+        InputError: Runs of different lengths or exits, or configs that share no seed.
     """
     points: dict[str, int] = {}
     by_config: list[dict[int, Mapping[str, Any]]] = []
@@ -137,12 +138,20 @@ def made_of_runs(
             points[key] = len(by_config)
             by_config.append({})
         by_config[points[key]].setdefault(int(run["seed"]), run)
-    seeds = min(map(len, by_config))
-    accuracy = np.full((len(by_config), seeds, base.epochs, base.exits), np.nan)
+    seeds = sorted({seed for found in by_config for seed in found})
+    there = np.array([[seed in found for seed in seeds] for found in by_config])
+    rows, columns = crossed(there, least=min(2, len(by_config)))
+    if not columns:
+        raise InputError(
+            f"table {name}: no two of {len(by_config)} configs ran with the same seed, so they "
+            "cannot be compared: give their runs one seed"
+        )
+    names = list(points)
+    accuracy = np.full((len(rows), len(columns), base.epochs, base.exits), np.nan)
     seconds = np.zeros(accuracy.shape[:2])
-    for config, found in enumerate(by_config):
-        for place, seed in enumerate(sorted(found)[:seeds]):
-            run = found[seed]
+    for config, row in enumerate(rows):
+        for place, column in enumerate(columns):
+            run = by_config[row][seeds[column]]
             curve = np.asarray(run["accuracy"], dtype=np.float64).reshape(-1, base.exits)
             if len(curve) > base.epochs:
                 raise InputError(
@@ -164,7 +173,7 @@ def made_of_runs(
             name=name,
             space=space,
             base=base,
-            params=tuple(json.loads(key) for key in points),
+            params=tuple(json.loads(names[row]) for row in rows),
             accuracy=accuracy,
             seconds=seconds,
             flops=tuple(first for first, _ in flops),

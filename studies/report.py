@@ -18,6 +18,7 @@ from studies.confirm_sections import confirmation_parts
 from studies.experiment_report import experiment_header, experiment_sections
 from studies.joint_figures import joint_deployable, joint_envelope, joint_figure
 from studies.page import Html, figure, footer, page, paragraph, section, table, tag, write
+from studies.states import ENDED
 from studies.view import View, look
 from trainers.catalog import InputError
 
@@ -122,7 +123,7 @@ def _parts(view: View) -> Sequence[tuple[str, str, Callable[[View], list[Html]]]
 def _header(view: View, level: str = "h1") -> Html:
     plan, base = view.plan, view.plan.base
     taken = v.recommended(view.outcomes)
-    done = sum(outcome.state in ("COMPLETE", "PRUNED", "FAIL") for outcome in view.outcomes)
+    done = sum(outcome.state in ENDED for outcome in view.outcomes)
     spent = sum(outcome.epochs for outcome in view.outcomes)
     tiles = [
         ("runs done" if plan.calibrates else "trials done", f"{done} of {plan.trials}"),

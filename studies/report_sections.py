@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
 
 from studies import verdict as v
 from studies.conclusions import choice as say_choice
@@ -21,13 +20,10 @@ from studies.front import deployable
 from studies.learning_figures import chosen_trials, exits_figure, learning_figure
 from studies.page import Html, definitions, figure, paragraph, table, tag
 from studies.parameter_figures import parameter_figure, parameter_names
-from studies.plan import is_front
+from studies.plan import is_front, ranked_by
 from studies.stopping import stopping_text
 from studies.teacher_sections import strength
 from studies.view import View
-
-if TYPE_CHECKING:
-    pass
 
 MOST_BEST, MOST_STOPPED, MOST_COLUMNS = 10, 60, 6
 
@@ -87,10 +83,10 @@ def best(view: View) -> list[Html]:
     spread = len(names) <= MOST_COLUMNS
     exits = max(len(o.report.exits) for o in order if o.report is not None)
     objective = view.plan.objective
-    unit = "hundredths" if objective == "hypervolume" else "points"
+    unit = "hundredths" if ranked_by(objective) == "hypervolume" else "points"
     head = ["rank", "trial", *(names if spread else ["setting"]), v.objective_name(objective)]
     head += [
-        f"vs {_default(view).split()[-1]}, {unit}",
+        f"over {_default(view)}, {unit}",
         *(f"exit\u00a0{i + 1}" for i in range(exits)),
         "deployable",
     ]

@@ -17,7 +17,7 @@ How others decide (both are checked in the tests):
   stops a NaN.
 
 A few of the stopped trials may run on to their full length (`runs_on`): outside the search, so that
-what stopping cost can be told without bias (`studies.calibration`).
+what stopping cost can be told without bias (`studies.stopping`).
 
 Where each exit counts by itself (`--objective front`) there is no such order. A trial then passes
 if no other beats it as a whole, or if the rule above keeps it at any exit (`keeps_front`).

@@ -204,8 +204,8 @@ class Estimate:
 def estimate(plan: StudyPlan) -> Estimate:
     """Epochs, time and disk of a plan, from a fraction of a second of training.
 
-    Where the space has dearer networks than the base's, as if every trial had the dearest, its time
-    by its FLOPs.
+    Where the space or the finalists have dearer networks than the base's, as if every trial had the
+    dearest, its time by its FLOPs.
     """
     from trainers.costs import costs
 
@@ -216,7 +216,9 @@ def estimate(plan: StudyPlan) -> Estimate:
     epochs = plan.trials * plan.base.epochs
     images = training_images(plan.base, plan.data_root)
     base = costs(plan.base)[-1]
-    last = [costs(config)[-1] for config in corner_configs(space_of(plan), plan.base)]
+    others = corner_configs(space_of(plan), plan.base)
+    others += [finalist.config for finalist in plan.finalists or ()]
+    last = [costs(config)[-1] for config in others]
     dearest = max((cost.flops_cascade for cost in last), default=base.flops_cascade)
     dearer = max(1.0, dearest / base.flops_cascade)
     weights = max(cost.parameters for cost in (base, *last))

@@ -13,7 +13,7 @@ import numpy as np
 from studies.comparison import Difference, against
 from studies.measured import Measured
 from studies.page import Html, paragraph, table, tag
-from studies.verdict import signed
+from studies.verdict import p_number, p_text, signed
 
 REFERENCE = "branchynet"  # cross-entropy alone: no distillation
 
@@ -78,7 +78,7 @@ def separation_parts(measured: Sequence[Measured]) -> list[Html]:
                 name,
                 signed(item.difference),
                 f"{signed(item.low)} to {signed(item.high)}",
-                _p(item.p).removeprefix("= "),
+                p_number(item.p),
                 str(item.seeds_needed or ""),
             ]
             for name, item in found.items()
@@ -100,9 +100,5 @@ def _in_words(item: Difference) -> str:
     way = "better" if item.difference > 0 else "worse"
     return (
         f"{abs(item.difference):.2f} points {way} (95 % interval {signed(item.low)} to "
-        f"{signed(item.high)}, p {_p(item.p)})"
+        f"{signed(item.high)}, {p_text(item.p)})"
     )
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"

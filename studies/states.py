@@ -57,6 +57,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     "PRUNED": frozenset(),
     "FAIL": frozenset(),
 }
+ENDED = frozenset(state for state, after in TRANSITIONS.items() if not after)
 
 REPORT = "report:"
 EXITS, DECODER = re.compile(r'"exits":\s*'), json.JSONDecoder()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MINUS = "\u2212"
 UNCONFIRMED = "n = 1, unconfirmed"
+WEIGHT_NETWORK = ("mix_width", "mix_scale", "mix_init", "mix_lr")  # settings of MATE's
 NOTABLE = 0.001  # a fraction; a smaller lead of a rival is not worth its sentence
 
 
@@ -69,7 +70,9 @@ def recommended(outcomes: Sequence[Outcome]) -> Outcome | None:
 
 
 def is_paper_default(config: TrialConfig) -> bool:
-    """Whether the distillation is the paper's: MATE, α = 3, T = 3, as its equations are printed."""
+    """Whether the distillation is what we call the paper's default: MATE with α = 3 and T = 3, its
+    equations as they are printed, and our defaults for the weight network, which it leaves open."""
+    default = TrialConfig.model_fields
     return (
         config.scheme == "mate"
         and set(config.alpha_per_exit()) == {3.0}
@@ -79,6 +82,7 @@ def is_paper_default(config: TrialConfig) -> bool:
         and not config.attached
         and config.kd_weight == 1.0
         and (config.t_squared, config.kl, config.ramp_up) == (False, "forward", 0)
+        and all(getattr(config, name) == default[name].default for name in WEIGHT_NETWORK)
     )
 
 
@@ -117,6 +121,16 @@ def points(difference: float) -> str:
 def signed(value: float, digits: int = 2) -> str:
     """`+0.59`, `−0.10` with a minus sign that is as wide as the plus."""
     return f"{value:+.{digits}f}".replace("-", MINUS)
+
+
+def p_number(p: float) -> str:
+    """`< 0.001`, `0.032`."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_text(p: float) -> str:
+    """`p < 0.001`, `p = 0.032`."""
+    return f"p {p_number(p)}" if p < 0.001 else f"p = {p_number(p)}"
 
 
 def flops_text(flops: float) -> str:
@@ -202,13 +216,15 @@ def whole_front(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
 
 def verdict(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
     """The study in a sentence or two, with what it does not prove."""
+    from studies.states import ENDED  # optuna, which figures of no study do without
+
     order = ranked(outcomes)
     if not order:
         return (
             f"No trial has run its full length ({states_text(outcomes)}): nothing can be said yet."
         )
     best, base, count = order[0], reference(outcomes), len(order)
-    done = sum(outcome.state in ("COMPLETE", "PRUNED", "FAIL") for outcome in outcomes)
+    done = sum(outcome.state in ENDED for outcome in outcomes)
     left = plan.trials - done
     lead = f"So far ({done} of {plan.trials} trials done), " if left > 0 else ""
     what = objective_name(plan.objective)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from trainers.config import TrialConfig
 from trainers.exits import build_network
+from trainers.layers import layer_flops
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,6 @@ class ExitCost:
     parameters: int
 
 
-def _layer_flops(module: nn.Module, given: Tensor, made: Tensor) -> tuple[int, int]:
-    """(FLOPs in Table 1's convention, MACs) of one call for one image."""
-    per_image = made[0].numel()
-    if isinstance(module, nn.Conv2d):
-        kernel = module.kernel_size[0] * module.kernel_size[1]
-        macs = per_image * kernel * module.in_channels // module.groups
-        return macs, macs
-    if isinstance(module, nn.Linear):
-        macs = module.in_features * per_image
-        return macs + (per_image if module.bias is not None else 0), macs
-    if isinstance(module, nn.ReLU):
-        return per_image, 0
-    if isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
-        side = module.kernel_size
-        kernel = side * side if isinstance(side, int) else side[0] * side[1]
-        return per_image * kernel, 0
-    if isinstance(module, nn.AdaptiveAvgPool2d):
-        return given[0].numel(), 0
-    return 0, 0
-
-
 @contextmanager
 def _counted(root: nn.Module) -> Iterator[dict[str, list[int]]]:
     """Counts FLOPs and MACs of every call below `root`'s direct parts, by the part's name."""
@@ -64,12 +44,12 @@ def _counted(root: nn.Module) -> Iterator[dict[str, list[int]]]:
         def hook(
             module: nn.Module, args: tuple[Tensor, ...], made: Tensor, name: str = part_name
         ) -> None:
-            flops, macs = _layer_flops(module, args[0], made)
+            flops, macs = layer_flops(module, next(iter(args), made), made)
             total = totals.setdefault(name, [0, 0])
             total[0] += flops
             total[1] += macs
 
-        handles += [m.register_forward_hook(hook) for m in part.modules() if not list(m.children())]
+        handles += [module.register_forward_hook(hook) for module in part.modules()]
     try:
         yield totals
     finally:
@@ -81,11 +61,11 @@ def costs(config: TrialConfig) -> tuple[ExitCost, ...]:
     """What each exit of a config's network costs, counted without its weights (no memory, no time).
 
     Convention: the one that gives all 20 cells of the paper's Table 1. Convolution:
-    multiply-accumulates without bias; Linear: weights + bias; ReLU: one an element; pooling: the
-    elements it reads; batch norm, residual additions, softmax: nothing.
+    multiply-accumulates without bias; Linear: weights + bias; ReLU and its like: one an element;
+    pooling: the elements it reads; norms, residual additions, softmax: nothing.
 
     Raises:
-        InputError: A user's backbone whose parts do not fit together.
+        InputError: A user's backbone whose parts do not fit together, or cannot be counted.
     """
     # Only what the network is made of: searches ask for one network under thousands of settings.
     return _costs(

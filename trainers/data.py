@@ -13,8 +13,7 @@ from trainers import splits
 from trainers.augment import augment, draw, frame
 from trainers.catalog import DATASETS
 from trainers.config import Augmentation, TrialConfig
-from trainers.fetching import fetch
-from trainers.folders import Decoded, describe_folder
+from trainers.folders import Decoded
 from trainers.sources import check, data_root, decoded
 
 __all__ = [
@@ -23,8 +22,6 @@ __all__ = [
     "batches",
     "check",
     "data_root",
-    "describe_folder",
-    "fetch",
     "load",
     "normalisation",
     "passes",

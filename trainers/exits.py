@@ -11,6 +11,7 @@ from trainers import catalog
 from trainers.backbones import backbone_named
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.layers import OWN, uncounted
 from trainers.stages import Backbone
 
 
@@ -116,7 +117,8 @@ def build_network(config: TrialConfig) -> MultiExitNet:
     """The network of a config, with fresh weights from torch's global random state.
 
     Raises:
-        InputError: A user's backbone that cannot be built, or whose parts do not fit together.
+        InputError: A user's backbone that cannot be built or counted, or whose parts do not fit
+            together.
     """
     build = backbone_named(config.backbone)
     try:
@@ -143,6 +145,12 @@ def build_network(config: TrialConfig) -> MultiExitNet:
         )
     network = MultiExitNet(backbone, config.classes, only_last=config.scheme == "baseline")
     if catalog.is_path(config.backbone):
+        if (layer := uncounted(network)) is not None:
+            raise InputError(
+                f"backbone file {config.backbone!r}: the FLOPs of {layer}, which has parameters of "
+                "its own, cannot be counted: expected layers of torch.nn (convolutions, Linear, "
+                f"norms, activations); give its class a method {OWN}(given, made) for it"
+            )
         _passes(network, config)
     return network
 

@@ -73,7 +73,7 @@ def replay(
     from studies.machine import cores
     from studies.replay import Policy, default_trials
 
-    found = _table(table, storage, runs)
+    found = _table(table, storage, runs, quiet=quiet)
     if save is not None:
         found.write(save)
     compared = policies.compare(
@@ -94,8 +94,8 @@ def replay(
         say(f"Table: {save}")
 
 
-def _table(name: str, storage: str | None, runs: Path) -> "CurveTable":
-    """A shipped table, a file, or a study."""
+def _table(name: str, storage: str | None, runs: Path, *, quiet: bool) -> "CurveTable":
+    """A shipped table, a file, or a study; says how many of its trials are left out."""
     from contextlib import closing
 
     from studies.curve_tables import ENDING, read_table, shipped
@@ -109,7 +109,15 @@ def _table(name: str, storage: str | None, runs: Path) -> "CurveTable":
         known = [*shipped(), *(summary.name for summary in list_studies(runs, storage))]
         raise unknown("table or study", name, known, f"or a {ENDING} file")
     with closing(StudyRecord.open(name, storage, runs)) as record:
-        return table_of(record)
+        made = table_of(record)
+        left = record.plan.trials - made.configs * made.seeds
+    if left > 0 and not quiet:
+        say(
+            f"{left} of {name}'s trials are left out: they failed or repeat another, or their "
+            "config or seed lacks more runs than the others'",
+            stderr=True,
+        )
+    return made
 
 
 def say_comparison(found: "Comparison") -> None:

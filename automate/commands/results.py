@@ -191,6 +191,7 @@ def studies(
     """
     from studies.plan import is_front, ranked_by
     from studies.record import list_studies
+    from studies.states import ENDED
     from studies.verdict import value_text
 
     found = list_studies(runs, storage)
@@ -216,7 +217,7 @@ def studies(
     rows = []
     for summary in found:
         plan, states = summary.plan, summary.states
-        done = sum(states.get(state, 0) for state in ("COMPLETE", "PRUNED", "FAIL"))
+        done = sum(states.get(state, 0) for state in ENDED)
         best = ""
         if plan is not None and summary.best is not None:
             name = plan.objective

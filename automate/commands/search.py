@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from studies.search import Estimate
     from studies.trial import Event
 
-OVER = ("COMPLETE", "PRUNED", "FAIL")
 MEASURING = "Measuring how fast this machine trains this network; it is remembered with the study."
 NO_CANDIDATE = "fewer than two trials have run their full length"
 
@@ -60,8 +59,8 @@ def search(
 ) -> int:
     """Search a space; the same command again goes on.
 
-    Once all trials have ended, it says so. What is several numbers, as --alpha and --budgets, is
-    given with spaces or commas between them: --alpha 3, --alpha 30 5 10 10, --alpha 30,5,10,10.
+    Once all trials have ended, it says so. Options that take several numbers, such as --alpha,
+    accept spaces or commas: --alpha 3, --alpha 30 5 10 10, --alpha 30,5,10,10.
 
     Args:
         space: A name from `automate spaces`, or a Python file of the same form.
@@ -89,6 +88,7 @@ def search(
     from studies.limits import Limits, shared
     from studies.record import StudyRecord
     from studies.search import make_config, make_plan
+    from studies.states import ENDED
     from studies.storage import place
     from studies.verdict import ranked, states_text
     from trainers.data import check
@@ -150,7 +150,7 @@ def search(
     with closing(record):
         if cost is not None:
             drive_shown(record, running.ray_address, limits, quiet=quiet, json=json)
-        if parts is not None and all(outcome.state in OVER for outcome in record.outcomes()):
+        if parts is not None and all(outcome.state in ENDED for outcome in record.outcomes()):
             record.release()
             if len(ranked(record.outcomes())) > 1:
                 confirm_found(record, parts, running, began)
@@ -212,11 +212,12 @@ def stored_calibration(
 def left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":
     """What the trials that have not ended cost at most; None if there is none."""
     from studies.search import estimate
+    from studies.states import ENDED
 
-    ended = [outcome for outcome in outcomes if outcome.state in OVER]
+    ended = [outcome for outcome in outcomes if outcome.state in ENDED]
     if len(ended) >= plan.trials:
         return None
-    done = sum(outcome.epochs for outcome in outcomes if outcome.state not in OVER)
+    done = sum(outcome.epochs for outcome in outcomes if outcome.state not in ENDED)
     left = (plan.trials - len(ended)) * plan.base.epochs - done
     whole = estimate(plan)
     return replace(whole, epochs=left, seconds=whole.seconds * left / whole.epochs)

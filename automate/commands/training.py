@@ -2,11 +2,12 @@
 
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automate import flags
-from automate.printing import say, say_error, say_table
+from automate.printing import say, say_error, say_json, say_table
 
 if TYPE_CHECKING:
     from studies.final import FinalSummary
@@ -68,7 +69,7 @@ def train(
         listed = ", ".join(map(str, summary.diverged))
         say_error(f"the loss of seed {listed} was not finite: it does not count")
     if json:
-        print(summary.as_json(), flush=True)
+        say_json(asdict(summary))
     else:
         _say_summary(summary)
     return 0 if summary.exits else 1

@@ -84,7 +84,7 @@ def doctor(
         say_json([asdict(finding) for finding in found])
     else:
         rows = [(MARKS[f.verdict], f.what, f.text, f.fix) for f in found]
-        say_table(("", "what", "found", "mended by"), rows)
+        say_table(("", "what", "found", "how to fix"), rows)
     return int(any(finding.verdict == "wrong" for finding in found))
 
 

@@ -3,11 +3,13 @@
 import io
 import json
 import threading
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from automate import printing
+from trainers.config import TrialConfig
 
 
 @pytest.mark.parametrize("text", ["[red]x", "[/red]", ":smile:", "[link=http://x]y[/link]", "a[0]"])
@@ -36,6 +38,19 @@ def test_passwords_are_not_printed(capsys):
     assert "pa:ss" not in out + err
     assert "user:***@host/base" in out
     assert "user:***@host/base" in err
+
+
+def test_json_without_its_passwords_is_valid(capsys):
+    url = "postgresql://user:pa:ss@w@host/base?password=pa:ss"
+    words = [url, Path("/at/host?token=pa:ss"), {url: "pass", "at": "a@b"}]
+    config = TrialConfig(dataset=f"./{url}", classes=2, image_size=32, backbone="vgg16")
+    printing.say_json({"words": words, "config": config})
+    out, _ = capsys.readouterr()
+    found = json.loads(out)
+    assert "pa:ss" not in out
+    safe = "postgresql://user:***@host/base?password=***"
+    assert found["words"] == [safe, "/at/host?token=***", {safe: "pass", "at": "a@b"}]
+    assert found["config"]["dataset"] == f"./{safe}"
 
 
 def test_a_command_that_was_redacted_keeps_its_quotes(capsys):

@@ -36,6 +36,17 @@ def test_a_file(tmp_path, capsys, one_process):
     assert content["random_full_length"]["epochs"]["median"] == 72
 
 
+def test_what_is_left_out_of_a_study_is_said(tmp_path, capsys, one_process):
+    record = StudyRecord.create_or_open(make_plan(tmp_path, early_stopping=False), runs=tmp_path)
+    record.fail(record.ask(), "out of memory")
+    run_all(record)
+    record.close()
+    words = ["replay", "tried", "--runs-dir", str(tmp_path), "--repetitions", "2", "--trials", "2"]
+    assert run(words) == 0
+    out, err = capsys.readouterr()
+    assert "tried: 5 configs" in out and "1 of tried's trials are left out: they failed" in err
+
+
 def test_a_study_and_its_table_for_others(tmp_path, capsys, one_process):
     plan = make_plan(tmp_path, early_stopping=False)
     record = StudyRecord.create_or_open(plan, runs=tmp_path)

@@ -86,6 +86,7 @@ def test_json_is_alone_on_stdout(cli: Cli, file, trained):
     found = json.loads(said.out)
     assert found["seeds"] == [1, 2, 3]
     assert found["exits"][0]["mean"] == 0.6
+    assert found["folder"].endswith("1-abc") and found["config"]["dataset"] == CONFIG.dataset
     assert "seed 1 epoch 3 of 3" in said.err
 
 

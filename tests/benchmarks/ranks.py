@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from search_spaces import load_space
 from studies.calibration import agreement, calibrate, kendall, spread
+from studies.comparison import crossed
 from studies.curve_tables import ENDING, CurveTable, read_table, shipped
 from studies.halving import Curves, Rule, outcome, pools
 from studies.recorded import read_runs
@@ -88,9 +89,12 @@ def tables(paths: list[Path]) -> list[Table]:
                     curve = anytime(run[key], config.epochs, 1 / config.classes)
                     runs[full][point][run["seed"]] = curve
     for name, points in runs.items():
-        fewest = min(map(len, points.values()))
-        values = [[seeds[s] for s in sorted(seeds)[:fewest]] for seeds in points.values()]
-        found = tuple(configs[f"{name}{point}"] for point in points)
+        seeds = sorted({seed for curves in points.values() for seed in curves})
+        there = np.array([[seed in curves for seed in seeds] for curves in points.values()])
+        rows, columns = crossed(there)
+        shared, kept = [seeds[column] for column in columns], [list(points)[row] for row in rows]
+        values = [[points[point][seed] for seed in shared] for point in kept]
+        found = tuple(configs[f"{name}{point}"] for point in kept)
         made.append(Table(name, found, np.array(values)))
     return made
 

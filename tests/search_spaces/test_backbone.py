@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces import load_space
+from studies.plan import Finalist, StudyPlan
 from studies.record import StudyRecord
 from studies.report import write_report
 from studies.resume import box_of, config_at, corner_configs, first_points
@@ -127,6 +128,17 @@ def test_the_estimate_is_of_the_dearest_network(monkeypatch):
     one = estimate(make_plan("single_alpha", width=0.25, trials=5, **RUNTIME))
     all_ = estimate(make_plan("backbone", width=0.25, trials=5, **RUNTIME))
     flops = [costs(TrialConfig(width=w))[-1].flops_cascade for w in (0.25, 1.0)]
+    assert all_.seconds == pytest.approx(one.seconds * flops[1] / flops[0])
+    assert all_.disk > one.disk
+    base, trials = TrialConfig(width=0.25, epochs=5, limit_train=60), 6
+    rows = [Finalist(name="default", trial=0, config=base, said=None)]
+    rows.append(Finalist(name="wide", trial=1, config=base.with_(width=1.0), said=0.5))
+    race = StudyPlan(
+        base=base, study="x-confirm", space="confirm:x", trials=trials, grace=5, sampler="grid",
+        early_stopping=False, finalists=tuple(rows), race=(1, 1, 1),
+    )  # fmt: skip
+    narrow = race.with_(finalists=(rows[0], rows[1].model_copy(update={"config": base})))
+    one, all_ = estimate(narrow), estimate(race)
     assert all_.seconds == pytest.approx(one.seconds * flops[1] / flops[0])
     assert all_.disk > one.disk
 

@@ -88,6 +88,33 @@ def test_it_goes_on_and_takes_more_seeds(tmp_path):
         StudyRecord.create_or_open(planned(configs=8), storage, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("configs", "lost", "kept", "seeds"),
+    [
+        (7, {1}, [0, 2, 3, 4, 5, 6], [0, 1, 2]),
+        (7, {1, 17, 18, 19, 20}, [0, 2, 3, 4, 5, 6], [0, 1]),  # the last seed has just begun
+        (5, {1}, [0, 2, 3, 4, 1], [1, 2]),  # five configs are needed at least, so all of them stay
+    ],
+)
+def test_configs_are_compared_on_the_same_seeds(tmp_path, configs, lost, kept, seeds):
+    record = StudyRecord.create_or_open(planned(configs, 3), InMemoryStorage(), tmp_path)
+    whole = look(made_up.search(record))
+    view = replace(whole, outcomes=[o for o in whole.outcomes if o.number not in lost])
+    assert np.array_equal(curves_in(view), curves_in(whole)[np.ix_(kept, seeds)])
+    first = calibration_lines(calibration_of(view), view.plan)[0]
+    assert first.startswith(f"{len(kept)} configs of diverse_alpha, each with {len(seeds)} seeds")
+    left = 3 * configs - len(kept) * len(seeds)
+    assert f" {left} of the {3 * configs} trials are left out" in first
+    assert "left out" not in calibration_lines(calibration_of(whole), view.plan)[0]
+
+
+def test_configs_that_share_no_seed_cannot_be_compared(record):
+    view = look(record)
+    apart = [o for o in view.outcomes if (o.number < 6) == (o.number % 6 < 3)]
+    with pytest.raises(InputError, match="no seed that 5 configs of full length share"):
+        curves_in(replace(view, outcomes=apart))
+
+
 def test_curves_are_the_objective_of_each_config_and_seed(record):
     view = look(record)
     found = curves_in(view)

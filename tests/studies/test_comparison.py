@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from studies.comparison import against, fit, seeds_needed
+from studies.comparison import against, crossed, fit, seeds_needed
 
 
 def table(configs=4, seeds=5, spread=0.3, rng=0, effect=0.0):
@@ -14,6 +14,18 @@ def table(configs=4, seeds=5, spread=0.3, rng=0, effect=0.0):
     values = generator.normal(0, spread, (configs, seeds)) + generator.normal(0, 1, (1, seeds))
     values[1] += effect
     return values
+
+
+def test_of_missing_runs_the_config_or_the_seed_is_left_out_that_lacks_more():
+    there = np.ones((6, 3), bool)
+    assert crossed(there) == ([0, 1, 2, 3, 4, 5], [0, 1, 2])
+    there[2, 0] = False
+    assert crossed(there) == ([0, 1, 3, 4, 5], [0, 1, 2])
+    assert crossed(there, least=6) == ([0, 1, 2, 3, 4, 5], [1, 2])
+    there[:4, 0] = False
+    assert crossed(there) == ([0, 1, 2, 3, 4, 5], [1, 2])
+    assert crossed(np.eye(3, dtype=bool)) == ([0], [0])
+    assert crossed(np.eye(3, dtype=bool), least=2)[1] == []
 
 
 def test_the_whole_table_is_a_two_way_anova():

@@ -199,6 +199,26 @@ def test_recorded_runs_are_a_table(tmp_path):
     assert made.flops == tuple(sorted(made.flops)), "counted"
 
 
+def test_configs_of_a_table_have_the_same_seeds(tmp_path):
+    """A config that lost one run of three is left out; a seed that half of the configs lack is."""
+    table = made_up_curves.table(configs=6, seeds=3)
+    recorded(table, tmp_path / "runs.jsonl.gz")
+    runs = read_runs(tmp_path / "runs.jsonl.gz")
+    base = runs[0]["config"]
+    lost = [run for run in runs if (run["point"], run["seed"]) != (2, 0)]
+    made = made_of_runs("lost", "diverse_alpha", base, lost)
+    whole = [0, 1, 3, 4, 5]
+    assert np.array_equal(made.accuracy, table.accuracy[whole])
+    assert made.params == tuple(table.params[config] for config in whole)
+    half = [run for run in runs if run["seed"] or run["point"] < 3]
+    assert np.array_equal(
+        made_of_runs("half", "diverse_alpha", base, half).accuracy, table.accuracy[:, 1:]
+    )
+    apart = [run for run in runs if run["seed"] == run["point"]]
+    with pytest.raises(InputError, match="no two of 3 configs ran with the same seed"):
+        made_of_runs("apart", "diverse_alpha", base, apart)
+
+
 def test_a_shipped_table_is_made_by_a_command(tmp_path, capsys):
     table = made_up_curves.table(configs=3, seeds=2)
     recorded(table, tmp_path / "runs.jsonl.gz")

@@ -4,6 +4,7 @@ import pytest
 
 from search_spaces import load_space
 from studies import resume
+from studies.experiment_figures import LOOKS, look
 from studies.experiment_sections import SHOWS
 from studies.experiments import EXPERIMENTS, arms_of, settled, space_of, trains
 from studies.paper import paper
@@ -26,6 +27,17 @@ def test_every_arm_is_a_config(name):
     arms = arms_of(name, DIGITS)
     assert len({arm.key for arm in arms}) == len({arm.label for arm in arms}) == len(arms)
     assert len({DIGITS.with_(**arm.point).model_dump_json() for arm in arms}) == len(arms)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_arms_that_are_drawn_beside_each_other_look_different(name):
+    lines = {arm.line: look(arm) for arm in arms_of(name, TrialConfig(dataset="cifar100"))}
+    assert lines.keys() <= LOOKS.keys()
+    drawn = [(s["line"]["color"], s["line"]["dash"], s["marker"]["symbol"]) for s in lines.values()]
+    assert len(set(drawn)) == len(drawn)
+    swept = {"alpha", "temperature"} & set(EXPERIMENTS[name].shows)
+    if not swept:  # else the arms of a line are its points
+        assert len(lines) == len(arms_of(name, TrialConfig(dataset="cifar100")))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

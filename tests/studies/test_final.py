@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,6 +32,21 @@ def study(tmp_path_factory):
     local.search(record)
     yield record
     record.close()
+
+
+def test_an_exported_file_is_headed_by_the_command_that_trains_it(tmp_path, monkeypatch):
+    """From where the user exported it; no name of a folder gets out of the comment."""
+    monkeypatch.chdir(tmp_path)
+    for folder, named in (
+        ("runs/x/best", "runs/x/best/1.yaml"),
+        ("my runs", "'my runs/1.yaml'"),
+        ("a\nconfig: {}", "1.yaml"),
+    ):
+        path = Path(folder) / "1.yaml"
+        write_config(path, TINY, {"study": "x"})
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert first == f"# automate train {named} --seeds 3"
+        assert read_config(path) == TINY
 
 
 def test_exports_are_whole_configs_deployable_ones_first(study):

@@ -166,6 +166,17 @@ def test_a_study_that_has_hardly_begun(finish: int) -> None:
     assert "n = 1, unconfirmed" in parts.text or finish == 0
 
 
+@pytest.mark.parametrize(
+    ("objective", "unit"),
+    [("anytime", "points"), ("front", "points"), ("front+flops", "hundredths")],
+)
+def test_the_table_of_the_best_says_over_what_and_in_which_unit(objective, unit) -> None:
+    view = small()
+    view = replace(view, plan=view.plan.with_(objective=objective))
+    page = str(report_page([view]))
+    assert f"over the paper&#x27;s default, {unit}</th>" in page.replace("&#39;", "&#x27;")
+
+
 def test_a_study_without_teachers_has_no_mix() -> None:
     plan = made_up.plan("mine", 3, base={"scheme": "branchynet", "epochs": 3}, grace=1)
     view = made_up.view(plan, params=lambda rng, m: {"lr": float(rng.uniform(0.01, 0.1))})

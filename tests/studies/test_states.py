@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
+from studies import states
 from studies.drivers import Driver
 from studies.record import StudyRecord, Ticket
 from studies.rungs import keeps, keeps_front, rung_epochs, runs_on
@@ -383,7 +384,7 @@ def test_nothing_is_lost_or_told_twice_in_long_runs(tmp_path, search, examples):
 
 def test_final_states_are_final():
     assert all(not TRANSITIONS[state] for state in ("COMPLETE", "PRUNED", "FAIL"))
-    assert set(TRANSITIONS) == {*ENDED, "WAITING", "RUNNING"}
+    assert set(TRANSITIONS) == {*ENDED, "WAITING", "RUNNING"} and set(states.ENDED) == set(ENDED)
 
 
 @pytest.mark.parametrize("stored", [None, "x", 3, {}, {"owner": 1}, {"owner": 1, "attempt": "x"}])

@@ -151,6 +151,10 @@ def test_the_papers_default_is_found_by_its_settings() -> None:
         {"attached": True},
         {"temperatures": (3.0, 1.0)},
         {"exit_weights": (1.0, 1.0, 1.0, 0.5)},
+        {"mix_width": 0.25},
+        {"mix_scale": 50.0},
+        {"mix_init": 0.0},
+        {"mix_lr": 0.0},
     ):
         assert not v.is_paper_default(config.with_(**changes)), changes
 

@@ -8,9 +8,11 @@ from torch import nn
 
 from tests.trainers.networks import config
 from trainers.backbones import BACKBONES
+from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.costs import costs
 from trainers.exits import build_network
+from trainers.layers import uncounted
 
 # M FLOPs of exits 1 to 4 at 32x32 and 100 classes, as the paper prints them (Table 1).
 TABLE_1 = {
@@ -113,6 +115,94 @@ def test_macs_are_those_of_torchs_own_counter():
         with FlopCounterMode(display=False) as counter:
             network.path(point.exit - 1)(torch.zeros(1, 3, 32, 32))
         assert counter.get_total_flops() == 2 * point.macs
+
+
+OWN = """
+from torch import nn
+from trainers.backbones import Backbone
+
+EXITS = 2
+
+
+class Scaled(nn.Module):
+    def __init__(self, channels):
+        super().__init__()
+        self.scale = nn.Parameter(nn.Conv2d(1, channels, 1).weight[0])
+        self.act = nn.GELU()
+
+    def forward(self, x):
+        return self.act(x * self.scale)
+
+
+def build(width, image_size, image_channels):
+    first = nn.Sequential(
+        nn.Conv2d(image_channels, 8, 3, padding=2, dilation=2, groups=1),
+        nn.GroupNorm(2, 8),
+        nn.GELU(),
+        nn.ConvTranspose2d(8, 12, 3, stride=2, padding=1, output_padding=1, groups=4),
+    )
+    second = nn.Sequential(nn.Conv2d(12, 16, 3, 2, 1, groups=2), nn.Flatten(2),
+                           nn.Conv1d(16, 16, 5, padding=2, dilation=1), nn.Unflatten(2, (8, 8)))
+    return Backbone((first, second), (12, 16), nn.Linear)
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A user's network of a text, on digits (1x8x8)."""
+
+    def made(text: str) -> TrialConfig:
+        path = tmp_path / f"net_{len(list(tmp_path.iterdir()))}.py"
+        path.write_text(text)
+        return TrialConfig(backbone=str(path))
+
+    return made
+
+
+def test_layers_of_a_users_network_are_counted(own):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    c = own(OWN)
+    network = build_network(c).eval()
+    for point in costs(c):
+        with FlopCounterMode(display=False) as counter:
+            network.path(point.exit - 1)(torch.zeros(1, 1, 8, 8))
+        assert counter.get_total_flops() == 2 * point.macs
+    # GELU 8x8x8; in the last head no ReLU, 16 values pooled over 8x8, and the classifier's bias
+    assert costs(c)[1].flops == costs(c)[1].macs + 8 * 64 + 16 * 64 + 10
+
+
+@pytest.mark.parametrize(
+    ("layer", "named"),
+    [
+        ("nn.Bilinear(3, 4, 5)", r"stages\.0\.2 \(Bilinear\)"),
+        ("nn.MultiheadAttention(8, 2)", r"stages\.0\.2 \(MultiheadAttention\)"),
+        ("Scaled(8)", r"stages\.0\.2 \(Scaled\)"),  # parameters beside a layer
+    ],
+)
+def test_a_layer_that_cannot_be_counted_is_refused(own, layer, named):
+    said = f"the FLOPs of {named}, .* cannot be counted: expected .*count_flops"
+    with pytest.raises(InputError, match=said) as caught:
+        costs(own(OWN.replace("nn.GELU(),", f"{layer},")))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_layer_of_the_users_counts_itself(own):
+    text = OWN.replace("nn.GELU(),", "Scaled(8),")
+    counting = "    def count_flops(self, given, made):\n        return {}\n\n    def forward"
+    c = own(text.replace("    def forward", counting.format("given.numel() + made[0].numel()")))
+    plain = costs(own(OWN))
+    more = [one.flops - two.flops for one, two in zip(costs(c), plain, strict=True)]
+    assert more == [2 * 8 * 64] * 2  # and its own GELU, as the plain network has it
+    broken = own(text.replace("    def forward", counting.format("1 / 0")))
+    with pytest.raises(InputError, match=r"Scaled.count_flops\(given, made\) fails: ZeroDiv"):
+        costs(broken)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_layer_of_our_networks_is_counted(backbone):
+    with torch.device("meta"):
+        assert uncounted(build_network(config(backbone))) is None
 
 
 def test_costs_depend_on_the_network_alone():

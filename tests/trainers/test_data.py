@@ -11,6 +11,7 @@ from trainers import data
 from trainers.augment import crop_flip
 from trainers.config import TrialConfig
 from trainers.data import Images, batches, load
+from trainers.folders import describe_folder
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
@@ -284,4 +285,4 @@ def test_the_real_cifar100(cifar100_root):
     assert torch.bincount(final.score.labels).unique().numel() == 1
     few = load(config.with_(limit_train=200), "search", cifar100_root)
     assert torch.bincount(few.fit.labels).tolist() == [2] * 100
-    assert data.describe_folder(cifar100_root) == {"classes": 100, "image_size": 32}
+    assert describe_folder(cifar100_root) == {"classes": 100, "image_size": 32}

@@ -1,0 +1,68 @@
+"""What one layer costs, in Table 1's convention, and which layers it does not count."""
+
+from math import prod
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+
+from trainers.catalog import InputError
+
+CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
+TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+ACTIVATIONS = (
+    nn.ReLU | nn.ReLU6 | nn.LeakyReLU | nn.PReLU | nn.ELU | nn.SELU | nn.CELU | nn.GELU | nn.SiLU
+    | nn.Mish | nn.Softplus | nn.Sigmoid | nn.Tanh | nn.Hardtanh | nn.Hardswish | nn.Hardsigmoid
+)  # fmt: skip
+NORMS = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm | nn.RMSNorm
+
+OWN = "count_flops"  # method of a user's layer: (given, made) -> FLOPs of one image
+
+
+def layer_flops(module: nn.Module, given: Tensor, made: Tensor) -> tuple[int, int]:
+    """(FLOPs, MACs) of one call for one image; zeros of a layer that counts nothing.
+
+    Args:
+        module: What was called.
+        given, made: Its input and output, of one image, with the dimension of the batch.
+
+    Raises:
+        InputError: A user's layer that counts itself and fails.
+    """
+    if callable(own := getattr(module, OWN, None)):
+        try:
+            return int(own(given, made)), 0
+        except Exception as error:  # whatever the user's file raises is the user's to read
+            raise InputError(
+                f"{type(module).__name__}.{OWN}(given, made) fails: {error!r}; it needs to give "
+                "the FLOPs of one image"
+            ) from error
+    if isinstance(module, CONVOLUTIONS | TRANSPOSED):
+        # Of each element that is made, or of each that is spread out, one kernel.
+        at, channels = made, module.in_channels
+        if isinstance(module, TRANSPOSED):
+            at, channels = given, module.out_channels
+        macs = at[0].numel() * prod(module.kernel_size) * channels // module.groups
+        return macs, macs
+    if isinstance(module, nn.Linear):
+        macs = module.in_features * made[0].numel()
+        return macs + (made[0].numel() if module.bias is not None else 0), macs
+    if isinstance(module, ACTIVATIONS):
+        return made[0].numel(), 0
+    if isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
+        side = module.kernel_size
+        kernel = side * side if isinstance(side, int) else prod(side)
+        return made[0].numel() * kernel, 0
+    if isinstance(module, nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d):
+        return given[0].numel(), 0
+    return 0, 0
+
+
+def uncounted(network: nn.Module) -> str | None:
+    """The first module that computes with parameters of its own and counts nothing, `stages.0.2
+    (MultiheadAttention)`; None where there is none."""
+    known = CONVOLUTIONS | TRANSPOSED | nn.Linear | ACTIVATIONS | NORMS | ParametrizationList
+    for name, module in network.named_modules():
+        owns = next(module.parameters(recurse=False), None) is not None
+        if owns and not isinstance(module, known) and not callable(getattr(module, OWN, None)):
+            return f"{name} ({type(module).__name__})"
+    return None
