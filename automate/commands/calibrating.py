@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from automate import flags
-from automate.commands.search import as_stored, drive_shown, left, stored_plan
 from automate.config_flags import Config
+from automate.driving import as_stored, drive_shown, left, stored_plan
 from automate.printing import duration, say, say_json, say_pairs, say_table
 from studies.plan import FRONT, OBJECTIVES, StudyPlan, is_front
 from trainers.catalog import InputError

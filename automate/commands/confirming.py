@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from automate import flags
-from automate.commands.search import drive_shown
+from automate.driving import drive_shown
 from automate.printing import command, duration, say, say_json, say_pairs, size
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from automate import flags
-from automate.commands.search import as_stored, drive_shown, left
 from automate.config_flags import ExperimentConfig
+from automate.driving import as_stored, drive_shown, left
 from automate.printing import command, duration, say, say_json, say_pairs, say_table
 from studies.plan import StudyPlan
 from trainers.catalog import InputError
