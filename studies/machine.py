@@ -82,7 +82,7 @@ def settled(
         if gpus_per_trial is None:
             shared = workers or (min(TOGETHER, trials) if gpus == 1 else gpus)
             gpus_per_trial = min(1.0, gpus / shared)
-        workers = workers or max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1
+        workers = workers or (max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1)
         threads = threads or max(1, cores() // (workers or 1))
     elif workers is None:
         if one_thread is None or threads not in (None, 1):

@@ -107,6 +107,7 @@ def test_trials_that_share_a_gpu_may_take_as_long_as_one_after_another(monkeypat
         (2, {}, (2, 1.0)),
         (2, {"workers": 8}, (8, 0.25)),
         (1, {"workers": 4, "threads": 1, "device": "cuda"}, (4, 0.25)),
+        (1, {"workers": 4, "gpus_per_trial": 0.0}, (4, 0.0)),
     ],
 )
 def test_how_gpus_are_shared_where_nothing_is_said(gpus, given, expected, monkeypatch):
