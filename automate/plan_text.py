@@ -4,9 +4,11 @@ from dataclasses import asdict
 from typing import Any
 
 from automate.printing import duration, size
+from search_spaces import load_space
 from studies.limits import Limits, Shared
 from studies.plan import FRONT_FLOPS, OBJECTIVES, SAMPLERS, StudyPlan, is_front, objective_key
 from studies.search import Estimate
+from studies.unread import unread_text
 from studies.verdict import objective_name, tolerance_text
 from trainers.catalog import is_path
 from trainers.config import TrialConfig
@@ -49,6 +51,8 @@ def plan_pairs(
         "early stopping": _stopping(plan),
         "runs on": _machine(plan),
     }
+    if (nothing := unread_text(load_space(plan.space), base)) and so_far is None:
+        pairs["no use"] = nothing
     if parts is not None:
         pairs["confirmation"] = (
             f"{parts.share:.0%} of the {parts.total:,} epochs: then the best {parts.top} and the "

@@ -26,6 +26,7 @@ from studies.plan import (
 from studies.record import StudyRecord
 from studies.resume import corner_configs, given_points
 from studies.trial import OnEvent
+from studies.unread import unread
 from trainers import catalog, sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -128,6 +129,8 @@ def make_plan(
         trials = len(points) if sampler == "grid" else entry.trials if entry else 30
     study = default_study_name(base, space) if study is None else checked_study_name(study)
     known = stored(study)
+    if known is None:
+        unread(loaded, base)  # refuses what would be one config again and again
     if known is not None and known.base.epochs == base.epochs:  # whatever defaults are today
         eta = known.eta if eta is None else eta
         if grace is None and rungs is None:
@@ -153,8 +156,10 @@ def make_plan(
         gpus_per_trial = known.gpus_per_trial if gpus_per_trial is None else gpus_per_trial
         base = base.with_(precision=fields.get("precision", known.base.precision))
     elif "precision" not in fields and settled_device(device) == "cpu":
+        from trainers.speed import preferred  # torch, which is measured with just here
+
         speeds = machine.measure_precisions(base)
-        base = base.with_(precision=max(speeds, key=lambda name: speeds[name]))
+        base = base.with_(precision=preferred(speeds))
     elif "precision" not in fields and machine.bf16_in_hardware():
         base = base.with_(precision="bf16")
     one_thread = None if speeds is None else speeds[base.precision]
@@ -224,10 +229,16 @@ def estimate(plan: StudyPlan) -> Estimate:
     weights = max(cost.parameters for cost in (base, *last))
     return Estimate(
         epochs=epochs,
-        seconds=dearer * epochs * images / speed / (1 if plan.on_one_gpu else plan.workers),
+        seconds=dearer * epochs * images / speed / (1 if plan.on_one_gpu else _at_a_time(plan)),
         disk=3 * 2 * 4 * weights * plan.workers,  # two kept, one written; weights and momentum
         images_per_second=speed,
     )
+
+
+def _at_a_time(plan: StudyPlan) -> int:
+    """Workers that make it faster: no more than there are trials, nor on a CPU than cores."""
+    most = machine.cores() // plan.threads if plan.device == "cpu" else plan.workers
+    return max(1, min(plan.workers, plan.trials, most))
 
 
 def search(

@@ -15,7 +15,7 @@ from trainers.losses import loss
 from trainers.plain import PlainRun, plain_loss
 from trainers.rounds import Row, interleaved
 from trainers.run import Run
-from trainers.speed import precisions
+from trainers.speed import precisions, preferred
 from trainers.teachers import Teachers
 
 # The networks that a gain is named for: what a step is timed on.
@@ -178,7 +178,7 @@ def path_table(nets: Sequence[str]) -> list[Row]:
     for net in nets:
         config = TrialConfig(**NETS[net])
         speeds = precisions(config)
-        best = max(speeds, key=lambda name: speeds[name])
+        best = preferred(speeds)
         share = speeds[best] * step_flops(config) / peak(best)
         note = f"{100 * share:.1f} % of the {best} matrix peak of a core"
         if not speeds["bf16"]:

@@ -9,7 +9,7 @@ import copy
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ STEP = 0.5  # seconds that a timed step should take at most: fewer images where 
 ROUNDS = 2  # turns of each candidate, at least
 BATCHES = 32  # of an epoch that is timed on a GPU
 HOPELESS = 3.0  # times slower than fp32 in the first try, from which bf16 is not timed any further
+PAYS = 1.2  # times as fast as fp32, from which bf16 is taken: where it pays, it is 1.5 or more
 SAME_LOSS = 1e-2  # relative, of the first step on a few images; on a full batch 1e-3 holds
 SAME_LAYER = 0.03  # relative, of a layer's output and gradients: bf16 itself rounds by 0.004
 
@@ -121,6 +122,12 @@ def _of_epoch(config: TrialConfig, device: str) -> float:
         begin = time.perf_counter()
         run.train_epoch(data.fit, 0)  # ends when the GPU has
         return number / (time.perf_counter() - begin)
+
+
+def preferred(speeds: Mapping[str, float]) -> str:
+    """The precision to take: bf16 only where it is faster by more than such a timing scatters, so
+    that the numbers of a study are not drawn by lot."""
+    return "bf16" if speeds["bf16"] >= PAYS * speeds["fp32"] else "fp32"
 
 
 def precisions(config: TrialConfig, threads: int = 1, seconds: float = 0.1) -> dict[str, float]:

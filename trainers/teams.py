@@ -23,7 +23,7 @@ from trainers.data import Images, batches, random_images
 from trainers.plain import plain_steps
 from trainers.rounds import Foreign, Row, compared, kept
 from trainers.run import Run
-from trainers.speed import precisions
+from trainers.speed import precisions, preferred
 
 IMAGES = 2048  # random ones of each worker
 
@@ -175,7 +175,7 @@ def team_table(
 def best_precision(net: str) -> str:
     """The faster one here, measured."""
     speeds = precisions(TrialConfig(**NETS[net]))
-    return max(speeds, key=lambda name: speeds[name])
+    return preferred(speeds)
 
 
 def machine_table(net: str, cores: int, rounds: int, seconds: float = 2.0) -> list[Row]:

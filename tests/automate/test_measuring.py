@@ -47,7 +47,7 @@ def test_profile_takes_a_users_file(cli: Cli, tmp_path):
         ("profile vgg16 --dataset digits", "takes images of 32 pixels"),
         ("profile cnn4 --batch-size 0", "batch_size needs to be at least 1"),
         ("profile cnn4 --repeats 1.5", "whole number"),
-        ("profile cnn4 --device tpu", "cpu or cuda"),
+        ("profile cnn4 --device tpu", "known are cpu, cuda"),
     ],
 )
 def test_wrong_profiles_are_one_line(cli: Cli, words, says):

@@ -83,3 +83,10 @@ def test_a_hopelessly_slow_bf16_is_not_timed_any_further(monkeypatch):
     found = precisions(DIGITS.with_(batch_size=32), seconds=0.01)
     assert 0 < found["bf16"] < found["fp32"] / speed.HOPELESS
     assert steps == [speed.FEW] * 3
+
+
+@pytest.mark.parametrize(
+    ("bf16", "taken"), [(0.0, "fp32"), (0.7, "fp32"), (1.1, "fp32"), (1.3, "bf16"), (3.0, "bf16")]
+)
+def test_bf16_is_taken_where_it_is_faster_by_more_than_timings_scatter(bf16, taken):
+    assert speed.preferred({"fp32": 1000.0, "bf16": 1000.0 * bf16}) == taken

@@ -1,0 +1,56 @@
+"""What a space searches that the scheme does not read, so that it changes no run."""
+
+from __future__ import annotations
+
+import optuna
+
+from search_spaces import Space
+from studies.samplers import quietly
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+from trainers.schemes import SCHEMES
+
+PROBES = 12  # configs that are drawn to see which fields a space varies
+OF_SCHEMES = {name for scheme in SCHEMES.values() for name in scheme.reads}
+
+
+def unread(space: Space, base: TrialConfig) -> list[str]:
+    """The fields that a space varies and no scheme of it reads, sorted.
+
+    Raises:
+        InputError: The space varies nothing else: all its trials would be one config.
+    """
+    configs = _probed(space, base)
+    fields = TrialConfig.model_fields
+    varied = {name for name in fields if len({str(getattr(c, name)) for c in configs}) > 1}
+    read = {name for config in configs for name in SCHEMES[config.scheme].reads}
+    nothing = (varied & OF_SCHEMES) - read
+    if varied and varied == nothing:
+        scheme = configs[0].scheme
+        raise InputError(
+            f"space {space.name!r} searches {_listed(nothing)}, which {scheme} does not read: all "
+            "trials would be the same; take another --scheme or --space (see `automate schemes`)"
+        )
+    return sorted(nothing)
+
+
+def unread_text(space: Space, base: TrialConfig) -> str:
+    """`alpha: byot does not read it`, for the plan; empty where everything is read."""
+    names = unread(space, base)
+    return (
+        f"{_listed(names)}: {base.scheme} does not read it, so it changes no run" if names else ""
+    )
+
+
+def _listed(names: list[str] | set[str]) -> str:
+    return " and ".join(sorted(names))
+
+
+def _probed(space: Space, base: TrialConfig) -> list[TrialConfig]:
+    """A few random configs; none of a space whose `suggest` fails, which the search will say."""
+    with quietly():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        try:
+            return [space.suggest(study.ask(), base) for _ in range(PROBES)]
+        except Exception:  # the user's own code
+            return []

@@ -1,0 +1,43 @@
+"""What a space searches and the scheme does not read."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from search_spaces import load_space, names
+from studies.search import make_plan
+from studies.unread import unread, unread_text
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+
+SOME = {"dataset": "digits", "workers": 1, "threads": 1, "device": "cpu", "precision": "fp32"}
+
+
+@pytest.mark.parametrize("name", names())
+def test_mate_reads_what_every_space_searches(name):
+    assert unread(load_space(name), TrialConfig()) == []
+
+
+@pytest.mark.parametrize(
+    ("space", "scheme"),
+    [("single_alpha", "branchynet"), ("diverse_alpha", "byot"), ("temperature", "dbt")],
+)
+def test_a_search_that_changes_nothing_is_refused(space, scheme):
+    with pytest.raises(InputError, match=f"which {scheme} does not read: all trials would be"):
+        make_plan(space, scheme=scheme, **SOME)
+    made = make_plan(space, **SOME)
+    again = make_plan(space, scheme=scheme, stored=lambda name: made, **SOME)
+    assert again.base.scheme == scheme, "what is there already goes on"
+
+
+def test_what_is_no_use_is_said():
+    space, base = load_space("temperature"), TrialConfig(scheme="byot")
+    assert unread(space, base) == ["alpha"]
+    assert unread_text(space, base) == "alpha: byot does not read it, so it changes no run"
+    assert unread_text(space, TrialConfig()) == ""
+
+
+def test_a_space_that_fails_or_varies_nothing_is_left_to_the_search():
+    broken = SimpleNamespace(name="broken", suggest=lambda trial, base: 1 / 0)
+    same = SimpleNamespace(name="same", suggest=lambda trial, base: base)
+    assert unread(broken, TrialConfig()) == unread(same, TrialConfig()) == []
