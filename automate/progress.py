@@ -97,9 +97,9 @@ class Progress:
         elif event.kind == "epoch" and event.report is not None:
             # A trial that goes on gives its earlier reports again; they took no time now.
             self._trained += event.report.epoch > row.epochs
-            row.epochs = max(row.epochs, event.report.epoch)
-            if event.report.exits:
+            if event.report.exits and event.report.epoch >= row.epochs:
                 row.report = event.report
+            row.epochs = max(row.epochs, event.report.epoch)
         elif event.kind == "ended":
             row.state, row.reason = event.state or "FAIL", event.reason
             self.refresh()
@@ -236,9 +236,12 @@ class Lines:
             self._print(self._ended(event.number, row))
         elif event.kind == "given back":
             self._print(f"{self._progress.kind} {event.number} given back after epoch {row.epochs}")
-        elif event.kind == "epoch" and now - self._last >= LINE_EVERY:
-            loss = event.report.loss if event.report else None
-            said = [f"exits {accuracies(row)}"] if row.report else []  # an experiment's may wait
+        elif event.report is not None and now - self._last >= LINE_EVERY:
+            if event.report.epoch < row.epochs:
+                return  # of a trial that goes on: it was told when it was trained
+            # an experiment's accuracies may wait for the end
+            said = [f"exits {accuracies(row)}"] if event.report.exits else []
+            loss = event.report.loss
             said += [] if loss is None else [f"loss {loss:.3f}"]
             name = f"{self._progress.kind} {event.number}"
             text = f"{name} epoch {row.epochs} of {row.length}: {', '.join(said)}"

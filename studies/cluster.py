@@ -227,7 +227,8 @@ class _Worker(tune.Trainable):
         except UnwritableError as error:
             return {"epoch": 0, "unwritable": str(error)}
         except Exception as error:  # the trial's own failure, not the worker's
-            return {"epoch": 0, "error": trial.reason_of(error)}
+            users = isinstance(error, InputError)
+            return {"epoch": 0, "error": trial.reason_of(error), "input": users}
         return {"epoch": report.epoch, "report": report.model_dump_json()}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -95,7 +95,8 @@ class Dispatch:
         Args:
             ray_id: Of the trial.
             result: Of the keys `report`, an `EpochReport` as JSON, `error`, why the trial raised,
-                and `unwritable`, why its checkpoint could not be kept, one.
+                and `unwritable`, why its checkpoint could not be kept, one; beside `error` also
+                `input`, whether it is the user's.
 
         Returns:
             Whether the trial goes on.
@@ -117,7 +118,10 @@ class Dispatch:
         if "unwritable" in result:
             raise StorageError(str(result["unwritable"]))
         if "error" in result:
-            self.broke(ray_id, str(result["error"]))
+            if result.get("input") and faults.untouched(self.record.outcomes()):
+                self.cut(ray_id, str(result["error"]))
+            else:
+                self.broke(ray_id, str(result["error"]))
             return False
         report = EpochReport.model_validate_json(result["report"])
         if report.epoch > ticket.epochs_done:

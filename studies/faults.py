@@ -94,10 +94,16 @@ class Pace:
         ]
 
 
+def untouched(outcomes: Sequence[Outcome]) -> bool:
+    """Whether no epoch has been trained in the study: an error of the user's input, such as data
+    that cannot be read, is then nobody's trial's, and ends the search instead."""
+    return not any(outcome.epochs for outcome in outcomes)
+
+
 def hopeless(outcomes: Sequence[Outcome]) -> str | None:
     """Why a search is not worth going on with: its trials all fail. None if it is."""
     failed = [outcome for outcome in outcomes if outcome.state == "FAIL"]
-    if len(failed) < HOPELESS or any(outcome.epochs for outcome in outcomes):
+    if len(failed) < HOPELESS or not untouched(outcomes):
         return None
     return (
         f"all {len(failed)} trials so far failed before the end of their first epoch, "

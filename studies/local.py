@@ -13,6 +13,7 @@ from studies.limits import Grants, Limits
 from studies.record import StudyRecord, Ticket
 from studies.storage import StorageError
 from studies.trial import Event, OnEvent
+from trainers.catalog import InputError
 from trainers.checkpoints import UnwritableError
 
 ASK_AGAIN = 0.5  # seconds, where the next trials wait for those that others run
@@ -100,7 +101,10 @@ def _one(
     except _Hung as error:
         again = record.broke(ticket, str(error), died=True)
     except Exception as error:
-        again = record.broke(ticket, trial.reason_of(error))
+        if isinstance(error, InputError) and faults.untouched(record.outcomes()):
+            refused = trial.reason_of(error)
+        else:
+            again = record.broke(ticket, trial.reason_of(error))
     except BaseException:  # Ctrl-C
         record.give_back(ticket)
         on_event(Event("given back", ticket.number, ticket.config))

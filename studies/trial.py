@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 
@@ -73,4 +74,6 @@ def run(
 def reason_of(error: BaseException) -> str:
     """Why a trial failed, one line of at most 300 characters."""
     text = " ".join(str(error).split())
+    if isinstance(error, InputError):  # a sentence for the user already
+        return text[:300]
     return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__

@@ -146,6 +146,20 @@ def test_lines_tell_each_end_and_the_first_epoch(capsys):
     )
 
 
+def test_what_a_trial_tells_again_when_it_goes_on_is_not_told_as_new(capsys):
+    study = Study()
+    for epoch in range(1, 5):
+        study.progress.see(study.epoch(0, epoch))
+    last = study.progress.rows[0].report
+    lines = Lines(study.progress)
+    for epoch in range(1, 4):
+        lines.see(study.epoch(0, epoch))
+    assert capsys.readouterr().out == "" and study.progress.rows[0].report is last
+    lines.see(study.epoch(0, 5))
+    assert "epoch 5 of 30" in capsys.readouterr().out
+    assert study.progress.rows[0].report is not last
+
+
 def test_lines_tell_failures_divergence_and_what_was_given_back(capsys):
     study = Study()
     lines = Lines(study.progress, stderr=True)

@@ -80,6 +80,22 @@ def test_a_silent_worker_hangs_and_its_trial_is_tried_again(out):
     assert not out.take("a", reported(2)), "it thaws too late"
 
 
+def test_data_that_cannot_be_read_ends_the_search_and_fails_no_trial(out):
+    wrong = {"error": "image 7 is not as large as the others", "input": True}
+    out.ask("a")
+    assert not out.take("a", wrong)
+    assert out.over == wrong["error"] and out.ask("b") == "never"
+    assert states(out) == ["WAITING"] * 4
+
+
+def test_an_input_that_only_one_trial_cannot_take_is_that_trials(out):
+    out.ask("a")
+    out.ask("b")
+    assert out.take("a", reported(1))
+    assert not out.take("b", {"error": "too narrow", "input": True})
+    assert out.over is None and out.ask("c").attempt == 2
+
+
 def test_a_driver_that_was_stopped_takes_no_worker_for_hung(out):
     out.ask("a")
     assert not out.hangs("a", runs=True) and out.take("a", reported(1))

@@ -177,6 +177,35 @@ def test_a_search_whose_trials_all_fail_stops_and_says_why(create, monkeypatch):
     assert states == ["FAIL"] * 3 + ["WAITING"] * 17 and training.attempts == 6
 
 
+def test_data_that_cannot_be_read_ends_the_search_and_fails_no_trial(create, monkeypatch):
+    mended = []
+
+    def broken(config, epoch, nth):
+        if not mended:
+            raise InputError("image 7 is not as large as the others")
+
+    Training(monkeypatch, broken)
+    record = create(trials=3)
+    assert local.search(record) == "image 7 is not as large as the others"
+    assert [outcome.state for outcome in record.outcomes()] == ["WAITING"] * 3
+    mended.append(True)
+    assert local.search(record) is None
+    assert [outcome.state for outcome in record.outcomes()] == ["COMPLETE"] * 3
+
+
+def test_an_input_that_only_one_trial_cannot_take_fails_that_trial(create, monkeypatch):
+    def narrow(config, epoch, nth):
+        if nth > 1:
+            raise InputError("too narrow")
+
+    Training(monkeypatch, narrow)
+    record = create(trials=2)
+    assert local.search(record) is None
+    first, second = record.outcomes()
+    assert (first.state, second.state) == ("COMPLETE", "FAIL")
+    assert second.reason == "too narrow (attempt 2)"
+
+
 def test_failures_after_a_good_trial_do_not_stop_the_search(create, monkeypatch):
     def later(config, epoch, nth):
         if nth > 1:

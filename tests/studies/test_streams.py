@@ -90,11 +90,14 @@ def test_who_shares_a_gpu():
 
 def test_trials_that_share_a_gpu_may_take_as_long_as_one_after_another(monkeypatch):
     monkeypatch.setattr(machine, "measure", lambda *_: machine.Speed(1000.0, 1))
+    monkeypatch.setattr(machine, "cores", lambda: 8)
     apart = plan().with_(workers=4)
     shared = apart.with_(device="cuda", gpus_per_trial=0.25)
     alone = apart.with_(workers=1)
     seconds = [estimate(one).seconds for one in (shared, alone, apart)]
     assert seconds[0] == seconds[1] == pytest.approx(4 * seconds[2])
+    monkeypatch.setattr(machine, "cores", lambda: 2)
+    assert estimate(apart).seconds == pytest.approx(2 * seconds[2]), "more than cores gain nothing"
 
 
 @pytest.mark.parametrize(
