@@ -91,18 +91,39 @@ def test_two_workers_run_every_trial_once(cluster, tmp_path):
         assert full == (outcome.state == "COMPLETE")
 
 
+RAISES = """
+from torch import nn
+from trainers.backbones import Backbone
+EXITS = 2
+class Raises(nn.Conv2d):
+    def forward(self, x):
+        if self.training:
+            raise RuntimeError("no such layer")
+        return super().forward(x)
+def build(width, image_size, image_channels):
+    stages = (Raises(image_channels, 8, 3, padding=1), nn.Conv2d(8, 12, 3, 2, padding=1))
+    return Backbone(stages, (8, 12), nn.Linear)
+"""
+
+
 def test_a_trial_that_raises_fails_with_its_reason_and_the_search_goes_on(cluster, tmp_path):
     path = tmp_path / "broken_backbone.py"
-    path.write_text(
-        "from torch import nn\nfrom trainers.backbones import Backbone\nEXITS = 2\n"
-        "def build(width, image_size, image_channels):\n"
-        "    raise RuntimeError('no such layer')\n"
-    )
+    path.write_text(RAISES)
     base = TINY.with_(backbone=str(path))
     record = StudyRecord.create_or_open(plan("broken", base=base, trials=2), runs=tmp_path)
     cluster.search(record)
     assert [outcome.state for outcome in record.outcomes()] == ["FAIL", "FAIL"]
     assert all("no such layer" in str(outcome.reason) for outcome in record.outcomes())
+
+
+def test_what_the_user_gave_wrongly_ends_the_search_and_fails_no_trial(cluster, tmp_path):
+    path = tmp_path / "wrong_backbone.py"
+    path.write_text("EXITS = 2\ndef build(width, image_size, image_channels):\n    return 1\n")
+    base = TINY.with_(backbone=str(path))
+    record = StudyRecord.create_or_open(plan("wrong", base=base, trials=2), runs=tmp_path)
+    why = cluster.search(record)
+    assert why is not None and "build needs to return a Backbone" in why
+    assert [outcome.state for outcome in record.outcomes()] == ["WAITING", "WAITING"]
 
 
 SAYS_WHO_BUILDS_IT = """
