@@ -36,6 +36,7 @@ from studies.states import ENDED, Outcome
 from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.reports import EpochReport
+from trainers.sources import check
 
 ENDING = "-confirm"
 VERDICT = "confirmation.json"
@@ -238,6 +239,8 @@ def read_test(record: StudyRecord, on_run: Callable[[int, int], None] = lambda *
     ]
     left = [outcome for outcome in wanted if outcome.number not in known]
     seeds, earlier = len(plan.race or ()), readings(record, known)
+    if left:
+        check(plan.base, plan.data_root, test=True)
     if left and seeds not in earlier:
         record.note(READINGS, {"seeds": [*earlier, seeds]})
     for done, outcome in enumerate(left, start=1):

@@ -88,7 +88,8 @@ def search(
 
     storage, runs, json, quiet = running.storage, running.runs, running.json, running.quiet
     settings: dict[str, Any] = dict(config or {})
-    check(make_config(**settings), running.data_root)  # before the machine is measured
+    # Before the machine is measured; only a confirmation will read the test images.
+    check(make_config(**settings), running.data_root, test=confirm is not None)
     with patience(MEASURING, quiet=quiet):
         plan = make_plan(
             space,
