@@ -88,6 +88,9 @@ def make_plan(
     outcomes = found.outcomes()
     stored = None if fresh else _stored(found, outcomes)
     if stored is not None:
+        if top is not None:
+            now = finalists(outcomes, search.base, top)  # fewer than `top` where there are no more
+            top = None if len(now) == len(stored.finalists or ()) else top
         plan = _going_on(stored, top, seeds)
     else:
         rows = finalists(outcomes, search.base, racing.TOP if top is None else top)
