@@ -222,11 +222,11 @@ def choice(c: Confirmation) -> str:
     mean, drawn = judged.means[chosen], judged.expected[chosen]
     text += f" {_upper(v.objective_name(c.plan.objective))}: {plus_minus(c, mean)}"
     if abs(mean.mean - drawn) >= (0.005 if unit(c) else 0.00005):
-        way = "less" if drawn < mean.mean else "more"
-        text += (
-            f"; of new runs expect {number(c, drawn)}{unit(c)}, "
-            f"{difference_text(c, mean.mean - drawn)} {way}, as the best of several is partly luck"
-        )
+        away = difference_text(c, mean.mean - drawn)
+        why = f"{away} less, as the best of several is partly luck"
+        if drawn > mean.mean:  # it is not the best: luck is no reason
+            why = f"{away} more, as part of what sets it below the others is chance"
+        text += f"; of new runs expect {number(c, drawn)}{unit(c)}, {why}"
     return f"{text}."
 
 

@@ -65,6 +65,22 @@ def test_the_simplest_within_one_standard_error():
     assert f"({made.rows[judged.best].name})" in choice(made)
 
 
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [
+        (-0.3, "0.30 points less, as the best of several is partly luck."),
+        (0.3, "0.30 points more, as part of what sets it below the others is chance."),
+    ],
+)
+def test_what_to_expect_of_new_runs_has_its_own_reason_in_each_direction(drawn, said):
+    made = confirmation([1.0, 0.0, -1.0])
+    judged = made.judged
+    mean = judged.means[judged.chosen].mean
+    expected = tuple(mean + drawn for _ in judged.expected)
+    text = choice(replace(made, judged=replace(judged, expected=expected)))
+    assert text.endswith(f"; of new runs expect {mean + drawn:.2f} %, {said}")
+
+
 def test_optimism_of_the_search():
     text = optimism(confirmation([0.0, 0.0, 0.0], said=0.78))
     assert text.startswith("The search's best, trial 11: it said 77.90 % (one run), on fresh seeds")
