@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from html import escape
 
@@ -79,6 +80,14 @@ def test_what_to_expect_of_new_runs_has_its_own_reason_in_each_direction(drawn, 
     expected = tuple(mean + drawn for _ in judged.expected)
     text = choice(replace(made, judged=replace(judged, expected=expected)))
     assert text.endswith(f"; of new runs expect {mean + drawn:.2f} %, {said}")
+
+
+def test_what_is_equal_is_called_equal():
+    made = confirmation([0.0, 0.0], spread=0.0, hits=False)
+    text = headline(made)
+    assert re.search(r"The nearest, trial 1[12], is equal to it\.", text)
+    assert "0.00" not in text
+    assert "exit 1 the paper's default and 2 others, each (> 99 %);" in on_front(made)
 
 
 def test_optimism_of_the_search():
