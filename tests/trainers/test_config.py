@@ -68,6 +68,11 @@ BAD = [
     ({"validation": 1.0}, "validation"),
     ({"backbone": "vgg61"}, "unknown backbone 'vgg61'.*did you mean 'vgg16'"),
     ({"backbone": "vgg16"}, "vgg16 takes images of 32 pixels, digits has 8"),
+    (
+        {"dataset": "./tree", "classes": 3, "image_size": 16},
+        "^no built-in network takes images of 16x16 pixels, as ./tree has: resize them to 8, 32 or "
+        "224, or give --backbone a Python file of your own$",
+    ),
     ({"backbone": "./mine.py"}, "does not exist"),
     ({"scheme": "matte"}, "unknown scheme 'matte'.*did you mean 'mate'"),
     ({"dataset": "cifar10"}, "unknown dataset 'cifar10'.*did you mean 'cifar100'"),
