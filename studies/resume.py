@@ -13,7 +13,7 @@ from search_spaces import Space
 from studies.front import Box
 from studies.plan import FRONT_FLOPS, StudyPlan, ranked_by
 from studies.samplers import quietly
-from trainers.catalog import InputError, is_path
+from trainers.catalog import InputError, is_path, shortened
 from trainers.config import TrialConfig
 
 # What runs a study, not what it is: the stored value is kept unless another is given explicitly.
@@ -76,7 +76,7 @@ def config_at(space: Space, base: TrialConfig, point: Mapping[str, Any]) -> Tria
             trial = study.ask()
             config = checked_config(space.suggest(trial, base))
     except Exception as error:  # whatever a user's file raises is the user's to read
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = shortened(error) or type(error).__name__
         raise InputError(f"space {space.name} cannot take its point {point}: {text}") from None
     # Optuna passes over a name that is not asked for, and draws what the name was meant for.
     for name in point:
