@@ -25,7 +25,7 @@ def as_stored(
     runtime: Mapping[str, Any],
     keep_trials: bool,
 ) -> tuple[StudyPlan, "list[Outcome] | None"]:
-    """The plan as it goes on where its study is there already, and that study's trials.
+    """The plan as it goes on where its study is there already, and all trials of that study.
 
     Looks only: nothing is made. Raises InputError if the study is another search.
     """
@@ -39,7 +39,7 @@ def as_stored(
         if keep_trials:
             plan = plan.with_(trials=record.plan.trials)
         plan = resume.going_on(record.plan, plan, runtime)
-        return plan, [o for o in record.outcomes() if o.number < plan.trials]
+        return plan, record.outcomes()
 
 
 def stored_plan(study: str, storage: str | None, runs: Path) -> StudyPlan | None:
@@ -69,10 +69,11 @@ def stored_calibration(
 
 
 def left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":
-    """What the trials that have not ended cost at most; None if there is none."""
+    """What the trials of the plan that have not ended cost at most; None if there is none."""
     from studies.search import estimate
     from studies.states import ENDED
 
+    outcomes = [outcome for outcome in outcomes if outcome.number < plan.trials]
     ended = [outcome for outcome in outcomes if outcome.state in ENDED]
     if len(ended) >= plan.trials:
         return None

@@ -36,11 +36,15 @@ def plan_pairs(
         parts: How the epochs are shared with a confirmation, if they are.
     """
     base = plan.base
+    trials = f"{plan.trials} trials"
+    if parts is not None and parts.most is None and plan.trials == parts.trials:
+        every = parts.total // base.epochs
+        trials = f"{plan.trials} of the {every} trials (the rest pays for the confirmation)"
     pairs = {
         "study": plan.study,
         "stored in": storage,
         "space": f"{plan.space}: {title}",
-        "search": f"{plan.trials} trials, {plan.sampler} (seed {plan.seed}): "
+        "search": f"{trials}, {plan.sampler} (seed {plan.seed}): "
         f"{SAMPLERS[plan.sampler].removesuffix(' (default)')}",
         "objective": _objective(plan),
         "data": _data(plan),

@@ -35,6 +35,11 @@ if TYPE_CHECKING:  # optuna takes a tenth of a second, and listings do not need 
     from optuna.trial import BaseTrial
 
 Point = dict[str, Any]
+FORM = {  # what a space has to have
+    "starts": "def starts(base): return [{'alpha': 3.0}], the points tried first",
+    "suggest": "def suggest(trial, base): "
+    "return base.with_(alpha=trial.suggest_float('alpha', 0.1, 100)), one trial's config",
+}
 
 
 @dataclass(frozen=True)
@@ -80,9 +85,12 @@ def load_space(name: str) -> Space:
 
 
 def _space(name: str, module: ModuleType) -> Space:
-    for needed in ("starts", "suggest"):
+    for needed, form in FORM.items():
         if not callable(getattr(module, needed, None)):
-            raise InputError(f"space {name!r} needs a function {needed}: see `automate spaces`")
+            raise InputError(
+                f"space {name!r} needs a function {needed}: {form} "
+                '(README, "Your own data, network and space")'
+            )
     title = (module.__doc__ or "").strip().partition("\n")[0] or "no description"
     return Space(
         name=name,

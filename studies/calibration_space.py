@@ -9,6 +9,7 @@ from optuna.samplers import QMCSampler
 
 from search_spaces import Point, Space, load_space
 from studies.plan import MOST_SEEDS, StudyPlan
+from studies.resume import config_at
 from studies.samplers import quietly
 from trainers.config import TrialConfig
 
@@ -24,8 +25,13 @@ def spread_out(space: Space, base: TrialConfig, count: int, seed: int = 0) -> li
         base: What all configs have in common.
         count: How many.
         seed: Of the sequence.
+
+    Raises:
+        InputError: A start that the space itself cannot take.
     """
     starts = space.starts(base)[:count]
+    for point in starts:
+        config_at(space, base, point)
     with quietly():
         sampler = QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False)
         study = optuna.create_study(sampler=sampler)

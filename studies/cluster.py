@@ -41,7 +41,7 @@ from studies.limits import Grants, Limits
 from studies.record import StudyRecord
 from studies.scratch import scratch
 from studies.trial import OnEvent
-from trainers.catalog import InputError
+from trainers.catalog import InputError, shortened
 from trainers.checkpoints import UnwritableError
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
@@ -291,8 +291,7 @@ def _ray(record: StudyRecord, address: str | None) -> Iterator[bool]:
             ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise InputError(
-            f"no Ray cluster can be reached at {address or 'this machine'}: "
-            f"{' '.join(str(error).split())[:200]}"
+            f"no Ray cluster can be reached at {address or 'this machine'}: {shortened(error, 200)}"
         ) from None
     try:
         room = ray.cluster_resources()  # type: ignore[no-untyped-call]

@@ -43,6 +43,11 @@ def difference_text(c: Confirmation, value: float) -> str:
     return f"{abs(value):.2f} points" if unit(c) else f"{abs(value):.4f}"
 
 
+def _nil(c: Confirmation, value: float) -> bool:
+    """Whether it is printed as zero."""
+    return abs(value) < (0.005 if unit(c) else 0.00005)
+
+
 def signed(c: Confirmation, value: float) -> str:
     """`+0.49`."""
     return v.signed(value, 2 if unit(c) else 4)
@@ -164,7 +169,11 @@ def _no_difference(c: Confirmation, judged: Judgement, where: str) -> str:
     )  # fmt: skip
     if not math.isfinite(first.low):
         return f"{text}With one seed a config nothing can be told apart; give more, e.g. --seeds 5."
-    if first.difference > 0:
+    if _nil(c, first.difference):
+        text += f"The nearest, {name}, is equal to it"
+        sure = _nil(c, first.low) and _nil(c, first.high)
+        text += "." if sure else f" ({interval(c, first.low, first.high)})."
+    elif first.difference > 0:
         text += (
             f"The largest lead is {name}'s, {difference_text(c, first.difference)} "
             f"({interval(c, first.low, first.high)}), which may be luck."
@@ -178,7 +187,7 @@ def _no_difference(c: Confirmation, judged: Judgement, where: str) -> str:
         text += f"None of those that ran every round is ahead of it; the nearest is {name}, "
         text += f"{difference_text(c, first.difference)} behind "
         text += f"({interval(c, first.low, first.high)})."
-    if judged.detectable is not None:
+    if judged.detectable is not None and not _nil(c, judged.detectable):
         seeds = c.values.shape[1]
         text += (
             f" At this scatter ({difference_text(c, judged.sigma)} from run to run) {seeds} seeds "
@@ -221,12 +230,12 @@ def choice(c: Confirmation) -> str:
         text += f" That it is better than {names[0]} is not proven."
     mean, drawn = judged.means[chosen], judged.expected[chosen]
     text += f" {_upper(v.objective_name(c.plan.objective))}: {plus_minus(c, mean)}"
-    if abs(mean.mean - drawn) >= (0.005 if unit(c) else 0.00005):
-        way = "less" if drawn < mean.mean else "more"
-        text += (
-            f"; of new runs expect {number(c, drawn)}{unit(c)}, "
-            f"{difference_text(c, mean.mean - drawn)} {way}, as the best of several is partly luck"
-        )
+    if not _nil(c, mean.mean - drawn):
+        away = difference_text(c, mean.mean - drawn)
+        why = f"{away} less, as the best of several is partly luck"
+        if drawn > mean.mean:  # it is not the best: luck is no reason
+            why = f"{away} more, as part of what sets it below the others is chance"
+        text += f"; of new runs expect {number(c, drawn)}{unit(c)}, {why}"
     return f"{text}."
 
 
@@ -281,12 +290,13 @@ def on_front(c: Confirmation) -> str:
         return ""
     shares = c.points.on_front
     listed = "; ".join(
-        f"exit {k + 1} {c.rows[row].name} ({probability(float(shares[row, k]))})"
-        for k, row in enumerate(shares.argmax(axis=0))
+        f"exit {k + 1} {_likeliest(c, shares[:, k])} ({probability(float(shares[:, k].max()))})"
+        for k in range(shares.shape[1])
     )
     text = (
         f"Most probably on the front: {listed}. A point is on it if no other one, of this network "
-        f"or another, is as cheap and as accurate; in {DRAWS:,} draws of "
+        "or another, is as cheap and more accurate, or cheaper and as accurate; in "
+        f"{DRAWS:,} draws of "
     )
     if c.points.images:
         return f"{text}other seeds and other images that is so as often as the percentage says."
@@ -294,6 +304,13 @@ def on_front(c: Confirmation) -> str:
         f"{text}other seeds that is so as often as the percentage says. Other images were not "
         "drawn: which ones each run had right was not kept when these ran, so it is less sure."
     )
+
+
+def _likeliest(c: Confirmation, shares: np.ndarray) -> str:
+    """The row with the highest share, and how many others have the same one."""
+    first, *others = np.flatnonzero(shares == shares.max())
+    more = f" and {len(others)} other{'s' * (len(others) > 1)}, each" if others else ""
+    return f"{c.rows[first].name}{more}"
 
 
 def probability(share: float) -> str:

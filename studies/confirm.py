@@ -36,6 +36,7 @@ from studies.states import ENDED, Outcome
 from trainers import checkpoints
 from trainers.catalog import InputError
 from trainers.reports import EpochReport
+from trainers.sources import check
 
 ENDING = "-confirm"
 VERDICT = "confirmation.json"
@@ -87,6 +88,9 @@ def make_plan(
     outcomes = found.outcomes()
     stored = None if fresh else _stored(found, outcomes)
     if stored is not None:
+        if top is not None:
+            now = finalists(outcomes, search.base, top)  # fewer than `top` where there are no more
+            top = None if len(now) == len(stored.finalists or ()) else top
         plan = _going_on(stored, top, seeds)
     else:
         rows = finalists(outcomes, search.base, racing.TOP if top is None else top)
@@ -238,6 +242,8 @@ def read_test(record: StudyRecord, on_run: Callable[[int, int], None] = lambda *
     ]
     left = [outcome for outcome in wanted if outcome.number not in known]
     seeds, earlier = len(plan.race or ()), readings(record, known)
+    if left:
+        check(plan.base, plan.data_root, test=True)
     if left and seeds not in earlier:
         record.note(READINGS, {"seeds": [*earlier, seeds]})
     for done, outcome in enumerate(left, start=1):

@@ -31,7 +31,7 @@ from studies.storage import (
     place,
 )
 from trainers import cache, checkpoints, sources
-from trainers.catalog import DATASETS, InputError
+from trainers.catalog import DATASETS, InputError, shortened
 from trainers.config import TrialConfig
 
 NEEDED = ("torch", "torchvision", "optuna", "optuna-dashboard", "ray", "numpy", "pydantic")
@@ -95,8 +95,8 @@ def _versions() -> Iterator[Finding]:
     try:
         import torchvision  # noqa: F401
     except Exception as error:  # a binary that does not fit raises many kinds
-        text = " ".join(str(error).split())[:200]
-        yield Finding("torchvision", "wrong", text, "install torch and torchvision together")
+        fix = "install torch and torchvision together"
+        yield Finding("torchvision", "wrong", shortened(error, 200), fix)
 
 
 def _device() -> Finding:
@@ -203,9 +203,7 @@ def _integrity(where: Place) -> Finding:
     if said == ["ok"]:
         return Finding("database", "ok", f"{where.label} is whole")
     fix = f"sqlite3 {where.label} .recover | sqlite3 mended.db, and put that in its place"
-    return Finding(
-        "database", "wrong", f"{where.label}: {' '.join('; '.join(said).split())[:300]}", fix
-    )
+    return Finding("database", "wrong", f"{where.label}: {shortened('; '.join(said))}", fix)
 
 
 def copy(record: StudyRecord) -> Path:

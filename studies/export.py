@@ -11,7 +11,7 @@ from studies.confirmation import Confirmation
 from studies.plan import ranked_by
 from studies.record import StudyRecord
 from studies.verdict import finished, recommended_first
-from trainers.catalog import InputError
+from trainers.catalog import InputError, shortened
 from trainers.checkpoints import put
 from trainers.config import TrialConfig
 
@@ -184,13 +184,13 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is no readable YAML: {reason}") from None
+        raise InputError(f"{path} is no readable YAML: {shortened(error, 200)}") from None
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
         raise InputError(f"{path} needs a mapping 'config' (and may have 'source')")
     unknown = sorted(set(content) - {"config", "source"})
     if unknown:
-        raise InputError(f"{path} has unknown keys {', '.join(unknown)[:200]}: config, source")
+        listed = shortened(", ".join(map(str, unknown)), 200)
+        raise InputError(f"{path} has unknown keys {listed}: expected config and source alone")
     source = {} if content.get("source") is None else content["source"]
     if not isinstance(source, dict):
         raise InputError(f"{path}: source needs to be a mapping, got {type(source).__name__}")

@@ -24,6 +24,7 @@ from studies.reading import StudyReader, one_line
 from studies.states import Claim, Ticket
 from studies.storage import Place, StorageError, make_folder
 from trainers import checkpoints
+from trainers.catalog import shortened
 
 # Seconds that a driver has between taking a trial and claiming it: two writes to the storage, and
 # what the clocks of two machines may differ by.
@@ -118,7 +119,7 @@ class StudyDriver(StudyReader):
         if held is None:
             return False
         if reason is not None:
-            failures = [*ticket.failures, one_line_of(reason)]
+            failures = [*ticket.failures, shortened(reason)]
             self._storage.set_trial_system_attr(held.trial_id, "failures", failures)
         return self._put_back(ticket.number, held.trial_id, held.claim)
 
@@ -134,7 +135,7 @@ class StudyDriver(StudyReader):
         Returns:
             Whether it waits to be tried again.
         """
-        reason = one_line_of(reason)
+        reason = shortened(reason)
         if faults.tries_again(ticket.failures, reason, died):
             return self.give_back(ticket, reason)
         self.fail(ticket, faults.last_words(ticket.failures, reason))
@@ -296,7 +297,7 @@ class StudyDriver(StudyReader):
             state, values, reason = TrialState.PRUNED, self._early(held), None
         try:
             if reason is not None:
-                self._storage.set_trial_user_attr(held.trial_id, "reason", one_line_of(reason))
+                self._storage.set_trial_user_attr(held.trial_id, "reason", shortened(reason))
             # Not study.tell: it looks and then writes, and this refuses by itself.
             self._storage.set_trial_state_values(
                 held.trial_id, state, None if values is None else list(values)
@@ -332,9 +333,3 @@ def lock_of(where: Place, folder: Path, name: str, held: HeldTrials) -> DriverLo
         path = where.database.with_name(f"{where.database.name}.{name}.lock")
     out = weakref.ref(held)  # a record that is gone with its trials is not busy
     return DriverLock(path, name, lambda: bool(out()))
-
-
-def one_line_of(reason: str) -> str:
-    """One line of at most 300 characters."""
-    text = " ".join(str(reason).split())
-    return text if len(text) <= 300 else text[:297] + "..."

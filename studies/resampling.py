@@ -41,6 +41,7 @@ HitsOf = Mapping[tuple[int, int], Hits]  # (row, round) -> what that run had rig
 DRAWS = 2_000  # of means; a probability is then known to 0.022
 AT_A_TIME = 2_000_000  # images drawn, so that their weights stay small in memory
 SEED = 0  # of every draw here: the same runs give the same figures
+ROUNDING = 1e-9  # points of accuracy: means of equal runs differ by less, any others by more
 LEAST = 0.05  # of the noise, that configs are taken to differ by where it explains all
 
 
@@ -50,8 +51,8 @@ class Points:
 
     Attributes:
         means: (C, M) accuracy, with its 95 % interval.
-        on_front: (C, M) probability that no other point is as cheap and as accurate; NaN from one
-            seed.
+        on_front: (C, M) probability that no other point beats it, as `studies.front` says; NaN from
+            one seed.
         images: Whether the images were drawn anew, or the seeds alone.
     """
 
@@ -238,16 +239,18 @@ def intervals(drawn: Values | None, exits: Values) -> tuple[tuple[Estimate, ...]
 
 
 def on_front(drawn: Values, flops: Values) -> Values:
-    """(C, M): the share of draws (D, C, M) in which no other point is as cheap and as accurate."""
+    """(C, M): the share of draws (D, C, M) in which no other point beats this one.
+
+    As in `studies.front`: what costs as much beats it by being more accurate, what is cheaper by
+    being as accurate. Points that are equal in a draw are both on its front.
+    """
     every = drawn.reshape(len(drawn), -1)
     cost = flops.reshape(-1)
-    cheaper = cost[:, None] <= cost[None, :]  # [i, j]: i costs no more than j
-    np.fill_diagonal(cheaper, False)
     hidden = np.zeros(every.shape, dtype=bool)
-    for point in range(every.shape[1]):
-        others = every[:, cheaper[:, point]]
-        if others.shape[1]:
-            hidden[:, point] = others.max(axis=1) >= every[:, point]
+    for point, own in enumerate(every.T):
+        cheaper = every[:, cost < cost[point]].max(axis=1, initial=-np.inf)
+        alike = every[:, cost == cost[point]].max(axis=1)  # itself among them
+        hidden[:, point] = (cheaper >= own - ROUNDING) | (alike > own + ROUNDING)
     share: Values = 1 - hidden.mean(axis=0)
     return share.reshape(flops.shape)
 

@@ -13,7 +13,7 @@ from search_spaces import Space
 from studies.front import Box
 from studies.plan import FRONT_FLOPS, StudyPlan, ranked_by
 from studies.samplers import quietly
-from trainers.catalog import InputError, is_path
+from trainers.catalog import InputError, is_path, shortened
 from trainers.config import TrialConfig
 
 # What runs a study, not what it is: the stored value is kept unless another is given explicitly.
@@ -60,7 +60,8 @@ def config_at(space: Space, base: TrialConfig, point: Mapping[str, Any]) -> Tria
     """The config of a point, tried in a study that is thrown away.
 
     Raises:
-        InputError: The space's own `suggest` fails at it, or it lies outside the space.
+        InputError: The space's own `suggest` fails at it, it lies outside the space, or it has a
+            name that `suggest` does not ask for there.
     """
     if not isinstance(point, Mapping):
         raise InputError(
@@ -72,10 +73,20 @@ def config_at(space: Space, base: TrialConfig, point: Mapping[str, Any]) -> Tria
             warnings.filterwarnings("error", message="Fixed parameter")
             study = optuna.create_study(sampler=RandomSampler(seed=0))
             study.enqueue_trial(dict(point))
-            return checked_config(space.suggest(study.ask(), base))
+            trial = study.ask()
+            config = checked_config(space.suggest(trial, base))
     except Exception as error:  # whatever a user's file raises is the user's to read
-        text = " ".join(str(error).split())[:300] or type(error).__name__
+        text = shortened(error) or type(error).__name__
         raise InputError(f"space {space.name} cannot take its point {point}: {text}") from None
+    # Optuna passes over a name that is not asked for, and draws what the name was meant for.
+    for name in point:
+        if name not in trial.params:
+            raise InputError(
+                f"space {space.name}: its point {point} names {name!r}, which suggest never asks "
+                f"for there (it asks for {', '.join(trial.params) or 'nothing'}): correct the "
+                "name or leave it out"
+            )
+    return config
 
 
 def corner_configs(space: Space, base: TrialConfig) -> list[TrialConfig]:

@@ -27,8 +27,7 @@ class StoppingCost:
         stopped: Trials that rungs stopped; those that ran on are among them.
         followed: Of these, how many ran on to their full length.
         winners: Of these, how many ended above every full-length trial of the search.
-        low, high: 95 % interval of the share of winners among all that were stopped (Clopper and
-            Pearson 1934).
+        low, high: 95 % interval of the share of winners among all that were stopped.
     """
 
     stopped: int
@@ -51,23 +50,30 @@ def stopping_cost(outcomes: Sequence[Outcome]) -> StoppingCost | None:
     if best is None or not ends:
         return None
     won = sum(end > best for end in ends)
-    return StoppingCost(len(stopped), len(ends), won, *interval(won, len(ends)))
+    return StoppingCost(len(stopped), len(ends), won, *interval(won, len(ends), len(stopped)))
 
 
-def interval(hits: int, of: int, level: float = LEVEL) -> tuple[float, float]:
-    """The exact interval of a share (Clopper and Pearson 1934).
+def interval(hits: int, of: int, among: int, level: float = LEVEL) -> tuple[float, float]:
+    """The exact interval of a share of finitely many, some of which were seen.
+
+    The shares under which neither so few hits nor so many are rarer than half of what `level`
+    leaves, by the hypergeometric distribution: what was seen is known, and only the rest is not.
 
     Args:
-        hits: Of `of` draws, at least one.
-        of: Draws.
+        hits: Of `of` draws.
+        of: Draws without replacement, at least one.
+        among: How many there are, at least `of`.
         level: Its probability of holding the true share, at least.
     """
-    from scipy.stats import beta
+    import numpy as np
+    from scipy.stats import hypergeom
 
     tail = (1 - level) / 2
-    low = float(beta.ppf(tail, hits, of - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(1 - tail, hits + 1, of - hits)) if hits < of else 1.0
-    return low, high
+    possible = np.arange(hits, among - of + hits + 1)  # of all, by what was seen
+    many = hypergeom.sf(hits - 1, among, possible, of) > tail
+    few = hypergeom.cdf(hits, among, possible, of) > tail
+    held = possible[many & few]
+    return float(held[0] / among), float(held[-1] / among)
 
 
 def stopping_text(outcomes: Sequence[Outcome]) -> str:
@@ -78,11 +84,19 @@ def stopping_text(outcomes: Sequence[Outcome]) -> str:
     ran = (
         f"{cost.followed} of the {cost.stopped} stopped trials, drawn at random, ran on to the end"
     )
+    if cost.followed == cost.stopped:
+        every = f"all {cost.stopped} stopped trials" if cost.stopped > 1 else "the stopped trial"
+        ran = f"{every} ran on to the end"
     won = "none of them" if not cost.winners else f"{cost.winners} of them"
-    return (
+    text = (
         f"What stopping cost: {ran}, outside the search; {won} ended above the best full-length "
-        f"trial and so would have won. Of all stopped trials that is an estimated "
+        "trial and so would have won."
+    )
+    if cost.followed == cost.stopped:
+        return f"{text} That is {100 * cost.share:.0f} % of all stopped trials, by one run each."
+    return (
+        f"{text} Of all stopped trials that is an estimated "
         f"{100 * cost.share:.0f} % (95 % interval: {100 * cost.low:.0f} to {100 * cost.high:.0f} "
         f"%), or {cost.stopped * cost.share:.1f} trials (at most "
-        f"{cost.stopped * cost.high:.1f}), by one run each."
+        f"{cost.stopped * cost.high:.0f}), by one run each."
     )

@@ -27,7 +27,7 @@ from sqlalchemy.exc import (
 )
 
 from studies.database import Database
-from trainers.catalog import InputError
+from trainers.catalog import InputError, shortened
 
 ENVIRONMENT = "AUTOMATE_STORAGE"
 DATABASE = "study.db"
@@ -134,9 +134,8 @@ def one_line_errors(where: Place) -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        raise StorageError(
-            f"storage {where.label}: {where.redact(' '.join(_cause(error).split()))[:300]}"
-        ) from None
+        said = where.redact(" ".join(_cause(error).split()))
+        raise StorageError(f"storage {where.label}: {shortened(said)}") from None
 
 
 def patiently(where: Place, call: Callable[[], R], patience: float | None = None) -> R:

@@ -19,6 +19,22 @@ class InputError(ValueError):
     """Something that the user gave is wrong; the message is one line that says what to do."""
 
 
+def shortened(text: object, most: int = 300) -> str:
+    """A text as one line of at most so many characters; what is longer ends in "..." after a word.
+
+    Args:
+        text: E.g. an error from elsewhere.
+        most: At least 4.
+    """
+    line = " ".join(str(text).split())
+    if len(line) <= most:
+        return line
+    kept = line[: most - 3]
+    words, space, rest = kept.rpartition(" ")
+    whole = not space or line[len(kept)] == " " or len(rest) > most // 2  # or a word that is long
+    return f"{(kept if whole else words).rstrip(' ,;:')}..."
+
+
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> InputError:
     """The error for a name that is not in a table: lists the table and the nearest name.
 

@@ -195,6 +195,14 @@ class TrialConfig(Record):
         entry = catalog.BACKBONES.get(self.backbone)
         if entry and self.image_size not in entry.image_sizes:
             takes = " or ".join(str(size) for size in entry.image_sizes)
+            every = sorted({s for one in catalog.BACKBONES.values() for s in one.image_sizes})
+            if self.image_size not in every:
+                *some, last = map(str, every)
+                raise InputError(
+                    f"no built-in network takes images of {self.image_size}x{self.image_size} "
+                    f"pixels, as {self.dataset} has: resize them to {', '.join(some)} or {last}, "
+                    "or give --backbone a Python file of your own"
+                )
             raise InputError(
                 f"backbone {self.backbone} takes images of {takes} pixels, "
                 f"{self.dataset} has {self.image_size}: choose another --backbone"

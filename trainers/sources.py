@@ -42,11 +42,15 @@ def decoded(config: TrialConfig, split: Split, root: str | Path | None = None) -
     return images
 
 
-def check(config: TrialConfig, root: str | Path | None = None) -> None:
-    """Whether a search can begin: the training images are there and as the config says.
+def check(config: TrialConfig, root: str | Path | None = None, test: bool = False) -> None:
+    """Whether a run can begin: the training images are there and as the config says.
 
-    Reads the names of the training files and opens one image at most; never looks at the test
-    split.
+    Reads the names of the training files and opens one image at most.
+
+    Args:
+        config: Of the run.
+        root: As `decoded` takes it.
+        test: Whether the test split is to be there as well; without it, it is not looked at.
 
     Raises:
         InputError: One line that says what is wrong, or what is missing and how to get it.
@@ -59,6 +63,9 @@ def check(config: TrialConfig, root: str | Path | None = None) -> None:
     found = _listing(config, "train", root)
     _agree(config, str(found.folder), "image_size", found.side())
     splits.training(config, found.labels, found.classes)
+    if test:
+        found = _listing(config, "test", root)
+        _agree(config, str(found.folder), "image_size", found.side())
 
 
 def training_images(config: TrialConfig, root: str | Path | None = None) -> int:

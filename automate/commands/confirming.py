@@ -8,7 +8,8 @@ from cyclopts import Parameter
 
 from automate import flags
 from automate.driving import drive_shown
-from automate.printing import command, duration, say, say_json, say_pairs, size
+from automate.printing import command, duration, say, say_error, say_json, say_pairs, size
+from trainers.catalog import InputError
 
 if TYPE_CHECKING:
     from studies.limits import Limits, Shared
@@ -36,7 +37,7 @@ def confirm(
     and only then the test images are read. The same command again goes on.
     """
     from automate.confirm_text import race_pairs
-    from studies.confirm import left, make_plan
+    from studies.confirm import is_over, left, make_plan
     from studies.limits import Limits
     from studies.record import StudyRecord
     from studies.storage import place
@@ -53,8 +54,9 @@ def confirm(
             data_root=running.data_root,
             **running.machine,
         )
-        check(plan.base, plan.data_root)
         outcomes, read = ([], ()) if running.fresh else _so_far(found)
+        # Of a race that is over the verdict is given whatever has become of the test images.
+        check(plan.base, plan.data_root, test=not is_over(outcomes, plan))
         cost = left(plan, outcomes)
         if not running.quiet:
             pairs = race_pairs(plan, place(storage, runs, plan.study).label, read)
@@ -71,8 +73,8 @@ def confirm(
             if json:
                 say_json({"plan": plan, "left": cost and cost.epochs})
             return 0
-        _race(plan, running, limits)
-        return _ending(found, running)
+        whole = _race(plan, running, limits)
+        return _ending(found, running) if whole else max(1, _ending(found, running))
 
 
 def confirm_found(
@@ -101,8 +103,11 @@ def confirm_found(
         write_verdict(made, found.folder)
 
 
-def _race(plan: "StudyPlan", running: flags.Running, limits: "Limits") -> None:
-    """Runs what is left of a race, and scores its finalists on the test images."""
+def _race(plan: "StudyPlan", running: flags.Running, limits: "Limits") -> bool:
+    """Runs what is left of a race, and scores its finalists on the test images.
+
+    False if these cannot be read, which is said: the verdict does not need them.
+    """
     from studies.confirm import is_over, read_test
     from studies.record import StudyRecord
 
@@ -114,9 +119,14 @@ def _race(plan: "StudyPlan", running: flags.Running, limits: "Limits") -> None:
         if not is_over(record.outcomes(), plan):
             drive_shown(record, running.ray_address, limits, quiet=quiet, json=json)
         if is_over(record.outcomes(), plan):
-            scored = read_test(record)
+            try:
+                scored = read_test(record)
+            except InputError as error:
+                say_error(f"the test images could not be read: {error}")
+                return False
             if scored and not quiet:
                 say(f"Test images: read for {scored} runs of the finalists.", stderr=json)
+    return True
 
 
 def _so_far(found: "StudyRecord") -> "tuple[list[Outcome], tuple[int, ...]]":

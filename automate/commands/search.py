@@ -1,7 +1,9 @@
 """`automate search`: the plan, the search, its front."""
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
+from math import ceil
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -13,7 +15,9 @@ from automate.printing import command, patience, say, say_json, say_pairs
 from studies.plan import OBJECTIVES, SAMPLERS
 
 if TYPE_CHECKING:
+    from studies.plan import StudyPlan
     from studies.record import StudyRecord
+    from studies.states import Outcome
 
 MEASURING = "Measuring how fast this machine trains this network; it is remembered with the study."
 NO_CANDIDATE = "fewer than two trials have run their full length"
@@ -88,7 +92,8 @@ def search(
 
     storage, runs, json, quiet = running.storage, running.runs, running.json, running.quiet
     settings: dict[str, Any] = dict(config or {})
-    check(make_config(**settings), running.data_root)  # before the machine is measured
+    # Before the machine is measured; only a confirmation will read the test images.
+    check(make_config(**settings), running.data_root, test=confirm is not None)
     with patience(MEASURING, quiet=quiet):
         plan = make_plan(
             space,
@@ -132,11 +137,7 @@ def search(
             say_json(plan_json(plan, label, cost, so_far, parts))
         return 0
     if cost is None:
-        more = f"For more, give a larger total, e.g. --trials {2 * plan.trials}."
-        if plan.trials == len(points) and plan.sampler == "grid":
-            more = "The grid has no more points: take another --sampler and --study."
-        text = f"All {plan.trials} trials of study {plan.study} have ended: nothing is left to do."
-        say(f"{text} {more}", stderr=json)
+        say(_all_ended(plan, outcomes or [], len(points), confirm or 0.0), stderr=json)
         record = StudyRecord.open(plan.study, storage, runs)
     else:
         record = StudyRecord.create_or_open(plan, storage, runs, running.fresh, explicit)
@@ -150,6 +151,34 @@ def search(
             else:
                 say(f"Nothing to confirm: {NO_CANDIDATE}.", stderr=True)
         return _ending(record, running)
+
+
+def _all_ended(
+    plan: "StudyPlan", outcomes: "Sequence[Outcome]", points: int, confirm: float
+) -> str:
+    """That nothing is left of a plan, and which total of trials would leave something.
+
+    Args:
+        plan: Of the search, with the trials that were asked for: the study may have more.
+        outcomes: All trials of the study.
+        points: Of the grid.
+        confirm: Share of the total that a confirmation takes, at most.
+    """
+    from studies.states import ENDED
+
+    there = len(outcomes)
+    waiting = sum(outcome.state not in ENDED for outcome in outcomes)
+    if waiting:
+        return (
+            f"The first {plan.trials} of the {there} trials of study {plan.study} have ended, "
+            f"{waiting} of the others {'has' if waiting == 1 else 'have'} not: go on with "
+            f"--trials {ceil(there / (1 - confirm))}."
+        )
+    text = f"All {there} trials of study {plan.study} have ended: nothing is left to search."
+    if plan.sampler == "grid" and there >= points:
+        return f"{text} The grid has no more points: take another --sampler and --study."
+    more = ceil(2 * there / (1 - confirm))  # the search has at least twice what it had
+    return f"{text} For more, give a larger total, e.g. --trials {more}."
 
 
 def _ending(record: "StudyRecord", running: flags.Running) -> int:

@@ -1,8 +1,10 @@
 """`automate confirm`, and `automate search --confirm`, to the verdict."""
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from studies.machine import Speed
 from studies.record import StudyRecord
 from tests.automate.conftest import Cli
 from tests.studies import made_up_confirmations as made
+from trainers.catalog import InputError
 from trainers.config import TrialConfig
 
 QUICK = "--workers 1 --threads 1"
@@ -134,6 +137,48 @@ def test_a_search_keeps_a_share_of_its_epochs_for_the_confirmation(cli: Cli, tmp
     assert json.loads(again.out)["confirmation"]["over"] is True
     with closing(StudyRecord.open("digits-cnn4-diverse_alpha")) as record:
         assert record.plan.trials == 10
+
+
+def test_a_confirmation_without_test_images_is_refused_before_it_trains(
+    cli: Cli, class_folders: Callable[..., Path], tmp_path: Path
+) -> None:
+    tree = class_folders("tree", classes=3, train=20, test=2, side=32)
+    words = f"search --dataset ./tree --space single_alpha --trials 3 --epochs 2 --quiet {QUICK}"
+    assert cli(words).code == 0
+    study = "tree-vgg16-single_alpha"
+    (tree / "test" / "class001").rename(tree / "class001")
+    for ask in (f"confirm {study}", f"confirm {study} --dry-run", f"{words} --confirm 0.5"):
+        said = cli(ask)
+        assert said.code == 2 and "test/ lacks 'class001'" in said.err, said
+        assert not (tmp_path / "runs" / f"{study}-confirm").exists()
+    shutil.rmtree(tree / "test")
+    said = cli(f"confirm {study} --dry-run")
+    assert said.code == 2 and "no folder" in said.err and "tree/test'" in said.err
+
+
+def test_the_verdict_does_not_wait_for_test_images_that_cannot_be_read(
+    cli: Cli, class_folders: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = class_folders("tree", classes=3, train=20, test=2, side=32)
+    words = f"search --dataset ./tree --space single_alpha --trials 3 --epochs 2 --quiet {QUICK}"
+    assert cli(words).code == 0
+    study = "tree-vgg16-single_alpha"
+
+    def broken(*_: object) -> None:
+        raise InputError("cannot read 'tree/test/class001/00000.png'")
+
+    monkeypatch.setattr(confirm, "_scored", broken)
+    said = cli(f"confirm {study} --seeds 2")
+    assert said.code == 1 and "Take " in said.out and "Verdict: " in said.out
+    assert said.err == (
+        "automate: the test images could not be read: cannot read 'tree/test/class001/00000.png'\n"
+    )
+    stored = json.loads((tmp_path / "runs" / study / "confirmation.json").read_text())
+    assert stored["over"] and stored["verdict"] is not None
+    shutil.rmtree(tree / "test")  # nothing is left to train: the verdict is said again
+    said = cli(f"confirm {study}")
+    assert said.code == 1 and "Take " in said.out
+    assert "the test images could not be read: no folder" in said.err
 
 
 def test_an_interrupted_confirmation_goes_on_with_the_same_command(cli: Cli, searched, monkeypatch):

@@ -22,7 +22,7 @@ from studies.record import StudyRecord
 from studies.report import write_report
 from studies.storage import StorageError, connect, place
 from studies.trial import Event
-from studies.verdict import curves
+from studies.verdict import curves, states_text
 from tests.automate.conftest import Cli
 from tests.studies import made_up
 from trainers.config import TrialConfig
@@ -131,6 +131,33 @@ def test_the_same_command_again_says_that_all_is_done(cli: Cli, untrained, monke
     assert "network to take" in said.out
     # the number of trials that was once said is kept
     assert "All 3 trials" in cli(TINY.replace("--trials 3", "")).out
+
+
+def test_a_total_below_what_the_study_has_is_told_what_there_is(cli: Cli, untrained):
+    six = TINY.replace("--trials 3", "--trials 6")
+    assert cli(six).code == 0
+    with closing(StudyRecord.open()) as record:
+        counts = states_text(record.outcomes())
+    said = cli(TINY)
+    assert said.code == 0 and f"goes on from  {counts}" in re.sub(r" {2,}", "  ", said.out)
+    assert "All 6 trials of study digits-cnn4-diverse_alpha have ended" in said.out
+    assert "e.g. --trials 12." in said.out
+    dry = cli(f"{six} --confirm 0.7 --dry-run")
+    assert "2 of the 6 trials (the rest pays for the confirmation), tpe" in dry.out
+    said = cli(f"{six} --confirm 0.7 --quiet")
+    (total,) = re.findall(r"All 6 trials .* e\.g\. --trials (\d+)\.", said.out)
+    again = cli(f"{six.replace('--trials 6', f'--trials {total}')} --confirm 0.7 --dry-run --json")
+    assert json.loads(again.out)["plan"]["trials"] > 6, "the advice does something"
+
+
+def test_a_total_below_what_waits_is_told_the_one_that_goes_on(cli: Cli, untrained):
+    six = TINY.replace("--trials 3", "--trials 6")
+    assert cli(f"{six} --no-early-stopping --max-epochs-total 8 --quiet").code == 0
+    said = cli(f"{TINY} --no-early-stopping")
+    assert said.code == 0
+    assert "The first 3 of the 6 trials of study digits-cnn4-diverse_alpha have ended" in said.out
+    assert "2 of the others have not: go on with --trials 6." in said.out
+    assert "6 of 6 trials done" in cli(f"{six} --no-early-stopping").out
 
 
 @pytest.mark.parametrize("died_after", ["the tables", "the study", "its points"])
@@ -424,7 +451,7 @@ def test_hostile_input_is_one_line_and_nothing_made(cli: Cli, tmp_path, words, s
 def test_a_study_of_another_search_is_refused(
     cli: Cli, made: StudyRecord, monkeypatch, words, said, ending
 ):
-    monkeypatch.setattr("trainers.data.check", lambda config, root: None)
+    monkeypatch.setattr("trainers.data.check", lambda config, root, test=False: None)
     line = "--dataset cifar100 --epochs 6 --grace 2 --device cpu " + QUICK
     space = "" if "--space" in words else "--space diverse_alpha"
     found = cli(f"search {space} {line} {words} {ending}")
@@ -434,7 +461,7 @@ def test_a_study_of_another_search_is_refused(
 
 
 def test_no_workers_are_wrong_where_a_study_goes_on_too(cli: Cli, made: StudyRecord, monkeypatch):
-    monkeypatch.setattr("trainers.data.check", lambda config, root: None)
+    monkeypatch.setattr("trainers.data.check", lambda config, root, test=False: None)
     line = "search --space diverse_alpha --study made-up --dataset cifar100 --epochs 6 --grace 2"
     for words, said in (("--workers 0", "workers: "), ("--threads 0", "threads needs to be")):
         found = cli(f"{line} --dry-run {words}")

@@ -148,7 +148,11 @@ def test_a_users_file_may_hold_dataclasses_and_say_nothing_of_itself(tmp_path):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("def starts(base): return []", "needs a function suggest"),
+        (
+            "def starts(base): return []",
+            r"needs a function suggest: def suggest\(trial, base\): re",
+        ),
+        ("def suggest(trial, base): pass", r"starts: def starts\(base\): .*\(README, \"Your own"),
         ("raise RuntimeError('boom')", "boom"),
         ("def starts(", "fails"),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from html import escape
 
@@ -63,6 +64,30 @@ def test_the_simplest_within_one_standard_error():
             break
     assert "it is the simplest config whose mean lies within one standard error" in choice(made)
     assert f"({made.rows[judged.best].name})" in choice(made)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [
+        (-0.3, "0.30 points less, as the best of several is partly luck."),
+        (0.3, "0.30 points more, as part of what sets it below the others is chance."),
+    ],
+)
+def test_what_to_expect_of_new_runs_has_its_own_reason_in_each_direction(drawn, said):
+    made = confirmation([1.0, 0.0, -1.0])
+    judged = made.judged
+    mean = judged.means[judged.chosen].mean
+    expected = tuple(mean + drawn for _ in judged.expected)
+    text = choice(replace(made, judged=replace(judged, expected=expected)))
+    assert text.endswith(f"; of new runs expect {mean + drawn:.2f} %, {said}")
+
+
+def test_what_is_equal_is_called_equal():
+    made = confirmation([0.0, 0.0], spread=0.0, hits=False)
+    text = headline(made)
+    assert re.search(r"The nearest, trial 1[12], is equal to it\.", text)
+    assert "0.00" not in text
+    assert "exit 1 the paper's default and 2 others, each (> 99 %);" in on_front(made)
 
 
 def test_optimism_of_the_search():

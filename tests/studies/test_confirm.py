@@ -176,6 +176,18 @@ def test_more_seeds_go_on_and_nothing_else_changes(found, tmp_path):
     assert confirm.make_plan(found, top=2, seeds=2, fresh=True).trials == 6
 
 
+def test_more_candidates_than_the_search_has_is_the_same_race_twice(tmp_path):
+    with closing(made.searched(tmp_path, trials=3)) as found:
+        made.started(found, top=8, seeds=2).close()
+        plan = confirm.make_plan(found, top=8, seeds=2)
+        assert len(plan.finalists or ()) == 3 and plan.trials == 6
+        longer = found.plan.with_(trials=9)
+    with closing(StudyRecord.create_or_open(longer, runs=tmp_path)) as found:
+        made_up.search(found)
+        with pytest.raises(InputError, match="confirms 2 candidates, got --top 8"):
+            confirm.make_plan(found, top=8, seeds=2)  # the search has more now
+
+
 def test_of_a_search_that_has_gone_on_the_verdict_says_so(found, tmp_path):
     with closing(made.started(found, top=2, seeds=2)) as record:
         made.race(record)
@@ -242,6 +254,7 @@ def test_the_test_split_is_read_once_after_the_race_for_finalists_alone(found, m
         return outcome.report.model_copy(update={"split": "test"})
 
     monkeypatch.setattr(confirm, "_scored", score)
+    monkeypatch.setattr(confirm, "check", lambda *_, **__: None)  # CIFAR-100 is not there
     with closing(made.started(found, top=4, seeds=3)) as record:
         made.race(record, most=5)
         with pytest.raises(InputError, match="when the race is over"):

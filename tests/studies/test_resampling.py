@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from studies.front import FrontPoint, front
 from studies.resampling import intervals, on_front, points, resampled, together
 from tests.benchmarks.fronts import Case, figures, study
 from trainers.hits import Hits
@@ -24,6 +25,25 @@ def test_a_better_and_equally_cheap_point_hides_another():
     assert found[0].max() < 0.01 and found[2, 0] < 0.01 and found[1, 1] < 0.01
     even = points(runs([[60.0], [60.0]]), np.ones((2, 1))).on_front
     assert even.sum() == pytest.approx(1.0) and even.min() > 0.01
+
+
+def test_equal_points_share_the_front_and_a_cheaper_one_beats_a_dearer():
+    alike = np.full((3, 5, 2), 70.0)
+    assert points(alike, FLOPS).on_front.tolist() == [[1, 0]] * 3, "as studies.front has it"
+    noisy = np.repeat(runs([[60.0, 70.0]]), 3, axis=0)  # three configs with the same runs
+    assert points(noisy, FLOPS).on_front.tolist() == [[1, 1]] * 3
+    noisy[2] -= 5.0
+    assert points(noisy, FLOPS).on_front[:, 0].tolist() == [1, 1, 0]
+
+
+def test_the_front_of_a_draw_is_that_of_the_searchs_points():
+    rng = np.random.default_rng(1)
+    for _ in range(50):  # few values, so that many points are equal in one or both
+        flops, drawn = rng.integers(1, 4, (4, 2)) * 1.0, rng.integers(60, 64, (1, 4, 2)) * 1.0
+        there = on_front(drawn, flops) > 0
+        every = [FrontPoint(0, 1, f, a) for f, a in zip(flops.flat, drawn.flat, strict=True)]
+        kept = {(point.flops, point.accuracy) for point in front(every)}
+        assert [(p.flops, p.accuracy) in kept for p in every] == there.reshape(-1).tolist()
 
 
 def test_one_seed_promises_nothing():

@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 
 from search_spaces import load_space, names
 from studies import resume
+from studies.calibration_space import spread_out
 from studies.drivers import Driver
 from studies.record import StudyRecord
 from studies.resume import RUNTIME, differences
@@ -78,6 +81,44 @@ def test_the_same_space_file_by_another_path_is_the_same(opening, tmp_path, monk
     space_file(tmp_path / "..", SPACE)
     with pytest.raises(InputError, match=r"space is .*space.py, now \.\./space.py"):
         opening(space="../space.py")
+
+
+CONDITIONAL = """
+def starts(base):
+    return [{}]
+
+def suggest(trial, base):
+    scheme = trial.suggest_categorical("scheme", ["mate", "dks"])
+    if scheme == "dks":
+        return base.with_(scheme=scheme)
+    return base.with_(scheme=scheme, alpha=trial.suggest_float("alpha", 0.1, 100))
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "point", "wrong"),
+    [
+        (SPACE, {"kd_wieght": 1.0}, "'kd_wieght', which suggest never asks for there (it asks for "
+         "alpha, kd_weight)"),
+        (SPACE, {"alpha": 3.0}, None),  # the rest is drawn
+        (CONDITIONAL, {"scheme": "mate", "alpha": 3.0}, None),
+        (CONDITIONAL, {"scheme": "dks", "alpha": 3.0}, "'alpha', which suggest never asks for"),
+    ],
+)  # fmt: skip
+def test_a_start_names_only_what_the_space_asks_for(tmp_path, text, point, wrong):
+    space, base = load_space(space_file(tmp_path, text)), TrialConfig()
+    start = replace(space, starts=lambda _: [point])
+    if wrong is None:
+        resume.config_at(space, base, point)
+        assert spread_out(start, base, 1)[0].items() >= point.items()
+        return
+    for ask in (
+        lambda: resume.first_points(start, make_plan(tmp_path)),
+        lambda: spread_out(start, base, 2),
+    ):
+        with pytest.raises(InputError) as caught:
+            ask()
+        assert wrong in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_what_runs_a_study_stays_as_stored_unless_it_is_asked_for(opening):
@@ -204,7 +245,8 @@ def test_a_new_study_does_not_go_on_from_old_checkpoints(opening, tmp_path, stor
         ('[{"alpha": "three"}]', "three"),
         ("[3]", "need to be mappings of names to values, got 3"),
         ('[{"alpha": 3.0}, {"kd_weight": 0.01}]', "out of range"),
-        ('[{"alpha": 3.0, "unused": {1, 2}}]', "plain numbers, texts and truth values"),
+        ('[{"kd_weight": __import__("fractions").Fraction(1)}]', "plain numbers, texts and truth"),
+        ('[{"alpha": 3.0, "unused": 1}]', "names 'unused', which suggest never asks for there"),
     ],
 )
 def test_a_start_that_the_space_cannot_take_is_refused(opening, storage, tmp_path, starts, said):

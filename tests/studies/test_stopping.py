@@ -5,6 +5,7 @@ import html
 import numpy as np
 import pytest
 from optuna.storages import InMemoryStorage
+from scipy.stats import hypergeom
 
 from studies import stopping, verdict
 from studies.record import StudyRecord
@@ -117,9 +118,40 @@ REPORT = EpochReport(
 
 
 @pytest.mark.parametrize(
-    ("hits", "of", "expected"),
-    [(0, 10, (0, 0.3085)), (10, 10, (0.6915, 1)), (2, 20, (0.0123, 0.3170))],
+    ("hits", "of", "among", "expected"),
+    [
+        (0, 6, 6, (0, 0)),  # all seen: known
+        (2, 6, 6, (2, 2)),
+        (0, 1, 6, (0, 5)),  # 5 of 6 are missed by 1 draw in 6
+        (1, 1, 6, (1, 6)),
+        (0, 5, 6, (0, 1)),
+        (0, 10, 10**6, (0, 308_492)),  # of very many: as of draws with replacement
+        (2, 20, 10**6, (12_349, 316_980)),
+    ],
 )
-def test_the_exact_interval_against_its_table(hits, of, expected):
-    """Clopper and Pearson's values as published tables have them."""
-    assert stopping.interval(hits, of) == pytest.approx(expected, abs=1e-4)
+def test_the_exact_interval_of_a_finite_number(hits, of, among, expected):
+    found = stopping.interval(hits, of, among)
+    assert among * np.array(found) == pytest.approx(expected, abs=1e-9 if among < 100 else 20)
+
+
+@pytest.mark.parametrize("among", [1, 2, 6, 13, 30])
+def test_the_interval_holds_whatever_the_truth(among):
+    """All true numbers of winners and all that can be seen of them, by their probabilities."""
+    for of in range(1, among + 1):
+        held = [stopping.interval(hits, of, among) for hits in range(of + 1)]
+        low, high = (among * np.array(held)).T
+        for true in range(among + 1):
+            chance = hypergeom.pmf(np.arange(of + 1), among, true, of)
+            covered = (low <= true + 1e-9) & (true <= high + 1e-9)
+            assert chance[covered].sum() >= 0.95
+
+
+def test_where_all_were_seen_nothing_is_estimated():
+    base = made_up.outcome(0, "COMPLETE", value=0.5, report=REPORT)
+    stopped = [
+        made_up.outcome(k + 1, "PRUNED", value=0.1, run_on=5, ran_to=0.6 if k == 0 else 0.4)
+        for k in range(6)
+    ]
+    text = stopping.stopping_text([base, *stopped])
+    assert "all 6 stopped trials ran on to the end, outside the search; 1 of them ended" in text
+    assert text.endswith("That is 17 % of all stopped trials, by one run each.")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from studies.plan import StudyPlan, default_study_name
 from trainers import catalog
-from trainers.catalog import InputError
+from trainers.catalog import InputError, shortened
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport, ExitPoint
 from trainers.schemes import SCHEMES
@@ -68,6 +68,11 @@ BAD = [
     ({"validation": 1.0}, "validation"),
     ({"backbone": "vgg61"}, "unknown backbone 'vgg61'.*did you mean 'vgg16'"),
     ({"backbone": "vgg16"}, "vgg16 takes images of 32 pixels, digits has 8"),
+    (
+        {"dataset": "./tree", "classes": 3, "image_size": 16},
+        "^no built-in network takes images of 16x16 pixels, as ./tree has: resize them to 8, 32 or "
+        "224, or give --backbone a Python file of your own$",
+    ),
     ({"backbone": "./mine.py"}, "does not exist"),
     ({"scheme": "matte"}, "unknown scheme 'matte'.*did you mean 'mate'"),
     ({"dataset": "cifar10"}, "unknown dataset 'cifar10'.*did you mean 'cifar100'"),
@@ -86,6 +91,23 @@ def test_what_is_wrong_is_said_in_one_line(fields, says):
         assert "\n" not in str(caught.value)
         with pytest.raises(InputError):
             TrialConfig().with_(**fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "wanted"),
+    [
+        ("known are lr,\n  alpha", 40, "known are lr, alpha"),
+        ("known are lr, alpha", 19, "known are lr, alpha"),
+        ("known are lr, alpha, schema_version", 30, "known are lr, alpha..."),
+        ("known are lr, alpha, schema_version", 16, "known are lr..."),
+        ("one two three", 10, "one two..."),
+        ("x" * 50, 10, "xxxxxxx..."),
+        (f"no file {'/x' * 50}", 30, "no file /x/x/x/x/x/x/x/x/x/..."),
+        ("", 10, ""),
+    ],
+)
+def test_what_is_too_long_is_cut_after_a_word(text, most, wanted):
+    assert shortened(text, most) == wanted and len(wanted) <= most
 
 
 @pytest.mark.parametrize("mapping", [None, [], "alpha", {1: 2}])

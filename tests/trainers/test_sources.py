@@ -243,6 +243,21 @@ def test_a_tree_that_is_not_there(tmp_path):
     assert str(tmp_path / "none") in text and "`--dataset digits` needs no files" in text
 
 
+def test_the_test_split_is_looked_at_where_it_is_asked_for(class_folders):
+    root = class_folders()
+    config = config_of(root)
+    sources.check(config, test=True)
+    for path in (root / "test").rglob("*.png"):
+        Image.new("RGB", (9, 9)).save(path)
+    sources.check(config)
+    with pytest.raises(InputError, match="9x9 pixels, the config says image_size = 8"):
+        sources.check(config, test=True)
+    shutil.rmtree(root / "test")
+    sources.check(config)
+    with pytest.raises(InputError, match="no folder"):
+        sources.check(config, test=True)
+
+
 def test_test_images_of_another_size(class_folders):
     root = class_folders()
     for path in (root / "test").rglob("*.png"):
