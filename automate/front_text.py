@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from automate.printing import say, say_table
+from studies.conclusions import headline
+from studies.confirm_json import as_json, take_json
+from studies.confirmation import Confirmation
 from studies.front import deployable
 from studies.plan import StudyPlan
 from studies.states import Outcome
@@ -109,15 +112,28 @@ def _at_that_cost(accuracy: float | None) -> str:
     return "no exit so cheap" if accuracy is None else percent(accuracy)
 
 
-def front_json(outcomes: Sequence[Outcome], plan: StudyPlan) -> dict[str, Any]:
-    """The same for `--json`."""
+def front_json(
+    outcomes: Sequence[Outcome], plan: StudyPlan, confirmation: Confirmation | None = None
+) -> dict[str, Any]:
+    """The same for `--json`, with the confirmation where there is one.
+
+    Once that is over, `verdict` and `take` are its; those of the search are `search_verdict` and
+    `search_take` then.
+    """
     taken, base = recommended(outcomes), reference(outcomes)
+    said = verdict(outcomes, plan)
+    take = None if taken is None else taken.model_dump(mode="json")
+    found: dict[str, Any] = {"verdict": said, "take": take}
+    if confirmation is not None:
+        if confirmation.judged is not None:
+            found = {"verdict": headline(confirmation), "take": take_json(confirmation)}
+            found |= {"search_verdict": said, "search_take": take}
+        found["confirmation"] = as_json(confirmation)
     return {
-        "verdict": verdict(outcomes, plan),
+        **found,
         "stopping": None if (cost := stopping_cost(outcomes)) is None else asdict(cost),
         "states": states_text(outcomes),
         "front": [asdict(row) for row in front_rows(outcomes)],
-        "take": None if taken is None else taken.model_dump(mode="json"),
         "reference": None if base is None else base.model_dump(mode="json"),
         "deployable": deployable(curves(outcomes)),
     }

@@ -33,7 +33,6 @@ def report(
     from automate.experiment_text import experiment_json, say_experiment
     from automate.front_text import front_json, say_front
     from studies.confirm import confirmation_of
-    from studies.confirm_json import as_json
     from studies.measured import measure
     from studies.record import StudyRecord
     from studies.report import write_report
@@ -58,12 +57,7 @@ def report(
         return
     if json:
         listed = [
-            {
-                "study": plan.study,
-                **front_json(seen, plan),
-                **({} if made is None else {"confirmation": as_json(made)}),
-            }
-            for plan, seen, made in found
+            {"study": plan.study, **front_json(seen, plan, made)} for plan, seen, made in found
         ]
         say_json({"report": path, "studies": listed})
         return
