@@ -22,6 +22,14 @@ def head_of(plan: StudyPlan) -> list[str]:
     return ["after epoch", "scatter of runs", "tau", "95 % interval", "halving keeps the best"]
 
 
+def table_title(findings: Findings) -> str:
+    """Over the table, with whose accuracies these are where two networks could be meant."""
+    title = "The order of the configs against that of the end"
+    if findings.averages:
+        return f"{title} (moving average of the weights, --ema {findings.ema:g})"
+    return title if findings.averaged is None else f"{title} (plain weights)"
+
+
 def calibration_lines(findings: Findings, plan: StudyPlan) -> list[str]:
     """What was found, a sentence or two a line, for a reader without statistics."""
     space, found = plan.calibrates or plan.space, findings.best

@@ -29,6 +29,7 @@ def report(
 
     Several studies share one file.
     """
+    from automate.calibrate_text import calibration_view_json, say_calibration
     from automate.confirm_text import say_confirmation
     from automate.experiment_text import experiment_json, say_experiment
     from automate.front_text import front_json, say_front
@@ -48,6 +49,7 @@ def report(
         path = write_report(records, out or home / "report.html")
         found = [(record.plan, record.outcomes(), confirmation_of(record)) for record in records]
         experiments = [measure(look(r)) for r in records if r.plan.experiment]
+        calibrations = {r.name: look(r) for r in records if r.plan.calibrates}
     if experiments:
         if json:
             say_json({"report": path, "studies": [experiment_json(one) for one in experiments]})
@@ -57,12 +59,23 @@ def report(
         return
     if json:
         listed = [
-            {"study": plan.study, **front_json(seen, plan, made)} for plan, seen, made in found
+            {
+                "study": plan.study,
+                **(
+                    calibration_view_json(calibrations[plan.study])
+                    if plan.calibrates
+                    else front_json(seen, plan, made)
+                ),
+            }
+            for plan, seen, made in found
         ]
         say_json({"report": path, "studies": listed})
         return
     for plan, outcomes, made in found:
         say(plan.study, style="bold")
+        if plan.calibrates:  # of runs of different seeds none is the one to take
+            say_calibration(calibrations[plan.study])
+            continue
         judged = made is not None and made.judged is not None
         say_front(outcomes, plan, confirmed=judged)
         say(f"{'Before it was confirmed: ' if judged else ''}{recommendation(outcomes, plan)}")

@@ -28,6 +28,7 @@ from studies.record import StudyRecord
 from studies.recorded import table_of
 from studies.report import report_page
 from studies.search import make_plan
+from studies.verdict import percent, recommended
 from studies.view import look
 from tests.studies import made_up
 from tests.studies.example import make_plan as example_plan
@@ -203,6 +204,11 @@ def test_what_is_found_is_said_the_same_everywhere(record):
     assert (said["flags"], said["averaged"]) == (found.flags, found.averages)
     assert (said["configs"], said["seeds"], len(said["by_epoch"])) == (6, 2, 8)
     stopped = made_up.view()
+    together = report_page([stopped, view])
+    together = together[together.index('id="all"') : together.index('id="study-0"')]
+    best = recommended(view.outcomes)
+    assert best is not None and best.value is not None
+    assert percent(best.value) not in together, "the best of runs of different seeds is luck"
     assert calibration(stopped) == [] and "When stopping is right" not in report_page([stopped])
 
 
