@@ -25,16 +25,18 @@ from studies.verdict import (
 
 @dataclass(frozen=True)
 class FrontRow:
-    """One exit of the network to take, and what the other trials reach at its cost.
+    """What can be had for the cost of one exit of the network to take, or less.
+
+    All accuracies are of the best exit within that cost: where an exit is worse than one before it,
+    they do not rise. Top-1, fraction, validation split.
 
     Attributes:
         exit: 1 = shallowest.
         flops: Per image, this head only.
-        accuracy: Of the network to take; top-1, fraction, validation split.
-        best: The highest of any trial at that cost or less.
+        accuracy: Of the network to take.
+        best: The highest of any trial.
         best_trial: Whose.
-        reference: Of the paper's default, at that cost or less; None without one, or where none of
-            its exits is so cheap.
+        reference: Of the paper's default; None without one, or where none of its exits is so cheap.
     """
 
     exit: int
@@ -52,17 +54,17 @@ def front_rows(outcomes: Sequence[Outcome]) -> list[FrontRow]:
         return []
     found = curves(outcomes)
     every = [point for points in found.values() for point in points]
-    compared = found[base.number] if base is not None else []
     rows = []
     for own in found[taken.number]:
         affordable = [point for point in every if point.flops <= own.flops]
         best = max(affordable, key=lambda p: (p.accuracy, p.trial == taken.number, -p.trial))
-        standard = [point.accuracy for point in compared if point.flops <= own.flops]
+        mine = [point.accuracy for point in affordable if point.trial == taken.number]
+        standard = [p.accuracy for p in affordable if base is not None and p.trial == base.number]
         rows.append(
             FrontRow(
                 exit=own.exit,
                 flops=own.flops,
-                accuracy=own.accuracy,
+                accuracy=max(mine),
                 best=best.accuracy,
                 best_trial=best.trial,
                 reference=max(standard, default=None),
