@@ -140,7 +140,7 @@ def _header(view: View, level: str = "h1") -> Html:
         if chosen is not None:
             tiles.insert(0, (f"{name}, confirmed: {chosen[0]}", chosen[1]))
     kind = f"calibration of {plan.calibrates}" if plan.calibrates else f"search over {plan.space}"
-    kicker = f"{kind} · {base.dataset} · {base.backbone} · {base.epochs} epochs"
+    kicker = f"{kind} · {base.dataset} · {base.backbone} · {v.count_text(base.epochs, 'epoch')}"
     return tag(
         "header",
         tag("p", kicker, class_="kicker"),
@@ -247,7 +247,8 @@ def _one_front(views: Sequence[View]) -> str:
     )
     text = (
         f"All {len(views)} studies share one front of FLOPs and accuracy. What is possible: the "
-        f"envelope over {count} full-length trials has {len(best)} exits ({shares}), which may "
+        f"envelope over {v.count_text(count, 'full-length trial')} has "
+        f"{v.count_text(len(best), 'exit')} ({shares}), which may "
         "belong to different networks. What can be deployed is one network as a whole: "
     )
     if fine:

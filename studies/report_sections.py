@@ -234,7 +234,7 @@ def _ended(view: View) -> list[Html]:
             ]
         )
     head = ["trial", "what became of it", "epochs", "setting", "accuracies there (%)", "reason"]
-    title = f"The {len(ended)} trials that did not run their full length"
+    title = f"{v.count_text(len(ended), 'trial')} that did not run to full length"
     if len(ended) > MOST_STOPPED:
         title += f" (the first {MOST_STOPPED})"
     return [tag("details", tag("summary", title), table(head, rows))]

@@ -40,6 +40,7 @@ def confirm(
     from studies.limits import Limits
     from studies.record import StudyRecord
     from studies.storage import place
+    from studies.verdict import count_text
     from trainers.data import check
 
     limits = Limits(running.timeout, running.max_epochs_total)
@@ -59,10 +60,12 @@ def confirm(
         if not running.quiet:
             pairs = race_pairs(plan, place(storage, runs, plan.study).label, read)
             if outcomes:
-                pairs["goes on"] = f"with {sum(o.epochs for o in outcomes):,} epochs stored"
+                pairs["goes on"] = (
+                    f"with {count_text(sum(o.epochs for o in outcomes), 'epoch')} stored"
+                )
             if cost is not None:
                 pairs["left"] = (
-                    f"at most {cost.epochs:,} epochs, {duration(cost.seconds)}, "
+                    f"at most {count_text(cost.epochs, 'epoch')}, {duration(cost.seconds)}, "
                     f"{size(cost.disk)} of weights until the test images are read"
                 )
             say_pairs(pairs, stderr=json)
@@ -105,6 +108,7 @@ def _race(plan: "StudyPlan", running: flags.Running, limits: "Limits") -> None:
     """Runs what is left of a race, and scores its finalists on the test images."""
     from studies.confirm import is_over, read_test
     from studies.record import StudyRecord
+    from studies.verdict import count_text
 
     json, quiet = running.json, running.quiet
     record = StudyRecord.create_or_open(
@@ -116,7 +120,10 @@ def _race(plan: "StudyPlan", running: flags.Running, limits: "Limits") -> None:
         if is_over(record.outcomes(), plan):
             scored = read_test(record)
             if scored and not quiet:
-                say(f"Test images: read for {scored} runs of the finalists.", stderr=json)
+                say(
+                    f"Test images: read for {count_text(scored, 'run')} of the finalists.",
+                    stderr=json,
+                )
 
 
 def _so_far(found: "StudyRecord") -> "tuple[list[Outcome], tuple[int, ...]]":
