@@ -163,6 +163,8 @@ def export(
 
     if confirmed and (top is not None or csv is not None):
         raise InputError("--confirmed writes one config: leave out --top and --csv")
+    if csv == "-" and json:
+        raise InputError("--csv - and --json both write to stdout: leave out one, or name a file")
     with closing(StudyRecord.open(study, storage, runs)) as record:
         if csv is not None:
             record.to_csv(sys.stdout if csv == "-" else csv)
