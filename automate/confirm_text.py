@@ -35,11 +35,16 @@ def race_pairs(plan: StudyPlan, storage: str, read: Sequence[int] = ()) -> dict[
         "compared with": rows[0].name,
         "seeds": f"{len(race)}, from {base.seed} to {last}, each with a hold-out of its own; none "
         "was used by the search",
-        "race": f"{' then '.join(map(str, race))} candidates a round, and {rows[0].name}",
-        "training": f"{base.epochs} epochs, nothing is stopped early",
+        "race": f"{_round_sizes(race)} a round, and {rows[0].name}",
+        "training": f"{v.count_text(base.epochs, 'epoch')}, nothing is stopped early",
         "test images": readings(after),
         "runs on": f"{plan.device}, {plan.workers} at a time, threads: {plan.threads}",
     }
+
+
+def _round_sizes(race: Sequence[int]) -> str:
+    """`8 then 4 then 1 candidate`."""
+    return " then ".join([*map(str, race[:-1]), *(v.count_text(n, "candidate") for n in race[-1:])])
 
 
 def say_confirmation(c: Confirmation | None) -> None:

@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from automate.printing import say, say_table
+from studies.conclusions import headline
+from studies.confirm_json import as_json, take_json
+from studies.confirmation import Confirmation
 from studies.front import deployable
 from studies.plan import StudyPlan
 from studies.states import Outcome
@@ -22,16 +25,18 @@ from studies.verdict import (
 
 @dataclass(frozen=True)
 class FrontRow:
-    """One exit of the network to take, and what the other trials reach at its cost.
+    """What can be had for the cost of one exit of the network to take, or less.
+
+    All accuracies are of the best exit within that cost: where an exit is worse than one before it,
+    they do not rise. Top-1, fraction, validation split.
 
     Attributes:
         exit: 1 = shallowest.
         flops: Per image, this head only.
-        accuracy: Of the network to take; top-1, fraction, validation split.
-        best: The highest of any trial at that cost or less.
+        accuracy: Of the network to take.
+        best: The highest of any trial.
         best_trial: Whose.
-        reference: Of the paper's default, at that cost or less; None without one, or where none of
-            its exits is so cheap.
+        reference: Of the paper's default; None without one, or where none of its exits is so cheap.
     """
 
     exit: int
@@ -49,17 +54,17 @@ def front_rows(outcomes: Sequence[Outcome]) -> list[FrontRow]:
         return []
     found = curves(outcomes)
     every = [point for points in found.values() for point in points]
-    compared = found[base.number] if base is not None else []
     rows = []
     for own in found[taken.number]:
         affordable = [point for point in every if point.flops <= own.flops]
         best = max(affordable, key=lambda p: (p.accuracy, p.trial == taken.number, -p.trial))
-        standard = [point.accuracy for point in compared if point.flops <= own.flops]
+        mine = [point.accuracy for point in affordable if point.trial == taken.number]
+        standard = [p.accuracy for p in affordable if base is not None and p.trial == base.number]
         rows.append(
             FrontRow(
                 exit=own.exit,
                 flops=own.flops,
-                accuracy=own.accuracy,
+                accuracy=max(mine),
                 best=best.accuracy,
                 best_trial=best.trial,
                 reference=max(standard, default=None),
@@ -109,15 +114,28 @@ def _at_that_cost(accuracy: float | None) -> str:
     return "no exit so cheap" if accuracy is None else percent(accuracy)
 
 
-def front_json(outcomes: Sequence[Outcome], plan: StudyPlan) -> dict[str, Any]:
-    """The same for `--json`."""
+def front_json(
+    outcomes: Sequence[Outcome], plan: StudyPlan, confirmation: Confirmation | None = None
+) -> dict[str, Any]:
+    """The same for `--json`, with the confirmation where there is one.
+
+    Once that is over, `verdict` and `take` are its; those of the search are `search_verdict` and
+    `search_take` then.
+    """
     taken, base = recommended(outcomes), reference(outcomes)
+    said = verdict(outcomes, plan)
+    take = None if taken is None else taken.model_dump(mode="json")
+    found: dict[str, Any] = {"verdict": said, "take": take}
+    if confirmation is not None:
+        if confirmation.judged is not None:
+            found = {"verdict": headline(confirmation), "take": take_json(confirmation)}
+            found |= {"search_verdict": said, "search_take": take}
+        found["confirmation"] = as_json(confirmation)
     return {
-        "verdict": verdict(outcomes, plan),
+        **found,
         "stopping": None if (cost := stopping_cost(outcomes)) is None else asdict(cost),
         "states": states_text(outcomes),
         "front": [asdict(row) for row in front_rows(outcomes)],
-        "take": None if taken is None else taken.model_dump(mode="json"),
         "reference": None if base is None else base.model_dump(mode="json"),
         "deployable": deployable(curves(outcomes)),
     }

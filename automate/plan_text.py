@@ -9,7 +9,7 @@ from studies.limits import Limits, Shared
 from studies.plan import FRONT_FLOPS, OBJECTIVES, SAMPLERS, StudyPlan, is_front, objective_key
 from studies.search import Estimate
 from studies.unread import unread_text
-from studies.verdict import objective_name, tolerance_text
+from studies.verdict import count_text, objective_name, tolerance_text
 from trainers.catalog import is_path
 from trainers.config import TrialConfig
 from trainers.schemes import scheme_named
@@ -36,7 +36,7 @@ def plan_pairs(
         parts: How the epochs are shared with a confirmation, if they are.
     """
     base = plan.base
-    trials = f"{plan.trials} trials"
+    trials = count_text(plan.trials, "trial")
     if parts is not None and parts.most is None and plan.trials == parts.trials:
         every = parts.total // base.epochs
         trials = f"{plan.trials} of the {every} trials (the rest pays for the confirmation)"
@@ -45,12 +45,12 @@ def plan_pairs(
         "stored in": storage,
         "space": f"{plan.space}: {title}",
         "search": f"{trials}, {plan.sampler} (seed {plan.seed}): "
-        f"{SAMPLERS[plan.sampler].removesuffix(' (default)')}",
+        f"{SAMPLERS[plan.sampler].replace(' (default)', '')}",
         "objective": _objective(plan),
         "data": _data(plan),
         "network": f"{base.backbone}" + (f", width {base.width:g}" if base.width != 1 else ""),
-        "training": f"{base.epochs} epochs, batches of {base.batch_size} images, lr {base.lr:g} "
-        f"({base.schedule}), augmentation {base.augmentation}",
+        "training": f"{count_text(base.epochs, 'epoch')}, batches of {base.batch_size} images, "
+        f"lr {base.lr:g} ({base.schedule}), augmentation {base.augmentation}",
         "base": _base(base),
         "early stopping": _stopping(plan),
         "runs on": _machine(plan),
@@ -60,14 +60,14 @@ def plan_pairs(
     if parts is not None:
         pairs["confirmation"] = (
             f"{parts.share:.0%} of the {parts.total:,} epochs: then the best {parts.top} and the "
-            f"default on up to {parts.seeds} fresh seeds and hold-outs, at most {parts.epochs:,} "
-            "epochs; the search has the rest"
+            f"default on up to {parts.seeds} fresh seeds and hold-outs, at most "
+            f"{count_text(parts.epochs, 'epoch')}; the search has the rest"
         )
     if so_far is not None:
         pairs["goes on from"] = so_far
     if estimate is not None:
         pairs["at most"] = (
-            f"{estimate.epochs:,} epochs, {duration(estimate.seconds)} "
+            f"{count_text(estimate.epochs, 'epoch')}, {duration(estimate.seconds)} "
             f"({estimate.images_per_second:,.0f} images/s a worker), "
             f"{size(estimate.disk)} of checkpoints at a time"
         )
@@ -83,8 +83,9 @@ def plan_pairs(
 
 def _objective(plan: StudyPlan) -> str:
     known = objective_key(plan.objective)
-    text = OBJECTIVES[known].removesuffix(" (default)")
-    name = plan.objective if known == plan.objective else f"{plan.objective}: {known}"
+    name, text = plan.objective, OBJECTIVES[known].removesuffix(" (default)")
+    if known != plan.objective:  # of one exit or one budget
+        text = objective_name(plan.objective)
     if is_front(plan.objective):
         also = ", and the FLOPs of the last one" if plan.objective == FRONT_FLOPS else ""
         name, text = "front", f"the accuracy of each exit by itself{also}"
@@ -121,7 +122,7 @@ def _base(base: TrialConfig) -> str:
         if base.t_squared:
             parts.append("times T squared")
         if base.ramp_up:
-            parts.append(f"growing over {base.ramp_up} epochs")
+            parts.append(f"growing over {count_text(base.ramp_up, 'epoch')}")
         if base.attached:
             parts.append("teachers attached")
     return ", ".join(parts)

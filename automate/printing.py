@@ -53,11 +53,47 @@ def clean(text: object) -> Text:
     return Text(shown)
 
 
+def wrapped(text: str, width: int, hang: int = 0) -> str:
+    """Lines broken at spaces where they are too wide; a word that is too long stays whole.
+
+    Args:
+        text: Lines; one that begins with two spaces is a command to copy and stays as it is.
+        width: Columns that there are.
+        hang: Columns before the text; all lines but the first begin with as many spaces.
+    """
+    found = []
+    for line in text.split("\n"):
+        if line.startswith("  ") or hang + cell_len(line) <= width:
+            found.append(line)
+            continue
+        made = ""
+        for word in re.findall(r"\S+(?: %\S*)?", line):  # `93.41 %` is one
+            longer = f"{made} {word}" if made else word
+            if made and hang + cell_len(longer) > width:
+                found.append(made)
+                made = word
+            else:
+                made = longer
+        found.append(made)
+    return ("\n" + " " * hang).join(found)
+
+
+def _room(screen: Console) -> int | None:
+    """Columns of a terminal; None where there is none and no line is broken."""
+    return screen.width if screen.file.isatty() else None
+
+
 def say(text: object = "", *, style: str = "", stderr: bool = False) -> None:
-    """One paragraph; commands in it are never broken, so that they can be copied."""
-    line = clean(text)
+    """Paragraphs, on a terminal wrapped at words.
+
+    A line that begins with two spaces is a command, which is never broken: it can be copied.
+    """
+    screen = console(stderr)
+    line, room = clean(text), _room(screen)
+    if room is not None:
+        line = Text(wrapped(line.plain, room))
     line.stylize(style)
-    console(stderr).print(line)
+    screen.print(line)
 
 
 def say_error(text: object) -> None:
@@ -146,7 +182,7 @@ class Fitted:
         if sum(self.least[:count]) <= room() or not self.stack:
             yield self._table(narrowed(self.widths[:count], self.least, room()))
         else:
-            yield from self._blocks()
+            yield from self._blocks(options.max_width)
 
     def _table(self, widths: Sequence[int]) -> Table:
         """The first columns, as many as there are widths."""
@@ -158,14 +194,15 @@ class Fitted:
             made.add_row(*row[: len(widths)])
         return made
 
-    def _blocks(self) -> Iterator[Text]:
+    def _blocks(self, room: int) -> Iterator[Text]:
         named = 1 if self.head[0].plain else 2  # a column without a name belongs to the next
         wide = max(cell_len(name.plain) for name in self.head)
         for row in self.rows:
             yield Text(" ".join(cell.plain for cell in row[:named]).strip(), style="bold")
             for name, cell in zip(self.head[named:], row[named:], strict=True):
                 if cell.plain:
-                    yield Text.assemble(f"  {name.plain:<{wide}}  ", cell)
+                    text = wrapped(cell.plain, room, hang=wide + 4)
+                    yield Text(f"  {name.plain:<{wide}}  {text}")
 
 
 def _longest_word(text: str) -> int:
@@ -184,11 +221,15 @@ def narrowed(widths: Sequence[int], least: Sequence[int], room: int) -> list[int
 
 
 def say_pairs(pairs: Mapping[str, object], *, stderr: bool = False) -> None:
-    """Names and values below each other, a line each."""
+    """Names and values below each other; on a terminal a long value goes on below itself."""
     width = max(map(len, pairs), default=0)
+    screen = console(stderr)
+    room = _room(screen)
     for name, value in pairs.items():
-        line = Text(f"  {name:<{width}}  ", style="bold")
-        console(stderr).print(line.append_text(clean(value)))
+        text = clean(value).plain
+        if room is not None:
+            text = wrapped(text, room, hang=width + 4)
+        screen.print(Text.assemble((f"  {name:<{width}}  ", "bold"), text))
 
 
 def say_json(value: Any) -> None:

@@ -315,7 +315,8 @@ class LiveTable:
             ]
         head = (progress.kind, "state", "epoch", "accuracy per exit", "objective", "setting")
         return Group(
-            Fitted(head, rows, stack=False), *(Text.assemble(clean(x)) for x in (*lines, epochs))
+            Fitted(head, rows, stack=False),
+            *(Text(clean(x).plain, no_wrap=False, overflow="fold") for x in (*lines, epochs)),
         )
 
 

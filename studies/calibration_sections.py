@@ -7,7 +7,7 @@ from plotly.subplots import make_subplots
 
 from studies.calibrating import calibration_of
 from studies.calibration import Calibration, Range
-from studies.calibration_text import calibration_lines, head_of, row_of, shown
+from studies.calibration_text import calibration_lines, head_of, row_of, shown, table_title
 from studies.drawing import CHOSEN, FAINT, INK, exit_colours, faded, styled, upright
 from studies.page import Html, figure, paragraph, table
 from studies.plan import StudyPlan, is_front
@@ -35,6 +35,7 @@ def calibration(view: View) -> list[Html]:
     return [
         *(paragraph(line) for line in calibration_lines(found, view.plan)),
         figure(calibration_figure(found.best, view.plan), caption),
+        paragraph(f"{table_title(found)}:", kind="note"),
         table(head_of(view.plan), [row_of(m, view.plan) for m in shown(found.best)]),
     ]
 

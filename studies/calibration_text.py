@@ -22,6 +22,14 @@ def head_of(plan: StudyPlan) -> list[str]:
     return ["after epoch", "scatter of runs", "tau", "95 % interval", "halving keeps the best"]
 
 
+def table_title(findings: Findings) -> str:
+    """Over the table, with whose accuracies these are where two networks could be meant."""
+    title = "The order of the configs against that of the end"
+    if findings.averages:
+        return f"{title} (moving average of the weights, --ema {findings.ema:g})"
+    return title if findings.averaged is None else f"{title} (plain weights)"
+
+
 def calibration_lines(findings: Findings, plan: StudyPlan) -> list[str]:
     """What was found, a sentence or two a line, for a reader without statistics."""
     space, found = plan.calibrates or plan.space, findings.best
@@ -34,8 +42,8 @@ def calibration_lines(findings: Findings, plan: StudyPlan) -> list[str]:
     elif findings.averaged is not None:
         what += " of the plain weights"
     lines = [
-        f"{found.configs} configs of {space}, each with {found.seeds} "
-        f"seed{'s' * (found.seeds != 1)}, ran all {found.epochs} epochs; "
+        f"{found.configs} configs of {space}, each with "
+        f"{v.count_text(found.seeds, 'seed')}, ran all {found.epochs} epochs; "
         f"{what} on the validation split.{_left_out(found, plan)}",
         _scatter(found, plan),
     ]
@@ -206,10 +214,15 @@ def row_of(moment: Moment, plan: StudyPlan) -> list[str]:
     return [
         str(moment.epoch),
         "" if spread is None else _gain(plan, spread.value),
-        f"{moment.tau.value:.2f}",
-        f"{moment.tau.low:.2f} to {moment.tau.high:.2f}",
+        _tau(moment.tau.value),
+        f"{_tau(moment.tau.low)} to {_tau(moment.tau.high)}",
         f"{100 * moment.halved.kept:.0f} %",
     ]
+
+
+def _tau(value: float) -> str:
+    """`0.52`, `−0.30`."""
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", v.MINUS)
 
 
 def calibration_json(findings: Findings) -> dict[str, Any]:

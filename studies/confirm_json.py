@@ -63,6 +63,23 @@ def as_json(c: Confirmation) -> dict[str, Any]:
     return found
 
 
+def take_json(c: Confirmation) -> dict[str, Any] | None:
+    """The config to take; None before the race is over. Accuracy is a fraction, as of a trial."""
+    if c.judged is None:
+        return None
+    row, mean = c.rows[c.judged.chosen], c.judged.means[c.judged.chosen]
+    scale = 100 if unit(c) else 1
+    return {
+        "number": row.trial,
+        "name": row.name,
+        "config": row.config.model_dump(mode="json"),
+        "value": mean.mean / scale,
+        "low": _finite(mean.low / scale),
+        "high": _finite(mean.high / scale),
+        "n": mean.n,
+    }
+
+
 def _drawn(c: Confirmation) -> dict[str, Any]:
     """What the intervals of exits and `on_front` come from."""
     return {"draws": DRAWS, "seeds": True, "images": c.points.images}

@@ -43,9 +43,10 @@ def confirmation_parts(c: Confirmation | None) -> list[Html]:
 def _race(c: Confirmation) -> str:
     race, base = c.plan.race or (), c.plan.base
     return (
-        f"Rounds of {', '.join(map(str, race))} candidates and {c.rows[0].name}: {c.runs} runs of "
-        f"{base.epochs} epochs, of a whole grid's {len(c.rows) * len(race)}. Seeds {base.seed} to "
-        f"{base.seed + len(race) - 1}, hold-outs drawn with the seeds {base.split_seed} to "
+        f"Candidates a round beside {c.rows[0].name}: {', '.join(map(str, race))}. "
+        f"{v.count_text(c.runs, 'run')} of {v.count_text(base.epochs, 'epoch')}, of a whole "
+        f"grid's {len(c.rows) * len(race)}. Seeds {base.seed} to {base.seed + len(race) - 1}, "
+        f"hold-outs drawn with the seeds {base.split_seed} to "
         f"{base.split_seed + len(race) - 1}; the search used none of them."
     )
 

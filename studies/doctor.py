@@ -30,6 +30,7 @@ from studies.storage import (
     one_line_errors,
     place,
 )
+from studies.verdict import count_text
 from trainers import cache, checkpoints, sources
 from trainers.catalog import DATASETS, InputError, shortened
 from trainers.config import TrialConfig
@@ -136,7 +137,7 @@ def _storage(runs: Path, storage: str | None) -> Finding:
         return Finding("storage", "wrong", "; ".join(notes), "automate doctor --study NAME")
     where = place(storage, runs, None)
     label = str(runs / "<study>" / DATABASE) if where.own else where.label
-    return Finding("storage", "ok", f"{label}: {len(found)} studies")
+    return Finding("storage", "ok", f"{label}: {count_text(len(found), 'study')}")
 
 
 def _lies_in(name: str, root: Path) -> bool:
@@ -276,7 +277,7 @@ def _contradiction(outcome: Outcome, plan: StudyPlan) -> list[str]:
         if outcome.epochs != outcome.config.epochs:
             return [
                 f"trial {outcome.number} is COMPLETE after {outcome.epochs} of "
-                f"{outcome.config.epochs} epochs"
+                f"{count_text(outcome.config.epochs, 'epoch')}"
             ]
         if outcome.value is None or outcome.report is None:
             return [f"trial {outcome.number} is COMPLETE without a value or a report"]

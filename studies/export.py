@@ -10,7 +10,7 @@ import yaml
 from studies.confirmation import Confirmation
 from studies.plan import ranked_by
 from studies.record import StudyRecord
-from studies.verdict import finished, recommended_first
+from studies.verdict import count_text, finished, recommended_first
 from trainers.catalog import InputError, shortened
 from trainers.checkpoints import put
 from trainers.config import TrialConfig
@@ -62,7 +62,8 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
     if not chosen:
         raise InputError(
             f"study {record.name} has no trial of full length yet "
-            f"({len(outcomes)} trials, {len(finished(outcomes))} complete): go on with the search"
+            f"({count_text(len(outcomes), 'trial')}, {len(finished(outcomes))} complete): "
+            "go on with the search"
         )
     folder = record.folder / "best"
     paths = []

@@ -37,7 +37,8 @@ class Summary:
         path: Its run folder.
         plan: What it was asked to do; None where `note` says why it cannot be read.
         states: Number of trials in each state.
-        best: The best objective of a complete trial.
+        best: The best objective of a complete trial; None of a confirmation or a calibration, whose
+            best run of several seeds is luck by design.
         driven: When a search last began or went on, seconds since 1970.
         note: What is wrong with it.
     """
@@ -158,6 +159,8 @@ def _studies_in(where: Place, storage: str | BaseStorage | None, runs: Path) -> 
             states, best = _counts(source, study_id, plan.trials if plan else 0)
             if plan is not None and is_front(plan.objective):
                 best = _best_of_front(source, study_id, ranked_by(plan.objective))
+            if plan is not None and (plan.confirms or plan.calibrates):
+                best = None
             driven = study.user_attrs.get(DRIVEN)
             since = float(driven) if isinstance(driven, int | float) else 0.0
             yield Summary(name, (runs / name).absolute(), plan, states, best, since, note)

@@ -140,7 +140,7 @@ def _header(view: View, level: str = "h1") -> Html:
         if chosen is not None:
             tiles.insert(0, (f"{name}, confirmed: {chosen[0]}", chosen[1]))
     kind = f"calibration of {plan.calibrates}" if plan.calibrates else f"search over {plan.space}"
-    kicker = f"{kind} · {base.dataset} · {base.backbone} · {base.epochs} epochs"
+    kicker = f"{kind} · {base.dataset} · {base.backbone} · {v.count_text(base.epochs, 'epoch')}"
     return tag(
         "header",
         tag("p", kicker, class_="kicker"),
@@ -190,7 +190,8 @@ def _together(views: Sequence[View]) -> Html:
     rows = []
     anything_confirmed = any(map(_confirmed, views))
     for view in views:
-        taken, default = v.recommended(view.outcomes), v.reference(view.outcomes)
+        found = () if view.plan.calibrates else view.outcomes  # whose best run is luck by design
+        taken, default = v.recommended(found), v.reference(found)
         value = v.value_text(view.plan.objective, taken.value or 0) if taken else ""
         base = v.value_text(view.plan.objective, default.value or 0) if default else ""
         objective = v.objective_name(view.plan.objective)
@@ -204,8 +205,11 @@ def _together(views: Sequence[View]) -> Html:
     head = ["study", "space", "network", "objective", "network to take", "default", "trials"]
     if anything_confirmed:
         head[4:6] = ["best of one run", "default, one run", "confirmed"]
-    differ = [name for name in SAME if len({str(getattr(w.plan.base, name)) for w in views}) > 1]
     parts: list[object] = [table(head, rows)]
+    views = [view for view in views if not view.plan.calibrates]
+    if len(views) < 2:
+        return section("all", "All studies", *parts)
+    differ = [name for name in SAME if len({str(getattr(w.plan.base, name)) for w in views}) > 1]
     caption = "The network to take of each study: one run each, n = 1, unconfirmed."
     if differ:
         text = (
@@ -243,7 +247,8 @@ def _one_front(views: Sequence[View]) -> str:
     )
     text = (
         f"All {len(views)} studies share one front of FLOPs and accuracy. What is possible: the "
-        f"envelope over {count} full-length trials has {len(best)} exits ({shares}), which may "
+        f"envelope over {v.count_text(count, 'full-length trial')} has "
+        f"{v.count_text(len(best), 'exit')} ({shares}), which may "
         "belong to different networks. What can be deployed is one network as a whole: "
     )
     if fine:

@@ -234,7 +234,7 @@ def _ended(view: View) -> list[Html]:
             ]
         )
     head = ["trial", "what became of it", "epochs", "setting", "accuracies there (%)", "reason"]
-    title = f"The {len(ended)} trials that did not run their full length"
+    title = f"{v.count_text(len(ended), 'trial')} that did not run to full length"
     if len(ended) > MOST_STOPPED:
         title += f" (the first {MOST_STOPPED})"
     return [tag("details", tag("summary", title), table(head, rows))]
@@ -249,7 +249,16 @@ def learning(view: View) -> list[Html]:
     )
     if shown < begun:
         caption += f" {shown} of {begun} trials are drawn: the best ones and an even choice."
+    caption += _averaged(view)
     return [figure(learning_figure(view.drawn, view.reports, view.rungs), caption, wide=True)]
+
+
+def _averaged(view: View) -> str:
+    """Whose accuracies these are, where that is not the plain network."""
+    if not view.plan.base.ema:
+        return ""
+    ema = f"ema {view.plan.base.ema:g}"
+    return f" Accuracies are of a moving average of the weights ({ema}), which is what is scored."
 
 
 def parameters(view: View) -> list[Html]:
@@ -268,6 +277,7 @@ def parameters(view: View) -> list[Html]:
             "running mean (from 10 trials on); the other parameters vary too, so read trends, not "
             f"points. {lower if view.rungs else ''}In the paper accuracy falls where α is too "
             "small or far too large, and the best α differs by exit."
+            f"{_averaged(view)}"
         )
     ]
     for name in names:

@@ -123,6 +123,12 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
+def count_text(number: float, noun: str) -> str:
+    """`1 epoch`, `1,200 epochs`, `2 studies`."""
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else many}"
+
+
 def p_number(p: float) -> str:
     """`< 0.001`, `0.032`."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
@@ -226,7 +232,7 @@ def verdict(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
     best, base, count = order[0], reference(outcomes), len(order)
     done = sum(outcome.state in ENDED for outcome in outcomes)
     left = plan.trials - done
-    lead = f"So far ({done} of {plan.trials} trials done), " if left > 0 else ""
+    lead = f"So far ({done} of {count_text(plan.trials, 'trial')} done), " if left > 0 else ""
     what = objective_name(plan.objective)
     value = value_text(plan.objective, best.value or 0.0)
 

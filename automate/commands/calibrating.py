@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from automate import flags
 from automate.config_flags import Config
 from automate.driving import as_stored, drive_shown, left, stored_plan
-from automate.printing import duration, say, say_json, say_pairs, say_table
+from automate.printing import duration, say, say_json, say_pairs
 from studies.plan import FRONT, OBJECTIVES, StudyPlan, is_front
 from trainers.catalog import InputError
 
@@ -153,14 +153,9 @@ def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, 
 
 def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
     """What was found, its report, and how to use it."""
+    from automate.calibrate_text import say_findings
     from studies.calibrating import ENDING, calibration_of, keep
-    from studies.calibration_text import (
-        calibration_json,
-        calibration_lines,
-        head_of,
-        row_of,
-        shown,
-    )
+    from studies.calibration_text import calibration_json
     from studies.report import write_report
     from studies.view import look
 
@@ -172,10 +167,7 @@ def _ending(record: "StudyRecord", runs: Path, *, json: bool) -> int:
     if json:
         say_json({"study": record.name, "report": page, **calibration_json(found)})
         return 0
-    rows = [row_of(moment, view.plan) for moment in shown(found.best)]
-    say_table(head_of(view.plan), rows, title="The order of the configs against that of the end")
-    for line in calibration_lines(found, view.plan):
-        say(line)
+    say_findings(found, view.plan)
     say(f"Report: {page}")
     if view.plan.calibrates is not None:
         name = view.plan.study.removesuffix(ENDING)

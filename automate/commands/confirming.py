@@ -41,6 +41,7 @@ def confirm(
     from studies.limits import Limits
     from studies.record import StudyRecord
     from studies.storage import place
+    from studies.verdict import count_text
     from trainers.data import check
 
     limits = Limits(running.timeout, running.max_epochs_total)
@@ -61,10 +62,12 @@ def confirm(
         if not running.quiet:
             pairs = race_pairs(plan, place(storage, runs, plan.study).label, read)
             if outcomes:
-                pairs["goes on"] = f"with {sum(o.epochs for o in outcomes):,} epochs stored"
+                pairs["goes on"] = (
+                    f"with {count_text(sum(o.epochs for o in outcomes), 'epoch')} stored"
+                )
             if cost is not None:
                 pairs["left"] = (
-                    f"at most {cost.epochs:,} epochs, {duration(cost.seconds)}, "
+                    f"at most {count_text(cost.epochs, 'epoch')}, {duration(cost.seconds)}, "
                     f"{size(cost.disk)} of weights until the test images are read"
                 )
             say_pairs(pairs, stderr=json)
@@ -110,6 +113,7 @@ def _race(plan: "StudyPlan", running: flags.Running, limits: "Limits") -> bool:
     """
     from studies.confirm import is_over, read_test
     from studies.record import StudyRecord
+    from studies.verdict import count_text
 
     json, quiet = running.json, running.quiet
     record = StudyRecord.create_or_open(
@@ -125,7 +129,10 @@ def _race(plan: "StudyPlan", running: flags.Running, limits: "Limits") -> bool:
                 say_error(f"the test images could not be read: {error}")
                 return False
             if scored and not quiet:
-                say(f"Test images: read for {scored} runs of the finalists.", stderr=json)
+                say(
+                    f"Test images: read for {count_text(scored, 'run')} of the finalists.",
+                    stderr=json,
+                )
     return True
 
 

@@ -148,6 +148,7 @@ def evaluate(
     """
     from studies import evaluate as evaluation
     from studies import evaluation_sections as texts
+    from studies.verdict import count_text
 
     found = evaluation.evaluate(
         run, budgets=budgets, data_root=data_root, device=device, threads=threads
@@ -157,7 +158,8 @@ def evaluate(
         say_json({**found.as_json(), "page": page})
         return
     config, n = found.config, len(found.runs)
-    say(f"{run}: {config.backbone} on {config.dataset}, {config.scheme}, {config.epochs} epochs")
+    length = count_text(config.epochs, "epoch")
+    say(f"{run}: {config.backbone} on {config.dataset}, {config.scheme}, {length}")
     say_table(
         texts.EXIT_HEAD,
         texts.exit_rows(found),

@@ -123,6 +123,7 @@ def _table(name: str, storage: str | None, runs: Path, *, quiet: bool) -> "Curve
 def say_comparison(found: "Comparison") -> None:
     """The table of policies, and what it says in words."""
     from studies.policies import points_text, policy_text, sentences
+    from studies.verdict import count_text
 
     table = found.table
     base = table.base
@@ -140,8 +141,9 @@ def say_comparison(found: "Comparison") -> None:
         ]
 
     say(
-        f"{table.name}: {table.configs} configs of {table.space}, {table.seeds} seeds, "
-        f"{table.epochs} epochs ({base.backbone} on {Path(base.dataset).name}; "
+        f"{table.name}: {table.configs} configs of {table.space}, "
+        f"{count_text(table.seeds, 'seed')}, {table.epochs} epochs "
+        f"({base.backbone} on {Path(base.dataset).name}; "
         f"{table.images:,} images scored)"
     )
     say_table(

@@ -148,6 +148,7 @@ def _pairs(
     """A plan in words."""
     from studies.experiments import arms_of, experiment_named
     from studies.measured import shrunk
+    from studies.verdict import count_text
 
     name = plan.experiment or ""
     row = experiment_named(name)
@@ -162,8 +163,8 @@ def _pairs(
         "arms": ", ".join(arm.key for arm in arms),
         "network": f"{base.backbone}, width {base.width:g}, on {base.dataset}"
         + (f" in {plan.data_root}" if plan.data_root else ""),
-        "training": f"{base.epochs} epochs, batches of {base.batch_size} images, lr {base.lr:g} "
-        f"({base.schedule}), augmentation {base.augmentation}",
+        "training": f"{count_text(base.epochs, 'epoch')}, batches of {base.batch_size} images, "
+        f"lr {base.lr:g} ({base.schedule}), augmentation {base.augmentation}",
         "test images": "read after every epoch" if plan.each_epoch else "read after the last epoch",
     }
     if plan.rule == "paper":
@@ -174,8 +175,8 @@ def _pairs(
         pairs["goes on"] = "with what is stored"
     if cost is not None:
         pairs["left"] = (
-            f"{cost.epochs:,} epochs, about {duration(cost.seconds)} on {plan.device} with "
-            f"{plan.workers} at a time, threads: {plan.threads}"
+            f"{count_text(cost.epochs, 'epoch')}, about {duration(cost.seconds)} on {plan.device} "
+            f"with {plan.workers} at a time, threads: {plan.threads}"
         )
     return pairs
 

@@ -29,11 +29,11 @@ def report(
 
     Several studies share one file.
     """
+    from automate.calibrate_text import calibration_view_json, say_calibration
     from automate.confirm_text import say_confirmation
     from automate.experiment_text import experiment_json, say_experiment
     from automate.front_text import front_json, say_front
     from studies.confirm import confirmation_of
-    from studies.confirm_json import as_json
     from studies.measured import measure
     from studies.record import StudyRecord
     from studies.report import write_report
@@ -49,6 +49,7 @@ def report(
         path = write_report(records, out or home / "report.html")
         found = [(record.plan, record.outcomes(), confirmation_of(record)) for record in records]
         experiments = [measure(look(r)) for r in records if r.plan.experiment]
+        calibrations = {r.name: look(r) for r in records if r.plan.calibrates}
     if experiments:
         if json:
             say_json({"report": path, "studies": [experiment_json(one) for one in experiments]})
@@ -60,8 +61,11 @@ def report(
         listed = [
             {
                 "study": plan.study,
-                **front_json(seen, plan),
-                **({} if made is None else {"confirmation": as_json(made)}),
+                **(
+                    calibration_view_json(calibrations[plan.study])
+                    if plan.calibrates
+                    else front_json(seen, plan, made)
+                ),
             }
             for plan, seen, made in found
         ]
@@ -69,6 +73,9 @@ def report(
         return
     for plan, outcomes, made in found:
         say(plan.study, style="bold")
+        if plan.calibrates:  # of runs of different seeds none is the one to take
+            say_calibration(calibrations[plan.study])
+            continue
         judged = made is not None and made.judged is not None
         say_front(outcomes, plan, confirmed=judged)
         say(f"{'Before it was confirmed: ' if judged else ''}{recommendation(outcomes, plan)}")
@@ -156,6 +163,8 @@ def export(
 
     if confirmed and (top is not None or csv is not None):
         raise InputError("--confirmed writes one config: leave out --top and --csv")
+    if csv == "-" and json:
+        raise InputError("--csv - and --json both write to stdout: leave out one, or name a file")
     with closing(StudyRecord.open(study, storage, runs)) as record:
         if csv is not None:
             record.to_csv(sys.stdout if csv == "-" else csv)

@@ -186,7 +186,6 @@ def _ending(record: "StudyRecord", running: flags.Running) -> int:
     from automate.confirm_text import say_confirmation
     from automate.front_text import front_json, say_front
     from studies.confirm import confirmation_of
-    from studies.confirm_json import as_json
     from studies.export import CONFIRMED
     from studies.report import write_report
     from studies.verdict import finished, ranked
@@ -206,9 +205,7 @@ def _ending(record: "StudyRecord", running: flags.Running) -> int:
     page = runs / plan.study / "report.html"
     good = bool(finished(outcomes))
     if json:
-        found = front_json(outcomes, plan)
-        if confirmed is not None:
-            found["confirmation"] = as_json(confirmed)
+        found = front_json(outcomes, plan, confirmed)
         say_json({"study": plan.study, "folder": page.parent, "report": page, **found})
         return 0 if good else 1
     say(f"Report: {page}")

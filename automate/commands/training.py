@@ -43,11 +43,12 @@ def train(
     from automate.main import heed_signals
     from studies.export import read_config
     from studies.final import train_finals
+    from studies.verdict import count_text
 
     config = read_config(file)
     title = (
         f"{file}: {config.backbone} on {config.dataset}, {config.scheme}, "
-        f"{config.epochs} epochs, {seeds} seed{'s' * (seeds != 1)}"
+        f"{count_text(config.epochs, 'epoch')}, {count_text(seeds, 'seed')}"
     )
     watch = _Lines(title, config.epochs, stderr=json)
 

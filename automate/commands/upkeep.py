@@ -22,7 +22,7 @@ def status(
 ) -> None:
     """Show what of a study runs, waits and failed, and why."""
     from studies.record import StudyRecord
-    from studies.verdict import states_text
+    from studies.verdict import count_text, states_text
 
     with closing(StudyRecord.open(study, storage, runs)) as record:
         outcomes = record.outcomes()
@@ -55,7 +55,7 @@ def status(
             }
         )
         return
-    say(f"{plan.study} ({label}): {states_text(outcomes)} of {plan.trials} trials")
+    say(f"{plan.study} ({label}): {states_text(outcomes)} of {count_text(plan.trials, 'trial')}")
     if rows:
         say_table(("trial", "state", "attempt", "epochs", "why"), rows)
 

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from studies.calibrating import KEPT
+from studies.calibrating import KEPT, calibration_plan
 from studies.machine import Speed
 from studies.record import StudyRecord
 from tests.automate.conftest import Cli
@@ -53,6 +53,16 @@ def test_from_the_first_config_to_the_next_search(cli: Cli, tmp_path):
     averaged = json.loads(cli(f"{SEARCH} --dry-run --json --ema 0.99").out)["plan"]
     assert averaged["calibrated"] == "digits-cnn4-diverse_alpha-calibrate"
 
+    # a report of it says the same, and recommends no run
+    name = "digits-cnn4-diverse_alpha-calibrate"
+    told_again = cli(f"report {name}").out
+    assert "The order of the configs against that of the end (" in told_again
+    assert said.out.split("Report:")[0].endswith(told_again.split("Report:")[0].split("\n", 1)[1])
+    assert "Take trial" not in told_again and "network to take" not in told_again
+    (study,) = json.loads(cli(f"report {name} --json").out)["studies"]
+    assert study["calibration"]["by_epoch"] == found["by_epoch"]
+    assert "take" not in study and found["flags"] in " ".join(study["sentences"])
+
     # a search that stopped trials has its calibration beside it; what ran in full is only read
     searched = cli(f"{SEARCH} --quiet")
     assert searched.code == 0, searched.err
@@ -62,6 +72,16 @@ def test_from_the_first_config_to_the_next_search(cli: Cli, tmp_path):
     assert json.loads(read.out)["by_epoch"] == found["by_epoch"]
     refused = cli("calibrate digits-cnn4-diverse_alpha --epochs 5")
     assert refused.code == 2 and "brings its own settings" in refused.err
+
+
+def test_a_report_of_a_calibration_that_has_not_run_says_why_it_is_empty(cli: Cli, tmp_path):
+    plan = calibration_plan(made_up.plan(study="early", base={"epochs": 3}), 5, 2)
+    StudyRecord.create_or_open(plan, runs=tmp_path / "runs").close()
+    said = cli("report")
+    assert (said.code, said.err) == (0, "")
+    assert "has 0 configs of full length" in said.out
+    (study,) = json.loads(cli("report --json").out)["studies"]
+    assert study["calibration"] is None and "0 configs" in study["sentences"][0]
 
 
 def test_a_dry_run_of_a_study_that_ran_in_full_keeps_and_writes_nothing(

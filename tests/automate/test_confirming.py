@@ -82,7 +82,12 @@ def test_from_the_race_to_the_verdict(cli: Cli, searched, tmp_path):
     assert 100 * source["value"] == pytest.approx(entry["mean"]["mean"])
     assert 100 * source["accuracy"][0] == pytest.approx(entry["exit_means"][0]["mean"])
     report = cli("report --json")
-    assert json.loads(report.out)["studies"][0]["confirmation"]["chosen"] == found["chosen"]
+    (study,) = json.loads(report.out)["studies"]
+    assert study["confirmation"]["chosen"] == study["take"]["name"] == found["chosen"]
+    assert study["verdict"] == found["sentences"][0]
+    assert (study["take"]["number"], study["take"]["n"]) == (entry["trial"], entry["rounds"])
+    assert 100 * study["take"]["value"] == pytest.approx(entry["mean"]["mean"])
+    assert "unconfirmed" in study["search_verdict"] and study["search_take"]["config"]
     assert "Confirmed on fresh seeds" in cli("report").out
     more = cli("confirm --seeds 5")
     assert more.code == 0
@@ -95,6 +100,8 @@ def test_what_cannot_be_confirmed_is_one_line(cli: Cli, searched):
     said = cli("export --confirmed")
     assert said.code == 2 and f"{searched} is not confirmed: `automate confirm" in said.err
     assert cli("confirm --top 3 --seeds 2 --quiet --max-epochs-total 4").code == 0
+    (study,) = json.loads(cli("report --json").out)["studies"]
+    assert "unconfirmed" in study["verdict"] and "search_take" not in study, "it is not over"
     said = cli("export --confirmed")
     assert said.code == 2 and "is not finished: `automate confirm" in said.err
     assert cli("confirm --top 3 --seeds 2 --quiet").code == 0
@@ -134,7 +141,9 @@ def test_a_search_keeps_a_share_of_its_epochs_for_the_confirmation(cli: Cli, tmp
     assert 30 < total <= 60
     again = cli(f"{words} --json --quiet")
     assert again.code == 0
-    assert json.loads(again.out)["confirmation"]["over"] is True
+    found = json.loads(again.out)
+    assert found["confirmation"]["over"] is True
+    assert found["take"]["name"] == found["confirmation"]["chosen"] and "search_take" in found
     with closing(StudyRecord.open("digits-cnn4-diverse_alpha")) as record:
         assert record.plan.trials == 10
 

@@ -3,7 +3,7 @@
 import pytest
 
 from automate.front_text import front_rows, say_front
-from tests.studies.test_joint_figures import BEATEN, SMALL
+from tests.studies.test_joint_figures import BEATEN, SMALL, study
 
 
 def test_a_default_without_an_exit_so_cheap_has_no_accuracy_there(
@@ -24,3 +24,11 @@ def test_a_default_without_an_exit_so_cheap_has_no_accuracy_there(
     assert " 0.00 %" not in said and "network to take" in said
     say_front([default, better], SMALL.plan, confirmed=True)
     assert "network to take" not in capsys.readouterr().out  # that says the confirmation
+
+
+def test_all_columns_have_the_best_exit_that_the_cost_allows() -> None:
+    falling = study("vgg16", [[(10, 0.5), (20, 0.7), (30, 0.6), (40, 0.8)], [(10, 0.4)] * 4])
+    rows = front_rows(falling.outcomes)
+    assert [row.accuracy for row in rows] == [0.5, 0.7, 0.7, 0.8], "exit 3 is worse than exit 2"
+    for row in rows:
+        assert (row.best, row.best_trial, row.reference) == (row.accuracy, 0, row.accuracy)

@@ -1,6 +1,7 @@
 """How a search is told, from events alone."""
 
 import io
+import re
 from typing import Any
 
 import pytest
@@ -218,6 +219,20 @@ def test_live_table_shows_trials_best_epochs_and_time():
     assert "47 trained, 20 saved by early stopping; 1 min 5 s so far, about " in text
     assert "[bold]boom[/bold]" in text
     assert "7/30   50.0 60.0 70.0 80.0 %" in text
+
+
+def test_lines_below_the_live_table_wrap_on_a_narrow_terminal(monkeypatch):
+    study = Study()
+    screen = Console(file=io.StringIO(), force_terminal=True, width=50, soft_wrap=True)
+    monkeypatch.setattr(shown, "console", lambda stderr=False: screen)
+    with watched(study.progress) as see:
+        see(study.started(0))
+        see(study.epoch(0, 3))
+        study.now = 65.0
+    assert isinstance(screen.file, io.StringIO)
+    drawn = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", screen.file.getvalue()).splitlines()
+    assert any("so far" in line for line in drawn) and any("left" in line for line in drawn)
+    assert max(len(line.rstrip()) for line in drawn) <= 50
 
 
 def test_live_table_shows_only_the_latest_trials():

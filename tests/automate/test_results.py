@@ -113,6 +113,7 @@ def test_studies_lie_where_one_says(cli: Cli, made: StudyRecord, tmp_path):
         ("export --top few", "expected a whole number, got 'few'"),
         ("export ../made-up", "cannot be used"),
         ("export --csv .", "cannot be written"),
+        ("export --csv - --json", "both write to stdout: leave out one, or name a file"),
         ("export --csv no/such/folder.csv", "cannot be written"),
         ("studies --runs-dir file", "cannot be read"),
         ("dashboard made-down", "unknown study 'made-down'"),

@@ -20,7 +20,7 @@ from studies.calibrating import (
 from studies.calibration import Range, calibrate
 from studies.calibration_sections import calibration
 from studies.calibration_space import spread_out
-from studies.calibration_text import calibration_json, calibration_lines
+from studies.calibration_text import calibration_json, calibration_lines, row_of
 from studies.export import export
 from studies.halving import Outcome, Rule
 from studies.plan import StudyPlan
@@ -28,6 +28,7 @@ from studies.record import StudyRecord
 from studies.recorded import table_of
 from studies.report import report_page
 from studies.search import make_plan
+from studies.verdict import percent, recommended
 from studies.view import look
 from tests.studies import made_up
 from tests.studies.example import make_plan as example_plan
@@ -203,6 +204,11 @@ def test_what_is_found_is_said_the_same_everywhere(record):
     assert (said["flags"], said["averaged"]) == (found.flags, found.averages)
     assert (said["configs"], said["seeds"], len(said["by_epoch"])) == (6, 2, 8)
     stopped = made_up.view()
+    together = report_page([stopped, view])
+    together = together[together.index('id="all"') : together.index('id="study-0"')]
+    best = recommended(view.outcomes)
+    assert best is not None and best.value is not None
+    assert percent(best.value) not in together, "the best of runs of different seeds is luck"
     assert calibration(stopped) == [] and "When stopping is right" not in report_page([stopped])
 
 
@@ -330,3 +336,10 @@ def test_what_cannot_be_calibrated_is_said_in_one_line(tmp_path):
 def test_a_calibration_is_not_confirmed(record):
     with pytest.raises(InputError, match="is a calibration: only a search can be confirmed"):
         confirm.make_plan(record)
+
+
+def test_a_negative_tau_has_a_minus_sign_like_every_other_number(record):
+    view = look(record)
+    moment = calibration_of(view).best.moments[0]
+    low = replace(moment, taus=(Range(-0.3, -0.52, -0.001),))
+    assert row_of(low, view.plan)[2:4] == ["−0.30", "−0.52 to 0.00"]

@@ -1,11 +1,14 @@
 import sqlite3
+from contextlib import closing
 
 import optuna
 import pytest
 from optuna.storages import InMemoryStorage
 
+from studies.calibrating import calibration_plan
 from studies.drivers import Driver
 from studies.record import StudyRecord, list_studies
+from tests.studies import made_up, made_up_confirmations
 from tests.studies.example import make_plan, run, run_all
 from trainers.catalog import InputError
 
@@ -40,6 +43,21 @@ def test_studies_are_listed_by_when_they_were_searched_last(three):
     assert latest.path == three / "b" and latest.note is None
     assert found[1].best is None
     record.close()
+
+
+def test_the_luckiest_run_of_a_repeated_config_is_nobodys_best(tmp_path):
+    runs, searched = tmp_path / "runs", made_up.plan(base={"epochs": 3}, grace=1, study="s")
+    plan = calibration_plan(searched, 5, 2)
+    with closing(StudyRecord.create_or_open(plan, runs=runs)) as record:
+        made_up.search(record)
+    with (
+        closing(made_up_confirmations.searched(runs)) as found,
+        closing(made_up_confirmations.started(found, top=1, seeds=2)) as record,
+    ):
+        made_up_confirmations.race(record)
+    best = {summary.name: summary.best for summary in list_studies(runs)}
+    assert best["s-calibrate"] is best["searched-confirm"] is None
+    assert best["searched"] is not None
 
 
 def test_the_latest_study_is_opened_where_none_is_named(three):

@@ -202,3 +202,12 @@ def test_numbers_are_short() -> None:
     assert v.flops_text(99_185_800) == "99.19 M"
     assert v.flops_text(1_087_250_000) == "1087.25 M"
     assert v.flops_text(102_400) == "102.4 k"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "said"),
+    [(1, "epoch", "1 epoch"), (0, "seed", "0 seeds"), (2, "study", "2 studies"),
+     (1200, "epoch", "1,200 epochs")],
+)  # fmt: skip
+def test_one_is_not_several(number: int, noun: str, said: str) -> None:
+    assert v.count_text(number, noun) == said

@@ -1,0 +1,28 @@
+"""A plan in words."""
+
+import pytest
+
+from automate.confirm_text import race_pairs
+from automate.plan_text import plan_pairs
+from tests.studies import made_up, made_up_confirmations
+
+
+@pytest.mark.parametrize(
+    ("objective", "said"),
+    [
+        ("exit:4", "exit:4: accuracy of exit 4"),
+        ("budget:150M", "budget:150M: accuracy of dynamic inference at 150.00 MFLOPs"),
+        ("last", "last: accuracy of the deepest exit"),
+    ],
+)
+def test_an_objective_is_named_without_its_template(objective: str, said: str) -> None:
+    assert plan_pairs(made_up.plan(objective=objective), "", "", None, None)["objective"] == said
+
+
+def test_one_is_not_said_as_several() -> None:
+    plan = made_up.plan(trials=1, base={"epochs": 1}, grace=1)
+    pairs = plan_pairs(plan, "", "", None, None)
+    assert pairs["search"].startswith("1 trial, tpe") and "(default)" not in pairs["search"]
+    assert pairs["training"].startswith("1 epoch, batches")
+    race = race_pairs(made_up_confirmations.plan(candidates=1, seeds=1), "")["race"]
+    assert race == "1 candidate a round, and the paper's default"
