@@ -13,11 +13,8 @@
 The state that is saved is the same as an ordinary run's.
 """
 
-import gc
-import threading
 import warnings
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -29,12 +26,11 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from trainers import catalog
 from trainers.branches import Branches, branch
-from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import Data, Images, score_batch
 from trainers.exits import MultiExitNet
 from trainers.fused import checked, fuse
-from trainers.graphs import Pass, Shown, empty_cache, own_stream
+from trainers.graphs import Pass, Shown, own_stream
 from trainers.losses import Knobs, knobs, loss
 from trainers.reports import EpochReport
 from trainers.run import Draws, Run, fresh, learning_rate
@@ -47,10 +43,6 @@ LOADED = (
     "mix_init", "schedule", "epochs", "seed", "split_seed", "limit_train", "validation",
     "augmentation",
 )  # fmt: skip
-_idle: list["CapturedRun"] = []
-_lock = threading.Lock()
-# cuDNN chooses its kernels once a thread: made in one, all runs of a process share the choice.
-_maker = ThreadPoolExecutor(1, thread_name_prefix="cuda-graphs")
 
 
 def kind_of(config: TrialConfig, data: Data, device: str) -> tuple[Any, ...]:
@@ -70,102 +62,22 @@ def kind_of(config: TrialConfig, data: Data, device: str) -> tuple[Any, ...]:
     )
 
 
-@contextmanager
-def opened(config: TrialConfig, data: Data, device: str) -> Iterator[Run]:
-    """A run to train with: captured, if the network allows it; an idle one, if one is alike.
-
-    Args:
-        config: Of the run.
-        data: On the device.
-        device: A CUDA device.
-    """
-    kind = kind_of(config, data, device)
-    with _lock:
-        run: Run | None = next((idle for idle in _idle if idle.kind == kind), None)
-        if isinstance(run, CapturedRun):
-            _idle.remove(run)
-        else:
-            _idle.clear()  # of another kind: the memory is for this one
-    if isinstance(run, CapturedRun):
-        run.load(config, data)
-    else:
-        run = _made(config, data, device)
-    try:
-        yield run
-    except GeneratorExit:  # nobody asks for more epochs: as good an end as the last one
-        _set_idle(run)
-        raise
-    _set_idle(run)
-
-
-def _made(config: TrialConfig, data: Data, device: str) -> Run:
-    """A new run: captured, or step by step where that fails for another reason than memory.
-
-    Raises:
-        InputError: A network that cannot be built, or too little memory.
-    """
-    made = _tried(config, data, device)
-    if made is None:
-        free_memory()
-        made = _tried(config, data, device)
-    if made is None:
-        side = config.image_size
-        raise InputError(
-            f"{device} has too little memory for another run of {config.backbone} with batches of "
-            f"{config.batch_size} images of {side}x{side} pixels: take fewer --workers, or smaller "
-            "batches"
-        )
-    if isinstance(made, str):
-        warnings.warn(f"no CUDA graph, every step is launched by itself: {made}", stacklevel=4)
-        return Run(config, device)
-    return made
-
-
-def _tried(config: TrialConfig, data: Data, device: str) -> "CapturedRun | str | None":
-    """A captured run, or why there is none, or None where memory was short.
-
-    What failed holds its memory as long as its error is there, so the error stays in here.
-    """
-    made = _maker.submit(CapturedRun, config, data, device)
-    error = made.exception()
-    if error is None:
-        return made.result()
-    for one in (error, _first(error)):
-        if isinstance(one, InputError) or not isinstance(one, Exception):
-            raise one
-    return None if _short_of_memory(error) else _why(error)
-
-
-def _first(error: BaseException) -> BaseException:
+def first_error(error: BaseException) -> BaseException:
     """What went wrong first: when a capture is left by an error, its end often raises another."""
     while error.__context__ is not None and not error.__suppress_context__:
         error = error.__context__
     return error
 
 
-def _short_of_memory(error: BaseException) -> bool:
-    first = _first(error)
+def short_of_memory(error: BaseException) -> bool:
+    first = first_error(error)
     return isinstance(first, torch.OutOfMemoryError) or "out of memory" in str(first)
 
 
-def _why(error: BaseException) -> str:
+def why(error: BaseException) -> str:
     """In at most 160 characters."""
-    first = _first(error)
+    first = first_error(error)
     return (" ".join(str(first).split()) or type(first).__name__)[:160]
-
-
-def free_memory() -> None:
-    """What no run needs any longer, idle runs too, is given back to the device."""
-    with _lock:
-        _idle.clear()
-    gc.collect()  # a run that failed may hang in the traceback of its error
-    empty_cache()
-
-
-def _set_idle(run: Run) -> None:
-    if isinstance(run, CapturedRun):
-        with _lock:
-            _idle.append(run)
 
 
 def _lower(network: nn.Module) -> dict[str, Tensor]:
@@ -287,9 +199,9 @@ class CapturedRun(Run):
             self._training.capture(self._train, self.stream, self._pool)
             return
         except RuntimeError as error:
-            if not self._branches.apart or _short_of_memory(error):
+            if not self._branches.apart or short_of_memory(error):
                 raise
-            reason = _why(error)
+            reason = why(error)
         warnings.warn(f"the parts of a step run one after another: {reason}", stacklevel=2)
         self._branches.stop()
         self._pool = torch.cuda.graph_pool_handle()
@@ -301,10 +213,10 @@ class CapturedRun(Run):
         try:
             self._scoring.capture(self._score, self.stream, self._pool)
         except Exception as error:
-            if not isinstance(_first(error), Exception):  # Ctrl-C
-                raise _first(error) from None
+            if not isinstance(first_error(error), Exception):  # Ctrl-C
+                raise first_error(error) from None
             self._never_captured = True
-            warnings.warn(f"no CUDA graph of scoring: {_why(error)}", stacklevel=2)
+            warnings.warn(f"no CUDA graph of scoring: {why(error)}", stacklevel=2)
         self._tally.clear()
         self._raw.zero_()
 

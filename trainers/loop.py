@@ -132,7 +132,7 @@ def _opened(config: TrialConfig, data: Data, device: str) -> AbstractContextMana
     """A run for this device: on a CPU step by step, on a GPU as CUDA graphs."""
     if torch.device(device).type == "cpu":
         return nullcontext(Run(config, device))
-    from trainers.captured import opened  # what a CPU never needs
+    from trainers.opening import opened  # what a CPU never needs
 
     return opened(config, data, device)
 

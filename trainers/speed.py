@@ -104,7 +104,7 @@ def throughput(
 
 def _on_gpu(config: TrialConfig, device: str) -> float:
     """Images per second of an epoch as a search trains it. Leaves nothing in the GPU's memory."""
-    from trainers.captured import free_memory
+    from trainers.opening import free_memory
 
     speed = _of_epoch(config, device)
     free_memory()
@@ -112,7 +112,7 @@ def _on_gpu(config: TrialConfig, device: str) -> float:
 
 
 def _of_epoch(config: TrialConfig, device: str) -> float:
-    from trainers.captured import opened
+    from trainers.opening import opened
 
     number = BATCHES * config.batch_size
     images = random_images(config, number)

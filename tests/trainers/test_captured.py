@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 import torch
 
-from trainers import captured, checkpoints
+from trainers import captured, checkpoints, opening
 from trainers.bench import Operations
-from trainers.captured import CapturedRun, kind_of, opened
+from trainers.captured import CapturedRun, kind_of
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import load
 from trainers.graphs import Pass
+from trainers.opening import opened
 from trainers.run import Run
 
 BASE = TrialConfig(epochs=4, limit_train=75, ramp_up=3)
@@ -308,8 +309,8 @@ def fails(
                     if hidden:
                         raise RuntimeError("CUDA error: capturing stream has unjoined work")
 
-    monkeypatch.setattr(captured, "CapturedRun", Failing)
-    monkeypatch.setattr(captured, "_idle", [])
+    monkeypatch.setattr(opening, "CapturedRun", Failing)
+    monkeypatch.setattr(opening, "_idle", [])
 
 
 @pytest.mark.parametrize("hidden", [True, False])
@@ -319,25 +320,25 @@ def test_a_run_that_cannot_be_captured_goes_step_by_step_and_says_why(kind, hidd
     said = pytest.warns(UserWarning, match="no CUDA graph, .*: it was this$")
     with said, opened(BASE, load(BASE), "cpu") as run:
         assert type(run) is Run
-    assert captured._idle == []
+    assert opening._idle == []
 
 
 def test_where_memory_is_short_idle_runs_are_given_up_and_then_workers_are(monkeypatch):
     data, memory = load(BASE), torch.OutOfMemoryError("CUDA out of memory.")
     fails(monkeypatch, lambda: memory, times=1)
-    monkeypatch.setattr(captured, "_idle", [CapturedRun(BASE.with_(batch_size=16), data, "cpu")])
-    idle = weakref.ref(captured._idle[0])
-    captured._made(BASE, data, "cpu")
-    assert captured._idle == [] and idle() is None
+    monkeypatch.setattr(opening, "_idle", [CapturedRun(BASE.with_(batch_size=16), data, "cpu")])
+    idle = weakref.ref(opening._idle[0])
+    opening._made(BASE, data, "cpu")
+    assert opening._idle == [] and idle() is None
     fails(monkeypatch, lambda: RuntimeError("CUDA error: out of memory"))
     with pytest.raises(InputError, match="too little memory .* batches of 32 .*fewer --workers"):
-        captured._made(BASE, data, "cpu")
+        opening._made(BASE, data, "cpu")
 
 
 def test_what_the_user_has_to_mend_is_told_as_it_is(monkeypatch):
     fails(monkeypatch, lambda: InputError("your file"))
     with pytest.raises(InputError, match="your file"):
-        captured._made(BASE, load(BASE), "cpu")
+        opening._made(BASE, load(BASE), "cpu")
 
 
 class Stream:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainers import captured, speed
+from trainers import opening, speed
 from trainers.config import TrialConfig
 from trainers.run import Run
 from trainers.speed import layers_agree, precisions, throughput
@@ -26,8 +26,8 @@ def test_throughput_is_measured_for_each_number_of_threads_and_leaves_the_settin
 
 def test_nothing_is_left_of_a_measurement_on_a_gpu(monkeypatch):
     freed = []
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(len(captured._idle)))
-    monkeypatch.setattr(captured, "_idle", [])
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(len(opening._idle)))
+    monkeypatch.setattr(opening, "_idle", [])
     assert speed._on_gpu(DIGITS, "cpu") > 0
     assert freed == [0]
 
