@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from trainers.exits import MultiExitNet
 from trainers.fused import Unbiased
-from trainers.graphs import own_stream
+from trainers.graphs import has_graphs, own_stream
 from trainers.paths import to_one_pixel
 
 HEADS, WEIGHTS = range(2)  # the streams of a run beside its own
@@ -41,7 +41,7 @@ class Branches:
 
     def __init__(self, device: torch.device, wanted: bool = True) -> None:
         self._streams: list[torch.cuda.Stream] = []
-        if wanted and device.type == "cuda" and not _branched:
+        if wanted and has_graphs(device) and not _branched:
             self._streams = [own_stream(device) for _ in (HEADS, WEIGHTS)]
             _branched.add(self)
         self._begun: set[int] = set()

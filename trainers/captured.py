@@ -30,7 +30,7 @@ from trainers.config import TrialConfig
 from trainers.data import Data, Images, score_batch
 from trainers.exits import MultiExitNet
 from trainers.fused import checked, fuse
-from trainers.graphs import Pass, Shown, own_stream
+from trainers.graphs import Pass, Shown, has_graphs, own_stream
 from trainers.losses import Knobs, knobs, loss
 from trainers.reports import EpochReport
 from trainers.run import Draws, Run, fresh, learning_rate
@@ -105,7 +105,7 @@ class CapturedRun(Run):
         if any(isinstance(m, _DropoutNd) and m.p > 0 for m in self.network.modules()):
             raise RuntimeError("dropout draws from the host's generator")
         self.kind = kind_of(config, data, device)
-        cuda = self.device.type == "cuda"
+        cuda = has_graphs(self.device)
         self.stream = own_stream(self.device) if cuda else None
         self._pool = torch.cuda.graph_pool_handle() if cuda else None
         # every weight of a convolution or linear layer, by network: fp32 -> its bf16 copy
@@ -152,7 +152,7 @@ class CapturedRun(Run):
         if self.config.precision != "bf16":
             return ""
         made = None
-        if self.device.type == "cuda":
+        if has_graphs(self.device):
             made = checked(self.device)
             if made is None:
                 return ""

@@ -24,6 +24,11 @@ _one_at_a_time = threading.Lock()  # PyTorch captures one graph at a time in a p
 _streams: "weakref.WeakSet[torch.cuda.Stream]" = weakref.WeakSet()  # equal if the device's are one
 
 
+def has_graphs(device: torch.device) -> bool:
+    """Whether a device has streams and graphs."""
+    return device.type == "cuda"
+
+
 def own_stream(device: torch.device) -> torch.cuda.Stream:
     """A stream that no living run has, if there is one.
 
