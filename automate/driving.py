@@ -68,7 +68,9 @@ def stored_calibration(
         return None if kept is None else (record.plan, kept)
 
 
-def left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":
+def left(
+    plan: StudyPlan, outcomes: "Sequence[Outcome]", ray_address: str | None
+) -> "Estimate | None":
     """What the trials of the plan that have not ended cost at most; None if there is none."""
     from studies.search import estimate
     from studies.states import ENDED
@@ -79,7 +81,7 @@ def left(plan: StudyPlan, outcomes: "Sequence[Outcome]") -> "Estimate | None":
         return None
     done = sum(outcome.epochs for outcome in outcomes if outcome.state not in ENDED)
     left = (plan.trials - len(ended)) * plan.base.epochs - done
-    whole = estimate(plan)
+    whole = estimate(plan, ray_address)
     return replace(whole, epochs=left, seconds=whole.seconds * left / whole.epochs)
 
 

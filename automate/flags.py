@@ -138,7 +138,13 @@ class Running:
     device: Annotated[
         str | None, Parameter(help="cpu or cuda [default: cuda where there is one].")
     ] = None
-    ray_address: Annotated[str | None, Parameter(help="A Ray cluster to run on.")] = None
+    ray_address: Annotated[
+        str | None,
+        Parameter(
+            help="A Ray cluster to run on, e.g. 10.0.0.5:6379; what is not given is then chosen "
+            "for its nodes."
+        ),
+    ] = None
     timeout: Annotated[
         Span,
         Parameter(help="Begin no epoch after this time, e.g. 2h or 1h30m; what is cut waits."),

@@ -9,44 +9,27 @@ is kept by `studies.dispatch`; here is what needs Ray.
 """
 
 import contextlib
-import io
 import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Read by Ray at its import. Ctrl-C has to reach us, who give the trials back, and not Tune.
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one prints at verbose=0 too
-# Ray runs its workers at the lowest priority but four; beside any other load they would starve.
-os.environ.setdefault("RAY_worker_niceness", "0")
-# Seconds after which a worker that hangs, and so cannot be asked to end, is killed.
-os.environ.setdefault("TUNE_FORCE_TRIAL_CLEANUP_S", "20")
-
-import ray
-from ray import tune
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
 from studies import faults, nodes, trial
 from studies.dispatch import Dispatch
+from studies.joining import joined, look_at_nodes  # sets Ray's environment first
 from studies.limits import Grants, Limits
 from studies.record import StudyRecord
 from studies.scratch import scratch
 from studies.trial import OnEvent
-from trainers.catalog import InputError, shortened
+from trainers.catalog import InputError
 from trainers.checkpoints import UnwritableError
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 
-NODE_ANSWERS = 120.0  # seconds; its first Python process may load from a slow disk
+from ray import tune  # isort: skip
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler  # isort: skip
+from ray.tune.search import Searcher  # isort: skip
 
 
 def search(
@@ -77,9 +60,9 @@ def search(
     # A worker that died is replaced, and told FAIL with a reason in the end: no traceback here.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     driver = _Driver(record, on_event, Grants(record, limits or Limits()))
-    with _ray(record, address) as outlives_us, scratch() as folder, record.renewing():
+    with joined(record.plan, address) as outlives_us, scratch() as folder, record.renewing():
         try:
-            _look_at_nodes(record)
+            look_at_nodes(record)
             _tuner(record, driver, folder).fit()
         except BaseException:
             driver.give_back()
@@ -118,7 +101,7 @@ class _Driver(Dispatch):
                 self.controller.request_stop_trial(ray_trial)
             elif self.hangs(ray_id, runs=status == "RUNNING"):
                 # Not stopped in order: Tune would give the worker the next trial.
-                self.controller._process_trial_failure(ray_trial, ray.tune.TuneError("hung"))
+                self.controller._process_trial_failure(ray_trial, tune.TuneError("hung"))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Driver":
         return self  # the record is one
@@ -262,84 +245,3 @@ def _tuner(record: StudyRecord, driver: _Driver, folder: Path) -> tune.Tuner:
             verbose=0,
         ),
     )
-
-
-@contextlib.contextmanager
-def _ray(record: StudyRecord, address: str | None) -> Iterator[bool]:
-    """A Ray to run on: one that is there already, the one at the address, or one of our own.
-
-    Yields whether it goes on after us.
-    """
-    plan = record.plan
-    if ray.is_initialized():
-        yield True
-        return
-    own: dict[str, Any] = {"address": address}
-    if address is None:
-        from studies.machine import cores
-
-        # A user who asks for more workers than cores gets them.
-        own = {
-            "address": "local",
-            "num_cpus": max(cores(), plan.workers * plan.threads),
-            "include_dashboard": False,
-        }
-    try:
-        if address is not None:
-            nodes.knock(address)
-        with contextlib.redirect_stderr(io.StringIO()):
-            ray.init(**own, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"no Ray cluster can be reached at {address or 'this machine'}: {shortened(error, 200)}"
-        ) from None
-    try:
-        room = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        for kind, needed in (("CPU", float(plan.threads)), ("GPU", plan.gpus_per_trial)):
-            if needed > room.get(kind, 0.0):
-                raise InputError(
-                    f"a trial needs {needed:g} {kind}, the Ray cluster has "
-                    f"{room.get(kind, 0.0):g}: lower --threads or --gpus-per-trial"
-                )
-        yield address is not None
-    finally:
-        ray.shutdown()
-
-
-def _look_at_nodes(record: StudyRecord) -> None:
-    """That every other node sees the checkpoints and the data. Raises InputError."""
-    here = ray.get_runtime_context().get_node_id()
-    others = [
-        node
-        for node in ray.nodes()  # type: ignore[no-untyped-call]
-        if node["Alive"] and node["NodeID"] != here and node["Resources"].get("CPU")
-    ]
-    plan = record.plan
-    with nodes.marked(record.folder) as mark:
-        words = (str(mark), plan.base.model_dump_json(), plan.data_root)
-        look = ray.remote(num_cpus=0)(nodes.missing)
-        asked = {
-            look.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(*words): node
-            for node in others
-        }
-        for answer, node in asked.items():
-            name = node["NodeManagerAddress"]
-            try:
-                lacks = ray.get(answer, timeout=NODE_ANSWERS)
-            except Exception as error:  # gone, or automate is not installed there
-                if _is_gone(node["NodeID"], error):
-                    continue
-                text = " ".join(str(error).split())
-                lacks = f"cannot run a trial: {type(error).__name__}: {text[-200:]}"
-            if lacks is not None:
-                raise InputError(f"node {name} of the Ray cluster {lacks}")
-
-
-def _is_gone(node_id: str, error: Exception) -> bool:
-    """Whether a node that did not answer is no part of the cluster any more."""
-    if isinstance(error, ray.exceptions.TaskUnschedulableError):  # Ray's list still has it
-        return True
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return node_id not in [node["NodeID"] for node in nodes if node["Alive"]]

@@ -31,10 +31,11 @@ from studies.listing import is_begun
 from studies.plan import CONFIRM, MOST_SEEDS, StudyPlan, checked_study_name, ranked_by
 from studies.reading import StudyReader
 from studies.record import StudyRecord
-from studies.search import Estimate, estimate
+from studies.search import Estimate, estimate, machine_at
 from studies.states import ENDED, Outcome
 from trainers import checkpoints
 from trainers.catalog import InputError
+from trainers.devices import usable_device
 from trainers.reports import EpochReport
 from trainers.sources import check
 
@@ -60,6 +61,7 @@ def make_plan(
     threads: int | None = None,
     gpus_per_trial: float | None = None,
     device: str | None = None,
+    ray_address: str | None = None,
 ) -> StudyPlan:
     """The race of a search's best, with everything settled; of one that is there, as it goes on.
 
@@ -70,6 +72,7 @@ def make_plan(
         fresh: Whether one that is there is to be forgotten.
         data_root: Where the data lies; as the search had it if not given.
         workers, threads, gpus_per_trial, device: As the search had them if not given.
+        ray_address: The Ray cluster that it is for.
 
     Raises:
         InputError: No search, no candidate, or another race than is stored.
@@ -131,6 +134,7 @@ def make_plan(
         threads or plan.threads,
         gpus_per_trial,
         device or plan.device,
+        where=machine_at(ray_address),
     )
     return plan.with_(data_root=data_root or plan.data_root, **runs_on)
 
@@ -186,15 +190,22 @@ def _going_on(stored: StudyPlan, top: int | None, seeds: int | None) -> StudyPla
     return stored.with_(race=race, trials=len(rows) * len(race))
 
 
-def left(plan: StudyPlan, outcomes: Sequence[Outcome] = ()) -> Estimate | None:
+def left(
+    plan: StudyPlan, outcomes: Sequence[Outcome] = (), ray_address: str | None = None
+) -> Estimate | None:
     """What the race has yet to train, at most; None if it is over.
 
     Its disk counts the weights that are kept until the test split is read.
+
+    Args:
+        plan: Of the race.
+        outcomes: So far.
+        ray_address: The Ray cluster that it is for.
     """
     assert plan.race is not None
     if is_over(outcomes, plan):
         return None
-    whole = estimate(plan)
+    whole = estimate(plan, ray_address)
     wanted = racing.cost(plan.race) * plan.base.epochs
     epochs = max(0, wanted - sum(outcome.epochs for outcome in outcomes))
     kept = max((running + 1) * done for done, running in enumerate(plan.race, start=1))
@@ -284,18 +295,18 @@ def _scored(record: StudyRecord, outcome: Outcome) -> EpochReport:
 
     plan, config = record.plan, outcome.config
     assert config is not None
-    path = record.checkpoint(outcome.number)
+    path, device = record.checkpoint(outcome.number), usable_device(plan.device)
     if not path.exists():
         for _ in trial.run(
             config,
             data_root=plan.data_root,
-            device=plan.device,
+            device=device,
             threads=plan.threads,
             checkpoint=path,
         ):
             pass
     data = load(config, "final-holdout", plan.data_root)
-    return rescored(config, data, path, plan.device)
+    return rescored(config, data, path, device)
 
 
 def confirmation(record: StudyReader) -> Confirmation:

@@ -1,6 +1,7 @@
-"""What a plan settles for the machine that it runs on: how fast it is, workers, threads, device."""
+"""What a plan settles for where it runs: how fast that is, workers, threads, device."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,39 @@ TOGETHER = 4  # trials that share a GPU: 1.5 to 2.3 times the images a second of
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Machine:
+    """Where trials run: this machine, or the nodes of a Ray cluster (`studies.joining.Nodes`).
+
+    Attributes:
+        spread: Whether every trial has a process of its own that costs nothing more to start.
+    """
+
+    spread = False
+
+    @property
+    def cores(self) -> int:
+        """CPU cores, of all nodes."""
+        return cores()
+
+    @property
+    def gpus(self) -> int | None:
+        """GPUs, of all nodes; None for those that this process sees."""
+        return None
+
+    def ask(self, question: Callable[..., Any], *given: Any, device: str = "cpu") -> Any:
+        """What a function of a module says where trials run, on one of the nodes.
+
+        Args:
+            question: Called with what is given.
+            *given: Its arguments.
+            device: What it needs to see.
+        """
+        return question(*given)
+
+
+HERE = Machine()
 
 
 @dataclass(frozen=True)
@@ -38,6 +72,11 @@ def measure(config: TrialConfig, device: str, threads: tuple[int, ...]) -> Speed
 
     speeds = throughput(config, device, threads)
     return max(map(Speed, speeds, threads), key=lambda speed: speed.images_per_second)
+
+
+def best_threads(config: TrialConfig, device: str) -> int:
+    """One thread or all that there are, whichever is faster."""
+    return measure(config, device, (1, cores())).threads if cores() > 1 else 1
 
 
 def measure_precisions(config: TrialConfig) -> dict[str, float]:
@@ -63,27 +102,34 @@ def settled(
     gpus_per_trial: float | None,
     device: str | None,
     one_thread: float | None = None,
+    where: Machine = HERE,
 ) -> dict[str, Any]:
-    """workers, threads, gpus_per_trial and device of a plan: what is None is chosen for this
-    machine.
+    """workers, threads, gpus_per_trial and device of a plan: what is None is chosen for where its
+    trials run.
 
     Args:
         one_thread: Images per second of a CPU thread, where that was measured already.
+        where: They run.
 
     Raises:
         InputError: No such device, or one that is not there.
     """
-    device = settled_device(device)
+    device = settled_device(device, where.gpus)
     check_threads(threads)
     if device == "cuda":
-        import torch
+        gpus = where.gpus
+        if gpus is None:
+            import torch
 
-        gpus = torch.cuda.device_count()
+            gpus = torch.cuda.device_count()
         if gpus_per_trial is None:
-            shared = workers or (min(TOGETHER, trials) if gpus == 1 else gpus)
+            # In processes of their own trials take turns on a GPU: then one has it for itself.
+            shared = workers or (min(TOGETHER, trials) if gpus == 1 and not where.spread else gpus)
             gpus_per_trial = min(1.0, gpus / shared)
         workers = workers or (max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1)
-        threads = threads or max(1, cores() // (workers or 1))
+        threads = threads or max(1, where.cores // (workers or 1))
+    elif workers is None and where.spread:
+        workers = max(1, min(trials, where.cores // (threads or 1)))
     elif workers is None:
         if one_thread is None or threads not in (None, 1):
             one_thread = measure(base, device, (threads or 1,)).images_per_second
@@ -91,8 +137,7 @@ def settled(
         serial = trials * base.epochs * images / one_thread
         workers = cores() if serial > RAY_PAYS_FROM else 1
     if threads is None:
-        alone = workers == 1 and cores() > 1
-        threads = measure(base, device, (1, cores())).threads if alone else 1
+        threads = where.ask(best_threads, base, device) if workers == 1 else 1
     return {
         "workers": workers,
         "threads": threads,

@@ -14,7 +14,7 @@ from studies import machine
 from studies.experiments import arms_of, experiment_named, settled
 from studies.paper import paper
 from studies.plan import EXPERIMENT, StudyPlan, default_study_name
-from studies.search import make_config
+from studies.search import machine_at, make_config
 from trainers import catalog, sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -64,6 +64,7 @@ def plans(
     threads: int | None = None,
     gpus_per_trial: float | None = None,
     device: str | None = None,
+    ray_address: str | None = None,
     **fields: Any,
 ) -> list[StudyPlan]:
     """The studies of an experiment, one a network and data set, with everything settled.
@@ -77,7 +78,7 @@ def plans(
             accuracy, which selects on the test set.
         study: Name, of one study; `<dataset>-<backbone>-<experiment>` if not given.
         data_root: Where the data set lies.
-        workers, threads, gpus_per_trial, device: As in `studies.search.make_plan`.
+        workers, threads, gpus_per_trial, device, ray_address: As in `studies.search.make_plan`.
 
     Raises:
         InputError: Whatever does not fit, in one line.
@@ -91,7 +92,7 @@ def plans(
     seeds = paper().recipe["seeds"] if seeds is None else seeds
     if seeds < 1:
         raise InputError(f"seeds needs to be at least 1, got {seeds}")
-    found = bases(name, datasets, backbones, **fields)
+    found, where = bases(name, datasets, backbones, **fields), machine_at(ray_address)
     if study is not None and len(found) > 1:
         raise InputError(f"--study names one study, {len(found)} were asked for: leave it out")
     made = []
@@ -100,7 +101,9 @@ def plans(
         if only is not None and len(keys) == len(arms_of(name, base)):
             only = None
         trials = seeds * len(keys)
-        runs_on = machine.settled(base, trials, data_root, workers, threads, gpus_per_trial, device)
+        runs_on = machine.settled(
+            base, trials, data_root, workers, threads, gpus_per_trial, device, where=where
+        )
         made.append(
             StudyPlan(
                 study=default_study_name(base, name) if study is None else study,

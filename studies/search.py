@@ -58,6 +58,15 @@ def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
     return TrialConfig(dataset=dataset, **{**seen, **fields})
 
 
+def machine_at(ray_address: str | None) -> machine.Machine:
+    """The nodes of a Ray cluster, or this machine. Raises InputError where nobody answers."""
+    if ray_address is None:
+        return machine.HERE
+    from studies.joining import Nodes
+
+    return Nodes(ray_address)
+
+
 def make_plan(
     space: str,
     *,
@@ -79,11 +88,12 @@ def make_plan(
     threads: int | None = None,
     gpus_per_trial: float | None = None,
     device: str | None = None,
+    ray_address: str | None = None,
     stored: Callable[[str], StudyPlan | None] = lambda study: None,
     calibration: KeptCalibration = lambda study: None,
     **fields: Any,
 ) -> StudyPlan:
-    """A search with everything settled: what is not given is chosen for this machine.
+    """A search with everything settled: what is not given is chosen for where it runs.
 
     Args:
         space: A space's name, or a Python file.
@@ -99,11 +109,13 @@ def make_plan(
             where there is one; else 2, a third of the epochs, no list of rungs and 0.
         run_on: See `StudyPlan`; 0 if not given.
         workers: Trials at a time; if not given four on a single GPU, one on each of several, or
-            the machine's cores where the search is long enough for Ray's start to pay, else 1.
+            the machine's cores where the search is long enough for Ray's start to pay, else 1. On
+            a cluster one on each of its GPUs, or of its cores.
         threads: CPU threads of a trial; if not given 1 beside other trials, else the faster of one
             and all.
         gpus_per_trial: Share of a GPU; if not given 1 / workers on a single GPU, 1 on several.
         device: "cpu" or "cuda"; CUDA where there is one if not given.
+        ray_address: The Ray cluster that it is for: what is chosen is measured on one of its nodes.
         stored: The plan of the study of a name, if it is there already: what runs it is taken from
             there where it is not given, and nothing is measured again.
         calibration: The plan of a study of a name and what was kept of its calibration, if there
@@ -148,23 +160,23 @@ def make_plan(
     grace = settled_grace(grace, rungs, base.epochs)
     if rungs is not None and not early_stopping:
         raise InputError(NO_RUNGS)
-    speeds = None
+    speeds, where = None, machine_at(ray_address)
     if known is not None:
         workers = known.workers if workers is None else workers
         threads = known.threads if threads is None else threads
         device = known.device if device is None else device
         gpus_per_trial = known.gpus_per_trial if gpus_per_trial is None else gpus_per_trial
         base = base.with_(precision=fields.get("precision", known.base.precision))
-    elif "precision" not in fields and settled_device(device) == "cpu":
+    elif "precision" not in fields and settled_device(device, where.gpus) == "cpu":
         from trainers.speed import preferred  # torch, which is measured with just here
 
-        speeds = machine.measure_precisions(base)
+        speeds = where.ask(machine.measure_precisions, base)
         base = base.with_(precision=preferred(speeds))
-    elif "precision" not in fields and machine.bf16_in_hardware():
+    elif "precision" not in fields and where.ask(machine.bf16_in_hardware, device="cuda"):
         base = base.with_(precision="bf16")
     one_thread = None if speeds is None else speeds[base.precision]
     runs_on = machine.settled(
-        base, trials, data_root, workers, threads, gpus_per_trial, device, one_thread
+        base, trials, data_root, workers, threads, gpus_per_trial, device, one_thread, where
     )
     return StudyPlan(
         study=study,
@@ -190,7 +202,7 @@ def make_plan(
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a plan costs on this machine, at most.
+    """What a plan costs where it runs, at most.
 
     Attributes:
         epochs: Of all trials, if none is stopped early.
@@ -206,18 +218,24 @@ class Estimate:
     images_per_second: float
 
 
-def estimate(plan: StudyPlan) -> Estimate:
+def estimate(plan: StudyPlan, ray_address: str | None = None) -> Estimate:
     """Epochs, time and disk of a plan, from a fraction of a second of training.
 
     Where the space or the finalists have dearer networks than the base's, as if every trial had the
     dearest, its time by its FLOPs.
+
+    Args:
+        plan: From `make_plan`.
+        ray_address: The cluster that it is for.
     """
     from trainers.costs import costs
 
+    where = machine_at(ray_address)
     if plan.speeds and plan.threads == 1:
         speed = plan.speeds[plan.base.precision]
     else:
-        speed = machine.measure(plan.base, plan.device, (plan.threads,)).images_per_second
+        given = plan.base, plan.device, (plan.threads,)
+        speed = where.ask(machine.measure, *given, device=plan.device).images_per_second
     epochs = plan.trials * plan.base.epochs
     images = training_images(plan.base, plan.data_root)
     base = costs(plan.base)[-1]
@@ -227,17 +245,18 @@ def estimate(plan: StudyPlan) -> Estimate:
     dearest = max((cost.flops_cascade for cost in last), default=base.flops_cascade)
     dearer = max(1.0, dearest / base.flops_cascade)
     weights = max(cost.parameters for cost in (base, *last))
+    together = 1 if plan.on_one_gpu else _at_a_time(plan, where.cores)
     return Estimate(
         epochs=epochs,
-        seconds=dearer * epochs * images / speed / (1 if plan.on_one_gpu else _at_a_time(plan)),
+        seconds=dearer * epochs * images / speed / together,
         disk=3 * 2 * 4 * weights * plan.workers,  # two kept, one written; weights and momentum
         images_per_second=speed,
     )
 
 
-def _at_a_time(plan: StudyPlan) -> int:
+def _at_a_time(plan: StudyPlan, cores: int) -> int:
     """Workers that make it faster: no more than there are trials, nor on a CPU than cores."""
-    most = machine.cores() // plan.threads if plan.device == "cpu" else plan.workers
+    most = cores // plan.threads if plan.device == "cpu" else plan.workers
     return max(1, min(plan.workers, plan.trials, most))
 
 

@@ -6,8 +6,12 @@ from trainers.catalog import InputError
 DEVICES = ("cpu", "cuda")
 
 
-def settled_device(device: str | None) -> str:
+def settled_device(device: str | None, visible: int | None = None) -> str:
     """The device to run on: the one that is asked for; if none is, CUDA where there is one.
+
+    Args:
+        device: "cpu", "cuda" or None.
+        visible: CUDA devices; those of this process if None.
 
     Raises:
         InputError: Neither "cpu" nor "cuda", or CUDA where no device is visible.
@@ -16,12 +20,21 @@ def settled_device(device: str | None) -> str:
         raise catalog.unknown("device", device, DEVICES)
     if device == "cpu":
         return device
-    import torch  # a second, which a CPU that is asked for need not wait for
+    if visible is None:
+        import torch  # a second, which a CPU that is asked for need not wait for
 
-    visible = torch.cuda.device_count() > 0
+        visible = torch.cuda.device_count()
     if device == "cuda" and not visible:
         raise InputError("device cuda: no CUDA device is visible; take --device cpu")
     return "cuda" if visible else "cpu"
+
+
+def usable_device(device: str) -> str:
+    """The device, or the CPU where this process does not see it: what was trained on a GPU of
+    another machine can be scored here."""
+    import torch
+
+    return device if device == "cpu" or torch.cuda.device_count() else "cpu"
 
 
 def check_threads(threads: int | None) -> None:

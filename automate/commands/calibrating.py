@@ -88,7 +88,8 @@ def calibrate(
         searched = make_plan(
             space, objective=objective, budgets=budgets, data_root=running.data_root,
             trials=(configs or CONFIGS) * (seeds or SEEDS),
-            stored=lambda name: of_study(calibration_name(name)), **running.machine, **settings,
+            stored=lambda name: of_study(calibration_name(name)), ray_address=running.ray_address,
+            **running.machine, **settings,
         )  # fmt: skip
     kept, ema = of_study(calibration_name(searched.study)), settings.get("ema")
     if kept is not None and kept.configs:  # its own numbers, where nothing is said
@@ -100,7 +101,7 @@ def calibrate(
     plan, outcomes = with_runtime(plan, explicit), None
     if not running.fresh:
         plan, outcomes = as_stored(plan, storage, runs, explicit, keep_trials=False)
-    cost = left(plan, outcomes or [])
+    cost = left(plan, outcomes or [], running.ray_address)
     if not running.quiet:
         say_pairs(_pairs(plan, place(storage, runs, plan.study).label, cost), stderr=json)
         say(stderr=json)

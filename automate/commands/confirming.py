@@ -53,12 +53,13 @@ def confirm(
             seeds=seeds,
             fresh=running.fresh,
             data_root=running.data_root,
+            ray_address=running.ray_address,
             **running.machine,
         )
         outcomes, read = ([], ()) if running.fresh else _so_far(found)
         # Of a race that is over the verdict is given whatever has become of the test images.
         check(plan.base, plan.data_root, test=not is_over(outcomes, plan))
-        cost = left(plan, outcomes)
+        cost = left(plan, outcomes, running.ray_address)
         if not running.quiet:
             pairs = race_pairs(plan, place(storage, runs, plan.study).label, read)
             if outcomes:
@@ -98,7 +99,14 @@ def confirm_found(
     top, seeds = (parts.top, parts.seeds) if stored is None else (None, None)
     if stored is not None:
         stored.close()
-    plan = make_plan(found, top=top, seeds=seeds, fresh=running.fresh, **running.machine)
+    plan = make_plan(
+        found,
+        top=top,
+        seeds=seeds,
+        fresh=running.fresh,
+        ray_address=running.ray_address,
+        **running.machine,
+    )
     if not running.quiet:
         say(f"Confirming the best of {found.name}: study {plan.study}", stderr=running.json)
     _race(plan, running, Limits(running.timeout).after(time.monotonic() - began))

@@ -86,7 +86,8 @@ def reproduce(
     began = time.monotonic()
     asked = plans(
         name, datasets=dataset, backbones=backbone, seeds=seeds, only=only or None, rule=rule,
-        study=study, data_root=running.data_root, **running.machine, **settings,
+        study=study, data_root=running.data_root, ray_address=running.ray_address,
+        **running.machine, **settings,
     )  # fmt: skip
     todo = []
     for plan in asked:  # whatever is wrong with any of them is said before the first is trained
@@ -94,7 +95,7 @@ def reproduce(
         outcomes = None
         if not running.fresh:
             plan, outcomes = as_stored(plan, storage, runs, explicit, keep_trials=seeds is None)
-        cost = left(plan, outcomes or [])
+        cost = left(plan, outcomes or [], running.ray_address)
         todo.append((plan, cost))
         if not quiet:
             label = place(storage, runs, plan.study).label

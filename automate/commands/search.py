@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from studies.states import Outcome
 
 MEASURING = "Measuring how fast this machine trains this network; it is remembered with the study."
+MEASURING_THERE = MEASURING.replace("this machine trains", "a node of the cluster trains")
 NO_CANDIDATE = "fewer than two trials have run their full length"
 
 
@@ -94,7 +95,7 @@ def search(
     settings: dict[str, Any] = dict(config or {})
     # Before the machine is measured; only a confirmation will read the test images.
     check(make_config(**settings), running.data_root, test=confirm is not None)
-    with patience(MEASURING, quiet=quiet):
+    with patience(MEASURING_THERE if running.ray_address else MEASURING, quiet=quiet):
         plan = make_plan(
             space,
             study=study,
@@ -112,6 +113,7 @@ def search(
             run_on=run_on,
             stored=lambda name: None if running.fresh else stored_plan(name, storage, runs),
             calibration=lambda name: stored_calibration(name, storage, runs),
+            ray_address=running.ray_address,
             **running.machine,
             **settings,
         )
@@ -127,7 +129,7 @@ def search(
     plan = plan.with_(trials=resume.total(plan, len(points)))
     label = place(storage, runs, plan.study).label
     so_far = None if outcomes is None else states_text(outcomes)
-    cost = left(plan, outcomes or [])
+    cost = left(plan, outcomes or [], running.ray_address)
     if not quiet:
         pairs = plan_pairs(plan, load_space(space).title, label, cost, so_far, limits, parts)
         say_pairs(pairs, stderr=json)

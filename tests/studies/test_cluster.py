@@ -2,15 +2,19 @@
 
 import os
 import signal
+import time
 from contextlib import closing
 
 import pytest
 
-from studies import confirm, local
+from studies import confirm, joining, local
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
+from studies.search import estimate, make_plan
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.devices import settled_device
+from trainers.speed import preferred
 
 pytestmark = [
     pytest.mark.slow,
@@ -37,7 +41,7 @@ def cluster():
     from studies import cluster
 
     ray.init(
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False,
+        address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False,
         logging_level="ERROR",
     )  # fmt: skip
     yield cluster
@@ -52,6 +56,56 @@ def test_a_cluster_that_does_not_answer_gets_one_line(tmp_path):
     with pytest.raises(InputError, match="no Ray cluster can be reached") as caught:
         cluster.search(record, address="127.0.0.1:1")
     assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="no Ray cluster can be reached"):
+        make_plan("diverse_alpha", ray_address="127.0.0.1:1")
+
+
+def test_a_cluster_that_refuses_says_nothing_but_one_line(monkeypatch, capfd):
+    def refused(**_: object) -> None:
+        os.write(2, b"gcs_client.cc: InvalidAuthToken")  # not Python's to redirect
+        print("Connecting to existing Ray cluster")
+        raise ConnectionError("Failed to connect")
+
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.setattr(joining.nodes, "knock", lambda address: None)
+    monkeypatch.setattr(joining.ray, "init", refused)
+    with pytest.raises(InputError, match="to connect; if it asks for a token, set RAY_AUTH_MODE"):
+        make_plan("diverse_alpha", ray_address="10.0.0.5:6379")
+    print("and so on")
+    assert capfd.readouterr() == ("and so on\n", "")
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    with pytest.raises(InputError, match="to connect$"):
+        make_plan("diverse_alpha", ray_address="10.0.0.5:6379")
+
+
+def test_a_plan_is_for_the_nodes_of_the_cluster(cluster):
+    """The GPUs are a name only: whoever plans sees none, nor does a node."""
+    made = make_plan("diverse_alpha", device="cpu", trials=5, ray_address="here")
+    assert (made.device, made.workers, made.threads, made.gpus_per_trial) == ("cpu", 2, 1, 0)
+    assert made.speeds is not None and made.base.precision == preferred(made.speeds)
+    assert estimate(made, "here").images_per_second == made.speeds[made.base.precision]
+    assert make_plan("diverse_alpha", device="cpu", trials=1, ray_address="here").workers == 1
+    for asked in ({}, {"device": "cuda"}, {"workers": 2}):
+        made = make_plan("diverse_alpha", ray_address="here", **asked)
+        assert (made.device, made.workers, made.threads) == ("cuda", 2, 1)
+        assert (made.gpus_per_trial, made.base.precision) == (1, "fp32")
+    four = make_plan("diverse_alpha", ray_address="here", workers=4)
+    assert (four.workers, four.gpus_per_trial) == (4, 0.5)
+    with pytest.raises(InputError, match="a node of the Ray cluster cannot train") as caught:
+        estimate(made, "here")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_node_says_in_place_of_an_answer_is_one_line(cluster, monkeypatch):
+    nodes = joining.Nodes("here")
+    with pytest.raises(InputError, match=r"^device cuda: no CUDA device is visible; take --dev.*"):
+        nodes.ask(settled_device, "cuda", device="cuda")
+    monkeypatch.setattr(joining, "NODE_MEASURES", 0.5)
+    with pytest.raises(InputError, match="had a CPU to spare within 0.5 s"):
+        nodes.ask(lambda: time.sleep(3))
+    monkeypatch.setattr(joining, "_alive", lambda: [{"Resources": {"CPU": 1.0}}])
+    with pytest.raises(InputError, match="the Ray cluster has no GPU"):
+        nodes.ask(lambda: 0, device="cuda")
 
 
 def described(record: StudyRecord) -> list[tuple]:
