@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainers.config import TrialConfig
 from trainers.exits import build_network
-from trainers.layers import layer_flops
+from trainers.layers import counts, function_flops, layer_flops
 
 
 @dataclass(frozen=True)
@@ -32,26 +34,67 @@ class ExitCost:
     parameters: int
 
 
+class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts FLOPs and MACs of every call below a network's direct parts: of layers, and of
+    functions that are called beside them.
+
+    Attributes:
+        totals: Name of the part -> [FLOPs, MACs].
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.totals: dict[str, list[int]] = {}
+        self._parts: list[str] = []  # that run, the innermost last
+        self._layers = 0  # that run and are counted whole
+
+    def _add(self, flops: int, macs: int) -> None:
+        total = self.totals.setdefault(self._parts[-1], [0, 0])
+        total[0] += flops
+        total[1] += macs
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if self._parts and not self._layers:
+            self._add(*function_flops(function, args, made))
+        return made
+
+    def begin(self, module: nn.Module, part: str | None) -> None:
+        """A module is called; `part` is its name, if it is one."""
+        self._parts += [] if part is None else [part]
+        self._layers += counts(module)
+
+    def end(self, module: nn.Module, part: str | None, given: Tensor, made: Tensor) -> None:
+        """It has returned."""
+        self._layers -= counts(module)
+        self._add(*layer_flops(module, given, made))
+        if part is not None:
+            self._parts.pop()
+
+
 @contextmanager
 def _counted(root: nn.Module) -> Iterator[dict[str, list[int]]]:
     """Counts FLOPs and MACs of every call below `root`'s direct parts, by the part's name."""
-    totals: dict[str, list[int]] = {}
-    handles = []
-    for part_name, part in root.named_modules():
-        if part_name.count(".") != 1:  # stages.0, heads.2, classifiers.1
+    counter, handles = _Counter(), []
+    for name, part in root.named_modules():
+        if name.count(".") != 1:  # stages.0, heads.2, classifiers.1
             continue
+        for module in part.modules():
+            own = name if module is part else None
 
-        def hook(
-            module: nn.Module, args: tuple[Tensor, ...], made: Tensor, name: str = part_name
-        ) -> None:
-            flops, macs = layer_flops(module, next(iter(args), made), made)
-            total = totals.setdefault(name, [0, 0])
-            total[0] += flops
-            total[1] += macs
+            def before(module: nn.Module, args: Any, own: str | None = own) -> None:
+                counter.begin(module, own)
 
-        handles += [module.register_forward_hook(hook) for module in part.modules()]
+            def after(module: nn.Module, args: Any, made: Tensor, own: str | None = own) -> None:
+                counter.end(module, own, next(iter(args), made), made)
+
+            handles.append(module.register_forward_pre_hook(before))
+            handles.append(module.register_forward_hook(after))
     try:
-        yield totals
+        with counter:
+            yield counter.totals
     finally:
         for handle in handles:
             handle.remove()

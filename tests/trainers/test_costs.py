@@ -172,6 +172,57 @@ def test_layers_of_a_users_network_are_counted(own):
     assert costs(c)[1].flops == costs(c)[1].macs + 8 * 64 + 16 * 64 + 10
 
 
+FUNCTIONS = """
+from torch import nn
+from torch.nn import functional
+from trainers.backbones import Backbone
+
+EXITS = 2
+
+
+class Stem(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1, bias=False)
+
+    def forward(self, images):
+        made = functional.conv2d(images, self.conv.weight, padding=1)
+        return functional.max_pool2d(functional.relu(made, inplace=True), 2)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(8, 24)
+
+    def forward(self, images):
+        given = images.flatten(2).transpose(1, 2)
+        query, key, value = self.qkv(given).chunk(3, dim=-1)
+        heads = (part[:, None] for part in (query, key, value))
+        made = functional.scaled_dot_product_attention(*heads)[:, 0]
+        made = made + (query @ key.transpose(1, 2)).softmax(dim=-1) @ value
+        made = functional.gelu(made).transpose(1, 2).reshape(images.shape)
+        return functional.avg_pool2d(functional.adaptive_avg_pool2d(made, 4), (2, 2))
+
+
+def build(width, image_size, image_channels):
+    return Backbone((Stem(), Attention()), (8, 8), nn.Linear)
+"""
+
+
+def test_functions_are_counted_as_layers_are(own):
+    first, second = costs(own(FUNCTIONS))
+    stem = 9 * 8 * 64 + 8 * 64 + 8 * 64  # convolution, ReLU, what pooling reads
+    pixels = 4 * 4
+    attention = 2 * pixels * pixels * 8  # of queries and keys, and of values
+    rest = pixels * 8 + pixels * 8 + pixels * 8  # GELU, and what each pooling reads
+    linear = pixels * 24 * 8
+    head = 8 * 2 * 2 + 10 * 8 + 10  # the last exit's: pooled, classified
+    assert second.flops == stem + linear + pixels * 24 + 2 * attention + rest + head
+    assert second.macs == 9 * 8 * 64 + linear + 2 * attention + 10 * 8
+    assert first.flops - stem == second.flops_cascade - second.flops  # the first exit's head
+
+
 @pytest.mark.parametrize(
     ("layer", "named"),
     [
