@@ -286,7 +286,7 @@ def search(
     Raises:
         InputError: Missing data, or a study of that name that was asked for something else.
     """
-    check(plan.base, plan.data_root)
+    check(plan.base, plan.data_root, test=plan.purpose != "search")
     record = StudyRecord.create_or_open(
         plan, storage=storage, runs=runs, fresh=fresh, runtime=runtime
     )

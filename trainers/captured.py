@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.dropout import _DropoutNd
 
 from trainers import catalog
 from trainers.branches import Branches, branch
@@ -102,8 +101,6 @@ class CapturedRun(Run):
 
     def __init__(self, config: TrialConfig, data: Data, device: str) -> None:
         super().__init__(config, device)
-        if any(isinstance(m, _DropoutNd) and m.p > 0 for m in self.network.modules()):
-            raise RuntimeError("dropout draws from the host's generator")
         self.kind = kind_of(config, data, device)
         cuda = has_graphs(self.device)
         self.stream = own_stream(self.device) if cuda else None
@@ -195,6 +192,12 @@ class CapturedRun(Run):
         self.network.train()
         self.teachers.train()
         self._set_knobs(0)
+        draws = Draws(0, self.device)
+        with draws.taken():
+            batch = min(self.config.batch_size, len(self.data.fit))
+            self._train(torch.arange(batch, device=self.device))
+        if draws.any:  # of dropout; a graph would not begin anew with each epoch's seed
+            raise RuntimeError("a step draws random numbers")
         try:
             self._training.capture(self._train, self.stream, self._pool)
             return

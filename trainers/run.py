@@ -67,10 +67,15 @@ class Draws:
         if device.type == "cuda":
             index = torch.cuda.current_device() if device.index is None else device.index
             self._generators.append(torch.cuda.default_generators[index])
-        self._states = [
+        self._states = self._begin = [
             torch.Generator(generator.device).manual_seed(seed).get_state()
             for generator in self._generators
         ]
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was drawn so far."""
+        return not all(map(torch.equal, self._states, self._begin))
 
     @contextmanager
     def taken(self) -> Iterator[None]:

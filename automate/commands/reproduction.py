@@ -91,11 +91,11 @@ def reproduce(
     )  # fmt: skip
     todo = []
     for plan in asked:  # whatever is wrong with any of them is said before the first is trained
-        check(plan.base, plan.data_root)
         outcomes = None
         if not running.fresh:
             plan, outcomes = as_stored(plan, storage, runs, explicit, keep_trials=seeds is None)
         cost = left(plan, outcomes or [], running.ray_address)
+        check(plan.base, plan.data_root, test=cost is not None)
         todo.append((plan, cost))
         if not quiet:
             label = place(storage, runs, plan.study).label

@@ -111,6 +111,18 @@ def test_every_experiment_runs_end_to_end(cli: Cli, tmp_path, name: str) -> None
     assert drawn(page)
 
 
+def test_test_images_that_are_missing_are_said_before_the_first_epoch(
+    cli: Cli, tmp_path, class_folders
+) -> None:
+    tree = class_folders("tree", classes=3, train=20, test=2, side=32)
+    (tree / "test" / "class001").rename(tree / "class001")
+    said = cli(
+        f"reproduce table2 --dataset {tree} --only branchynet --seeds 1 --epochs 1 --threads 1"
+    )
+    assert said.code == 2 and "test/ lacks 'class001'" in said.err, said
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.slow
 def test_two_networks_of_a_tree_share_a_report(cli: Cli, tmp_path, class_folders) -> None:
     tree = class_folders("tree", classes=4, train=8, test=3, side=32)

@@ -151,23 +151,6 @@ def test_a_checkpoint_goes_from_one_to_the_other(tmp_path: Path):
     assert ours.train_epoch(data.fit, 0) == CapturedRun(BASE, data, "cpu").train_epoch(data.fit, 0)
 
 
-@pytest.mark.parametrize("dropout", [torch.nn.Dropout, torch.nn.AlphaDropout])
-def test_what_draws_from_the_host_is_not_captured(dropout, monkeypatch):
-    data = load(BASE)
-
-    def with_dropout(config: TrialConfig) -> object:
-        network = made(config)
-        network.classifiers[0] = torch.nn.Sequential(dropout(), network.classifiers[0])
-        return network
-
-    from trainers import run
-
-    made = run.build_network
-    monkeypatch.setattr(run, "build_network", with_dropout)
-    with pytest.raises(RuntimeError, match="dropout"):
-        CapturedRun(BASE, data, "cpu")
-
-
 @pytest.mark.parametrize(
     ("n", "batch", "least", "expected"),
     [(10, 4, 1, [4, 4, 2]), (8, 4, 1, [4, 4]), (3, 4, 1, [3]), (9, 4, 2, [4, 4]), (1, 4, 2, [])],

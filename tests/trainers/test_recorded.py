@@ -10,7 +10,8 @@ import torch
 from tests.trainers import emulated, recorded
 from tests.trainers.networks import config as config_of
 from tests.trainers.test_captured import BASE, KINDS
-from trainers import fused, graphs
+from trainers import fused, graphs, opening
+from trainers import run as runs_of
 from trainers.captured import CapturedRun
 from trainers.config import TrialConfig
 from trainers.data import Data, load, random_images
@@ -112,6 +113,33 @@ def test_every_network_can_be_captured(backbone, precision, monkeypatch):
     runs = both(monkeypatch, config, data)
     for epoch in range(2):
         assert_epoch_is_the_same(runs, data, epoch)
+
+
+class Noise(torch.nn.Module):
+    """Draws, and says so to nobody."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.dropout(features, 0.1, self.training)
+
+
+@pytest.mark.parametrize("drawing", [torch.nn.Dropout, torch.nn.AlphaDropout, Noise])
+def test_what_draws_is_not_captured(drawing, monkeypatch):
+    """Each epoch's draws begin with its seed, whatever ran before; a graph's would go on."""
+
+    def with_noise(config: TrialConfig) -> object:
+        network = made(config)
+        network.classifiers[0] = torch.nn.Sequential(drawing(), network.classifiers[0])
+        return network
+
+    made = runs_of.build_network
+    monkeypatch.setattr(runs_of, "build_network", with_noise)
+    monkeypatch.setattr(opening, "_idle", [])
+    recorded.use(monkeypatch)
+    state = torch.get_rng_state()
+    said = pytest.warns(UserWarning, match="launched by itself: a step draws random numbers")
+    with said, opening.opened(BASE, load(BASE), "cpu") as one:
+        assert type(one) is runs_of.Run
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.fixture(scope="session")
