@@ -11,6 +11,8 @@ from studies import confirm, local, machine, streams, trial
 from studies.record import StudyRecord
 from studies.search import estimate, make_plan
 from tests.studies import made_up_confirmations
+from tests.trainers import recorded
+from trainers import loop, opening
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 
@@ -43,6 +45,28 @@ def test_every_trial_runs_once_and_several_at_a_time(tmp_path):
     assert {outcome.state for outcome in outcomes} <= {"COMPLETE", "PRUNED"}
     assert [outcome.attempt for outcome in outcomes] == [1] * 5
     assert outcomes[0].state == "COMPLETE", "the starting point is never stopped"
+
+
+def test_trials_made_of_graphs_are_those_of_steps(tmp_path, monkeypatch):
+    """Runs are captured in one thread, loaded anew for the next trial, replayed in several."""
+
+    def found(name: str) -> list[tuple]:
+        asked = plan(study=name, early_stopping=False, sampler="random", workers=2, epochs=2)
+        with closing(StudyRecord.create_or_open(asked, runs=tmp_path)) as record:
+            assert streams.search(record) is None
+            outcomes = record.outcomes()
+        assert {outcome.state for outcome in outcomes} == {"COMPLETE"}
+        return [(o.number, o.params, o.report and o.report.accuracies) for o in outcomes]
+
+    monkeypatch.setattr(loop, "_opened", opening.opened)
+    monkeypatch.setattr(opening, "_idle", [])
+    steps = found("steps")
+    monkeypatch.setattr(opening, "_idle", [])
+    recorded.use(monkeypatch)
+    assert found("graphs") == steps
+    assert 1 <= len(opening._idle) <= 2, "as many as there were at a time, not one a trial"
+    for run in opening._idle:
+        assert run.path.startswith("CUDA graphs") and run._training.captured
 
 
 def test_what_is_interrupted_is_given_back_and_goes_on(tmp_path):
