@@ -81,6 +81,8 @@ class Progress:
         self._clock = clock
         self._begin = clock()
         self._trained = 0  # epochs, since the beginning
+        self._training = 0.0  # seconds that these took, one after another
+        self._first: float | None = None  # when the first of them began
         self._front = (0, 0)  # full-length trials, and how many of these no other beats
         self._events = 0
         self.refresh()
@@ -96,7 +98,11 @@ class Progress:
             row.state = "WAITING"
         elif event.kind == "epoch" and event.report is not None:
             # A trial that goes on gives its earlier reports again; they took no time now.
-            self._trained += event.report.epoch > row.epochs
+            if event.report.epoch > row.epochs:
+                self._trained += 1
+                self._training += event.report.seconds
+                if self._first is None:
+                    self._first = self.seconds - event.report.seconds
             if event.report.exits and event.report.epoch >= row.epochs:
                 row.report = event.report
             row.epochs = max(row.epochs, event.report.epoch)
@@ -181,15 +187,24 @@ class Progress:
 
     @property
     def left(self) -> float | None:
-        """Seconds, from the pace so far and the mean length of ended trials; None: unknown."""
-        if not self._trained:
+        """Seconds, from the pace so far and the mean length of ended trials; None: unknown.
+
+        The pace is that since the first epoch began, which what starts before says nothing of; as
+        long as not every worker has told of one, that of the workers that have.
+        """
+        if self._first is None:
             return None
         ended = [row.epochs for row in self.rows.values() if row.state in ENDED]
         usual = sum(ended) / len(ended) if ended else float(self.plan.base.epochs)
         begun = [r for r in self.rows.values() if r.state not in ENDED]
         epochs = sum(max(usual - row.epochs, 0.0) for row in begun)
         epochs += usual * max(0, self.plan.trials - len(self.rows))
-        return epochs * self.seconds / self._trained
+        workers = min(self.plan.workers, len(begun) + max(0, self.plan.trials - len(self.rows)))
+        if self._trained < workers:
+            pace = self._training / self._trained / workers
+        else:
+            pace = (self.seconds - self._first) / self._trained
+        return epochs * pace
 
     def summary(self) -> str:
         """`5 of 30 trials done; best 91.23 % (trial 2); about 40 s left`.

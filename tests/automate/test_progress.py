@@ -33,8 +33,9 @@ class Study:
     def started(self, number: int) -> Event:
         return Event("started", number, self.config)
 
-    def epoch(self, number: int, epoch: int) -> Event:
-        return Event("epoch", number, self.config, self.report(epoch))
+    def epoch(self, number: int, epoch: int, seconds: float = 0.5) -> Event:
+        report = self.report(epoch).model_copy(update={"seconds": seconds})
+        return Event("epoch", number, self.config, report)
 
     def report(self, epoch: int) -> EpochReport:
         return made_up.report(self.config, epoch, [0.5, 0.6, 0.7, 0.8])
@@ -99,15 +100,28 @@ def test_best_is_the_highest_full_length_value_and_of_equal_ones_the_first():
 
 def test_time_left_goes_by_the_pace_and_the_usual_length():
     study = Study()
+    study.now = 100.0  # what came before the first epoch
     study.progress.see(study.started(0))
     for epoch in range(1, 11):
-        study.progress.see(study.epoch(0, epoch))
-    study.now = 20.0
+        study.now += 2.0
+        study.progress.see(study.epoch(0, epoch, seconds=1.9))
     # nothing has ended: 20 more epochs here and 90 of the waiting trials, 2 s each
-    assert study.progress.left == pytest.approx(220.0)
+    assert study.progress.left == pytest.approx(220.0, rel=0.01)
     study.progress.see(study.ended(0, "PRUNED", 10, value=0.5))
     # three more trials of 10 epochs
-    assert study.progress.left == pytest.approx(60.0)
+    assert study.progress.left == pytest.approx(60.0, rel=0.01)
+
+
+def test_the_first_report_of_several_workers_speaks_for_all():
+    study = Study(workers=4)
+    for number in range(4):
+        study.progress.see(study.started(number))
+    study.now = 30.0  # of which the workers took 27 to start
+    study.progress.see(study.epoch(0, 1, seconds=3.0))
+    assert study.progress.left == pytest.approx((29 + 3 * 30) * 3.0 / 4)
+    for number in range(1, 4):
+        study.progress.see(study.epoch(number, 1, seconds=3.0))
+    assert study.progress.left == pytest.approx(4 * 29 * 3.0 / 4)
 
 
 def test_reports_given_again_by_a_trial_that_goes_on_take_no_time():
@@ -121,8 +135,8 @@ def test_reports_given_again_by_a_trial_that_goes_on_take_no_time():
         study.progress.see(study.epoch(0, epoch))
     assert study.progress.spent == 20
     assert study.progress.left is None
-    study.progress.see(study.epoch(0, 21))
     study.now = 3.0
+    study.progress.see(study.epoch(0, 21, seconds=3.0))
     assert study.progress.left == pytest.approx(3.0 * (9 + 90))
 
 
