@@ -1,14 +1,12 @@
 """Batch norm with what stands around it: the same function, the same state."""
 
 import copy
-import shutil
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from tests.trainers import emulated
 from trainers import fused
 from trainers.config import TrialConfig
 from trainers.exits import build_network
@@ -150,33 +148,26 @@ def test_short_memory_says_nothing_of_the_kernels(monkeypatch):
         fused.checked(torch.device("cuda", 7))
 
 
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    if shutil.which("g++") is None:
-        pytest.skip("no g++ to compile the kernels for the CPU")
-    return dict(emulated.kernels(tmp_path_factory.mktemp("kernels")))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("few", [4096, 10], ids=["in one launch where rows are few", "never"])
-def test_the_kernels_compute_what_pytorch_does(made, few, monkeypatch):
+def test_the_kernels_compute_what_pytorch_does(kernels, few, monkeypatch):
     monkeypatch.setattr(fused, "FEW_ROWS", few)
     monkeypatch.setattr(fused, "BLOCKS", 6)
     monkeypatch.setattr(FusedNorm, "fast", lambda norm, images: norm.made is not None)
     sizes = ((16, 24, 3, 3), (30, 16, 5, 5), (3, 520, 1, 1), (5, 24, 4, 6))
     monkeypatch.setattr(fused, "SIZES", sizes)
-    fused.check(made, torch.device("cpu"))
+    fused.check(kernels, torch.device("cpu"))
 
 
 @pytest.mark.slow
-def test_the_check_finds_a_wrong_kernel(made, monkeypatch):
+def test_the_check_finds_a_wrong_kernel(kernels, monkeypatch):
     monkeypatch.setattr(FusedNorm, "fast", lambda norm, images: norm.made is not None)
     monkeypatch.setattr(fused, "SIZES", ((16, 24, 3, 3),))
-    right = made["norm_grad_small"]
+    right = kernels["norm_grad_small"]
 
     def wrong(grid: Any, block: Any, args: list[Any]) -> None:
         right(grid, block, args)
         args[3] *= 1.1  # the gradient of x
 
     with pytest.raises(RuntimeError, match="wrong on this device"):
-        fused.check({**made, "norm_grad_small": wrong}, torch.device("cpu"))
+        fused.check({**kernels, "norm_grad_small": wrong}, torch.device("cpu"))

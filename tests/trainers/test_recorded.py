@@ -1,13 +1,12 @@
 """Runs made of graphs against the same code launched step by step, where no GPU is."""
 
-import shutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from tests.trainers import emulated, recorded
+from tests.trainers import recorded
 from tests.trainers.networks import config as config_of
 from tests.trainers.test_captured import BASE, KINDS
 from trainers import fused, graphs, opening
@@ -140,13 +139,6 @@ def test_what_draws_is_not_captured(drawing, monkeypatch):
     with said, opening.opened(BASE, load(BASE), "cpu") as one:
         assert type(one) is runs_of.Run
     assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.fixture(scope="session")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    if shutil.which("g++") is None:
-        pytest.skip("no g++ to compile the kernels for the CPU")
-    return dict(emulated.kernels(tmp_path_factory.mktemp("kernels")))
 
 
 @pytest.mark.slow
