@@ -82,6 +82,7 @@ class Progress:
         self._begin = clock()
         self._trained = 0  # epochs, since the beginning
         self._training = 0.0  # seconds that these took, one after another
+        self._told: set[int] = set()  # whose they were
         self._first: float | None = None  # when the first of them began
         self._front = (0, 0)  # full-length trials, and how many of these no other beats
         self._events = 0
@@ -100,6 +101,7 @@ class Progress:
             # A trial that goes on gives its earlier reports again; they took no time now.
             if event.report.epoch > row.epochs:
                 self._trained += 1
+                self._told.add(event.number)
                 self._training += event.report.seconds
                 if self._first is None:
                     self._first = self.seconds - event.report.seconds
@@ -200,7 +202,7 @@ class Progress:
         epochs = sum(max(usual - row.epochs, 0.0) for row in begun)
         epochs += usual * max(0, self.plan.trials - len(self.rows))
         workers = min(self.plan.workers, len(begun) + max(0, self.plan.trials - len(self.rows)))
-        if self._trained < workers:
+        if len(self._told) < min(workers, len(begun)):
             pace = self._training / self._trained / workers
         else:
             pace = (self.seconds - self._first) / self._trained

@@ -295,18 +295,18 @@ def _scored(record: StudyRecord, outcome: Outcome) -> EpochReport:
 
     plan, config = record.plan, outcome.config
     assert config is not None
-    path, device = record.checkpoint(outcome.number), usable_device(plan.device)
+    path = record.checkpoint(outcome.number)
     if not path.exists():
         for _ in trial.run(
             config,
             data_root=plan.data_root,
-            device=device,
+            device=plan.device,
             threads=plan.threads,
             checkpoint=path,
         ):
             pass
     data = load(config, "final-holdout", plan.data_root)
-    return rescored(config, data, path, device)
+    return rescored(config, data, path, usable_device(plan.device))
 
 
 def confirmation(record: StudyReader) -> Confirmation:

@@ -32,7 +32,8 @@ from studies.record import StudyRecord
 from trainers.catalog import InputError, shortened
 
 NODE_ANSWERS = 120.0  # seconds; its first Python process may load from a slow disk
-NODE_MEASURES = 300.0  # seconds, until a node had a GPU to spare and has measured
+NODE_MEASURES = 300.0  # seconds
+_joined: list[str] = []  # the cluster that a plan has connected this process to, if any
 
 
 def _connect(address: str | None, own: dict[str, Any]) -> None:
@@ -68,8 +69,11 @@ def _silent(deep: bool) -> Iterator[None]:
         yield
 
 
-def _room() -> dict[str, float]:
-    return dict(ray.cluster_resources())  # type: ignore[no-untyped-call]
+def _leave_another(address: str | None) -> None:
+    """Ends a connection of ours to another cluster than the one at the address."""
+    if _joined and _joined[0] != address:
+        _joined.clear()
+        ray.shutdown()
 
 
 @contextlib.contextmanager
@@ -79,6 +83,7 @@ def joined(plan: StudyPlan, address: str | None) -> Iterator[bool]:
     Raises:
         InputError: No Ray cluster answers at the address, or it has no room for one trial.
     """
+    _leave_another(address)
     there = ray.is_initialized()
     if not there:
         # A user who asks for more workers than cores gets them.
@@ -86,17 +91,28 @@ def joined(plan: StudyPlan, address: str | None) -> Iterator[bool]:
         own = {"address": "local", "num_cpus": cpus, "include_dashboard": False}
         _connect(address, own)
     try:
-        room = _room()
-        for kind, needed in (("CPU", float(plan.threads)), ("GPU", plan.gpus_per_trial)):
-            if needed > room.get(kind, 0.0):
-                raise InputError(
-                    f"a trial needs {needed:g} {kind}, the Ray cluster has "
-                    f"{room.get(kind, 0.0):g}: lower --threads or --gpus-per-trial"
-                )
+        _check_room(plan)
         yield there or address is not None
     finally:
         if not there:
             ray.shutdown()
+
+
+def _check_room(plan: StudyPlan) -> None:
+    """That one of the nodes has what a trial needs: else Tune would wait for it forever."""
+    needs = {"CPU": float(plan.threads), "GPU": plan.gpus_per_trial}
+    needs = {kind: number for kind, number in needs.items() if number}
+
+    def named(room: dict[str, float]) -> str:
+        return " and ".join(f"{number:g} {kind}" for kind, number in room.items())
+
+    rooms = [{kind: _has(node, kind) for kind in needs} for node in _alive()]
+    if not any(all(room[kind] >= needs[kind] for kind in needs) for room in rooms):
+        there = ", ".join(sorted({named(room) for room in rooms}))
+        raise InputError(
+            f"a trial needs {named(needs)} on one node, those of the Ray cluster have {there}: "
+            "lower --threads or --gpus-per-trial"
+        )
 
 
 class Nodes(machine.Machine):
@@ -114,46 +130,69 @@ class Nodes(machine.Machine):
     spread = True
 
     def __init__(self, address: str) -> None:
+        _leave_another(address)
         if not ray.is_initialized():
             _connect(address, {})
+            _joined.append(address)
 
     @property
     def cores(self) -> int:
         """CPUs of all nodes."""
-        return int(_room().get("CPU", 0.0))
+        return int(sum(_has(node, "CPU") for node in _alive()))
 
     @property
     def gpus(self) -> int:
         """GPUs of all nodes."""
-        return int(_room().get("GPU", 0.0))
+        return int(sum(_has(node, "GPU") for node in _alive()))
+
+    @property
+    def alone(self) -> int:
+        """CPUs of the node that is asked."""
+        return int(_has(_one("CPU"), "CPU"))
+
+    def beside_gpu(self, share: float, workers: int) -> int:
+        """CPUs that a trial can have beside its share of a GPU on every node that has GPUs."""
+        having = [node for node in _alive() if _has(node, "GPU")]
+        each = [share * _has(node, "CPU") / _has(node, "GPU") for node in having]
+        return max(1, int(min(each, default=1.0)))
 
     def ask(self, question: Callable[..., Any], *given: Any, device: str = "cpu") -> Any:
-        """What a function of a module says on a node that trains.
+        """What a function of a module says on a node that trains, beside whatever runs there.
 
         Raises:
-            InputError: No node has a GPU to spare for it, or it fails there.
+            InputError: No node can answer, or it fails there.
         """
-        kind = "GPU" if device == "cuda" else "CPU"
-        node = next((n for n in _alive() if n["Resources"].get(kind)), None)
-        if node is None:
-            raise InputError(f"the Ray cluster has no {kind}")
-        # A CPU is looked at beside whatever runs there. Ray shows a GPU to those alone that ask.
-        task = ray.remote(num_cpus=0, num_gpus=float(kind == "GPU"))(question)
-        if kind == "CPU":
-            task = task.options(scheduling_strategy=_on(node))
+        # A task that asks for no GPU sees all of its node's, also those that trials have.
+        task = ray.remote(num_cpus=0, max_retries=0)(question).options(
+            scheduling_strategy=_on(_one("GPU" if device == "cuda" else "CPU"))
+        )
+        answer = task.remote(*given)
         try:
-            return ray.get(task.remote(*given), timeout=NODE_MEASURES)
+            return ray.get(answer, timeout=NODE_MEASURES)
         except ray.exceptions.GetTimeoutError:
+            ray.cancel(answer, force=True)
             raise InputError(
-                f"no node of the Ray cluster had a {kind} to spare within {NODE_MEASURES:g} s to "
-                "measure on: try again when one is free"
+                f"a node of the Ray cluster did not measure within {NODE_MEASURES:g} s: try again"
             ) from None
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, InputError):
-                raise InputError(str(error.cause)) from None
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            if isinstance(cause, InputError):
+                raise InputError(str(cause)) from None
             raise InputError(
-                f"a node of the Ray cluster cannot train: {shortened(error.cause, 200)}"
+                f"a node of the Ray cluster cannot train: {shortened(cause, 200)}"
             ) from None
+
+
+def _has(node: dict[str, Any], kind: str) -> float:
+    return float(node["Resources"].get(kind, 0.0))
+
+
+def _one(kind: str) -> dict[str, Any]:
+    """The first node that has a CPU, or a GPU."""
+    node = next((node for node in _alive() if _has(node, kind)), None)
+    if node is None:
+        raise InputError(f"the Ray cluster has no {kind}")
+    return node
 
 
 def _alive() -> list[dict[str, Any]]:

@@ -39,6 +39,15 @@ class Machine:
         """GPUs, of all nodes; None for those that this process sees."""
         return None
 
+    @property
+    def alone(self) -> int:
+        """CPU cores that a trial can have which runs by itself."""
+        return cores()
+
+    def beside_gpu(self, share: float, workers: int) -> int:
+        """CPU cores for each of several trials, each with a share of a GPU."""
+        return max(1, cores() // workers)
+
     def ask(self, question: Callable[..., Any], *given: Any, device: str = "cpu") -> Any:
         """What a function of a module says where trials run, on one of the nodes.
 
@@ -74,9 +83,10 @@ def measure(config: TrialConfig, device: str, threads: tuple[int, ...]) -> Speed
     return max(map(Speed, speeds, threads), key=lambda speed: speed.images_per_second)
 
 
-def best_threads(config: TrialConfig, device: str) -> int:
-    """One thread or all that there are, whichever is faster."""
-    return measure(config, device, (1, cores())).threads if cores() > 1 else 1
+def best_threads(config: TrialConfig, device: str, most: int) -> int:
+    """One thread or as many as there are, whichever is faster."""
+    most = min(most, cores())
+    return measure(config, device, (1, most)).threads if most > 1 else 1
 
 
 def measure_precisions(config: TrialConfig) -> dict[str, float]:
@@ -127,7 +137,7 @@ def settled(
             shared = workers or (min(TOGETHER, trials) if gpus == 1 and not where.spread else gpus)
             gpus_per_trial = min(1.0, gpus / shared)
         workers = workers or (max(1, int(gpus / gpus_per_trial)) if gpus_per_trial else 1)
-        threads = threads or max(1, where.cores // (workers or 1))
+        threads = threads or where.beside_gpu(gpus_per_trial, workers)
     elif workers is None and where.spread:
         workers = max(1, min(trials, where.cores // (threads or 1)))
     elif workers is None:
@@ -137,7 +147,7 @@ def settled(
         serial = trials * base.epochs * images / one_thread
         workers = cores() if serial > RAY_PAYS_FROM else 1
     if threads is None:
-        threads = where.ask(best_threads, base, device) if workers == 1 else 1
+        threads = where.ask(best_threads, base, device, where.alone) if workers == 1 else 1
     return {
         "workers": workers,
         "threads": threads,

@@ -27,12 +27,13 @@ from trainers import catalog
 from trainers.branches import Branches, branch
 from trainers.config import TrialConfig
 from trainers.data import Data, Images, score_batch
+from trainers.draws import Draws, hosts_state
 from trainers.exits import MultiExitNet
 from trainers.fused import checked, fuse
 from trainers.graphs import Pass, Shown, has_graphs, own_stream
 from trainers.losses import Knobs, knobs, loss
 from trainers.reports import EpochReport
-from trainers.run import Draws, Run, fresh, learning_rate
+from trainers.run import Run, fresh, learning_rate
 from trainers.scoring import Tally
 from trainers.teachers import Teachers
 
@@ -88,6 +89,11 @@ def _lower(network: nn.Module) -> dict[str, Tensor]:
         if isinstance(module, layers)
         for name, value in module.named_parameters(recurse=False)
     }
+
+
+class DrawsError(RuntimeError):
+    """A step draws random numbers, as dropout does: those of an epoch begin with its seed, those of
+    a graph would go on from whatever ran before, or be the same for ever."""
 
 
 class CapturedRun(Run):
@@ -192,15 +198,11 @@ class CapturedRun(Run):
         self.network.train()
         self.teachers.train()
         self._set_knobs(0)
-        draws = Draws(0, self.device)
-        with draws.taken():
-            batch = min(self.config.batch_size, len(self.data.fit))
-            self._train(torch.arange(batch, device=self.device))
-        if draws.any:  # of dropout; a graph would not begin anew with each epoch's seed
-            raise RuntimeError("a step draws random numbers")
         try:
-            self._training.capture(self._train, self.stream, self._pool)
+            self._capture_step()
             return
+        except DrawsError:
+            raise
         except RuntimeError as error:
             if not self._branches.apart or short_of_memory(error):
                 raise
@@ -208,6 +210,16 @@ class CapturedRun(Run):
         warnings.warn(f"the parts of a step run one after another: {reason}", stacklevel=2)
         self._branches.stop()
         self._pool = torch.cuda.graph_pool_handle()
+        self._capture_step()
+
+    def _capture_step(self) -> None:
+        assert self.stream is not None
+        draws, state = Draws(0, self.device), hosts_state()
+        with draws.taken():
+            batch = min(self.config.batch_size, len(self.data.fit))
+            self._train(torch.arange(batch, device=self.device))
+        if draws.any or hosts_state() != state:
+            raise DrawsError("a step draws random numbers")
         self._training.capture(self._train, self.stream, self._pool)
 
     def _capture_scoring(self) -> None:

@@ -8,11 +8,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trainers import catalog
 from trainers.config import TrialConfig
+from trainers.draws import Draws
 from trainers.exits import build_network
-from trainers.layers import counts, function_flops, layer_flops
+from trainers.layers import counts_itself, function_flops, is_layer, layer_flops
 
 
 @dataclass(frozen=True)
@@ -46,54 +50,74 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.totals: dict[str, list[int]] = {}
         self._parts: list[str] = []  # that run, the innermost last
-        self._layers = 0  # that run and are counted whole
+        # Of each module that runs: in a layer, whose functions it stands for; counts its own.
+        self._running: list[tuple[bool, bool]] = []
 
     def _add(self, flops: int, macs: int) -> None:
         total = self.totals.setdefault(self._parts[-1], [0, 0])
         total[0] += flops
         total[1] += macs
 
+    def function(self, flops: int, macs: int = 0) -> None:
+        """Counts a function, unless the module that calls it is counted for it."""
+        if self._parts and not any(self._running[-1]):
+            self._add(flops, macs)
+
     def __torch_dispatch__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         made = function(*args, **(kwargs or {}))
-        if self._parts and not self._layers:
-            self._add(*function_flops(function, args, made))
+        self.function(*function_flops(function, args, made))
         return made
 
     def begin(self, module: nn.Module, part: str | None) -> None:
         """A module is called; `part` is its name, if it is one."""
         self._parts += [] if part is None else [part]
-        self._layers += counts(module)
+        within = bool(self._running) and self._running[-1][0]
+        self._running.append((within or is_layer(module), counts_itself(module)))
 
     def end(self, module: nn.Module, part: str | None, given: Tensor, made: Tensor) -> None:
         """It has returned."""
-        self._layers -= counts(module)
         self._add(*layer_flops(module, given, made))
+        self._running.pop()
         if part is not None:
             self._parts.pop()
+
+
+class _PoolsToOne(TorchFunctionMode):
+    """What pools to one pixel, which PyTorch dispatches as a mean."""
+
+    def __init__(self, counter: _Counter) -> None:
+        super().__init__()
+        self.counter = counter
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        made = function(*args, **(kwargs or {}))
+        if function is functional.adaptive_avg_pool2d and made.shape[-2:] == (1, 1):
+            self.counter.function(args[0].numel())
+        return made
 
 
 @contextmanager
 def _counted(root: nn.Module) -> Iterator[dict[str, list[int]]]:
     """Counts FLOPs and MACs of every call below `root`'s direct parts, by the part's name."""
     counter, handles = _Counter(), []
-    for name, part in root.named_modules():
-        if name.count(".") != 1:  # stages.0, heads.2, classifiers.1
-            continue
-        for module in part.modules():
-            own = name if module is part else None
+    # stages.0, heads.2, classifiers.1
+    parts = {module: name for name, module in root.named_modules() if name.count(".") == 1}
+    for module in {module: None for part in parts for module in part.modules()}:  # each once
 
-            def before(module: nn.Module, args: Any, own: str | None = own) -> None:
-                counter.begin(module, own)
+        def before(module: nn.Module, args: Any) -> None:
+            counter.begin(module, parts.get(module))
 
-            def after(module: nn.Module, args: Any, made: Tensor, own: str | None = own) -> None:
-                counter.end(module, own, next(iter(args), made), made)
+        def after(module: nn.Module, args: Any, made: Tensor) -> None:
+            counter.end(module, parts.get(module), next(iter(args), made), made)
 
-            handles.append(module.register_forward_pre_hook(before))
-            handles.append(module.register_forward_hook(after))
+        handles.append(module.register_forward_pre_hook(before))
+        handles.append(module.register_forward_hook(after))
     try:
-        with counter:
+        with counter, _PoolsToOne(counter):
             yield counter.totals
     finally:
         for handle in handles:
@@ -160,9 +184,14 @@ def _convolved(layer: nn.Conv2d, given: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _costs(config: TrialConfig) -> tuple[ExitCost, ...]:
-    with torch.device("meta"):
-        network = build_network(config).eval()
-    _only_shapes(network)
+    if catalog.is_path(config.backbone):
+        # What it does in its own layers and functions needs all there is.
+        with Draws(0).taken():
+            network = build_network(config).eval()
+    else:
+        with torch.device("meta"):
+            network = build_network(config).eval()
+        _only_shapes(network)
     with _counted(network) as totals, torch.no_grad():
         network(torch.zeros(1, config.channels, config.image_size, config.image_size))
 

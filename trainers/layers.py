@@ -20,10 +20,11 @@ NORMS = nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm | nn.RMSNor
 
 # The same as ATen names them, without the underscore of what works in place.
 ACTIVATING = (
-    "relu", "relu6", "leaky_relu", "_prelu_kernel", "elu", "gelu", "silu", "mish", "softplus",
-    "sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid",
+    "relu", "relu6", "leaky_relu", "_prelu_kernel", "elu", "celu", "gelu", "silu", "mish",
+    "softplus", "sigmoid", "tanh", "hardtanh", "hardswish", "hardsigmoid",
 )  # fmt: skip
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "_convolution")
+WITH_VECTORS = {"mv": 0, "addmv": 1, "dot": 0}  # which argument is read whole
 POOLING = ("avg_pool2d", "max_pool2d_with_indices", "mkldnn_max_pool2d")
 POOLING_TO_SIZE = ("_adaptive_avg_pool2d", "mkldnn_adaptive_avg_pool2d", "adaptive_max_pool2d")
 
@@ -40,9 +41,9 @@ def layer_flops(module: nn.Module, given: Tensor, made: Tensor) -> tuple[int, in
     Raises:
         InputError: A user's layer that counts itself and fails.
     """
-    if callable(own := getattr(module, OWN, None)):
+    if counts_itself(module):
         try:
-            return int(own(given, made)), 0
+            return int(getattr(module, OWN)(given, made)), 0
         except Exception as error:  # whatever the user's file raises is the user's to read
             raise InputError(
                 f"{type(module).__name__}.{OWN}(given, made) fails: {error!r}; it needs to give "
@@ -69,10 +70,15 @@ def layer_flops(module: nn.Module, given: Tensor, made: Tensor) -> tuple[int, in
     return 0, 0
 
 
-def counts(module: nn.Module) -> bool:
-    """Whether `layer_flops` knows what a call of the module costs, all that it calls included."""
+def is_layer(module: nn.Module) -> bool:
+    """Whether `layer_flops` knows what a call of the module costs, its functions included."""
     known = CONVOLUTIONS | TRANSPOSED | nn.Linear | ACTIVATIONS | POOLS | TO_SIZE
-    return isinstance(module, known) or callable(getattr(module, OWN, None))
+    return isinstance(module, known)
+
+
+def counts_itself(module: nn.Module) -> bool:
+    """Whether a user's module says what its own forward costs, without the modules in it."""
+    return callable(getattr(module, OWN, None))
 
 
 def function_flops(function: Any, args: tuple[Any, ...], made: Any) -> tuple[int, int]:
@@ -99,11 +105,15 @@ def function_flops(function: Any, args: tuple[Any, ...], made: Any) -> tuple[int
         return result.numel() * (side[0] * side[-1] if isinstance(side, list) else side**2), 0
     if name in POOLING_TO_SIZE:
         return args[0].numel(), 0
+    if name in WITH_VECTORS:
+        macs = args[WITH_VECTORS[name]].numel()
+        return macs, macs
     if name in PRODUCTS:
         from torch.utils.flop_counter import flop_registry  # a tenth of a second
 
         macs = flop_registry[function.overloadpacket](*args, out_val=made) // 2
-        return macs, macs
+        bias = made.numel() if name == "addmm" and args[0].dim() == 1 else 0  # as of Linear
+        return macs + bias, macs
     return 0, 0
 
 
@@ -113,6 +123,6 @@ def uncounted(network: nn.Module) -> str | None:
     known = CONVOLUTIONS | TRANSPOSED | nn.Linear | ACTIVATIONS | NORMS | ParametrizationList
     for name, module in network.named_modules():
         owns = next(module.parameters(recurse=False), None) is not None
-        if owns and not isinstance(module, known) and not callable(getattr(module, OWN, None)):
+        if owns and not isinstance(module, known) and not counts_itself(module):
             return f"{name} ({type(module).__name__})"
     return None

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 from trainers.captured import CapturedRun, first_error, kind_of, short_of_memory, why
 from trainers.catalog import InputError
@@ -18,6 +19,7 @@ from trainers.graphs import empty_cache
 from trainers.run import Run
 
 _idle: list[CapturedRun] = []
+_never: dict[tuple[Any, ...], str] = {}  # kinds that cannot be captured, and why
 _lock = threading.Lock()
 # cuDNN chooses its kernels once a thread: made in one, all runs of a process share the choice.
 _maker = ThreadPoolExecutor(1, thread_name_prefix="cuda-graphs")
@@ -57,7 +59,8 @@ def _made(config: TrialConfig, data: Data, device: str) -> Run:
     Raises:
         InputError: A network that cannot be built, or too little memory.
     """
-    made = _tried(config, data, device)
+    kind = kind_of(config, data, device)
+    made = _never.get(kind) or _tried(config, data, device)
     if made is None:
         free_memory()
         made = _tried(config, data, device)
@@ -69,6 +72,9 @@ def _made(config: TrialConfig, data: Data, device: str) -> Run:
             "batches"
         )
     if isinstance(made, str):
+        if kind not in _never:
+            empty_cache()  # what the try took on a stream of its own, nobody else can
+            _never[kind] = made
         warnings.warn(f"no CUDA graph, every step is launched by itself: {made}", stacklevel=4)
         return Run(config, device)
     return made

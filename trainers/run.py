@@ -2,9 +2,7 @@
 
 import json
 import math
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from trainers import checkpoints
 from trainers.averaging import Average
 from trainers.config import TrialConfig
 from trainers.data import Images, batches, score_batch
+from trainers.draws import Draws
 from trainers.exits import MultiExitNet, build_network
 from trainers.losses import loss
 from trainers.paths import use_fast_paths
@@ -26,8 +25,6 @@ from trainers.sgd import SGD
 from trainers.teachers import Teachers
 
 LOOK_EVERY = 50  # batches, between two looks at the loss on a GPU, which waits for it
-CPU = torch.device("cpu")
-_drawing = threading.Lock()  # torch's default generators are the process's, for all its threads
 
 
 def learning_rate(config: TrialConfig, epoch: int) -> float:
@@ -52,47 +49,6 @@ def _placed(images: Images) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         places = torch.arange(begin, begin + len(labels), device=labels.device)
         begin += len(labels)
         yield places, pixels, labels
-
-
-class Draws:
-    """What is drawn from torch's default generators for one run, whatever other threads draw.
-
-    Args:
-        seed: Where they begin.
-        device: What is drawn on, beside the CPU.
-    """
-
-    def __init__(self, seed: int, device: torch.device = CPU) -> None:
-        self._generators = [torch.default_generator]
-        if device.type == "cuda":
-            index = torch.cuda.current_device() if device.index is None else device.index
-            self._generators.append(torch.cuda.default_generators[index])
-        self._states = self._begin = [
-            torch.Generator(generator.device).manual_seed(seed).get_state()
-            for generator in self._generators
-        ]
-
-    @property
-    def any(self) -> bool:
-        """Whether anything was drawn so far."""
-        return not all(map(torch.equal, self._states, self._begin))
-
-    @contextmanager
-    def taken(self) -> Iterator[None]:
-        """The default generators stand where the last time has left them; after it, where they
-        stood before. One thread at a time."""
-        with _drawing:
-            others = [generator.get_state() for generator in self._generators]
-            try:
-                self._put(self._states)
-                yield
-                self._states = [generator.get_state() for generator in self._generators]
-            finally:
-                self._put(others)
-
-    def _put(self, states: list[Tensor]) -> None:
-        for generator, state in zip(self._generators, states, strict=True):
-            generator.set_state(state)
 
 
 def fresh(config: TrialConfig) -> tuple[MultiExitNet, Teachers]:

@@ -101,11 +101,44 @@ def test_what_a_node_says_in_place_of_an_answer_is_one_line(cluster, monkeypatch
     with pytest.raises(InputError, match=r"^device cuda: no CUDA device is visible; take --dev.*"):
         nodes.ask(settled_device, "cuda", device="cuda")
     monkeypatch.setattr(joining, "NODE_MEASURES", 0.5)
-    with pytest.raises(InputError, match="had a CPU to spare within 0.5 s"):
+    with pytest.raises(InputError, match=r"did not measure within 0\.5 s"):
         nodes.ask(lambda: time.sleep(3))
+    with pytest.raises(InputError, match="a node of the Ray cluster cannot train"):
+        nodes.ask(lambda: os._exit(1))
     monkeypatch.setattr(joining, "_alive", lambda: [{"Resources": {"CPU": 1.0}}])
     with pytest.raises(InputError, match="the Ray cluster has no GPU"):
         nodes.ask(lambda: 0, device="cuda")
+
+
+def test_a_trial_fits_on_one_node(cluster, monkeypatch):
+    """Not in what all nodes have together: Tune would wait for that forever."""
+    head, gpu = {"CPU": 4.0, "memory": 1e9}, {"CPU": 2.0, "GPU": 1.0}
+    monkeypatch.setattr(joining, "_alive", lambda: [{"Resources": one} for one in (head, gpu)])
+    nodes = joining.Nodes("here")
+    assert (nodes.cores, nodes.gpus, nodes.alone) == (6, 1, 4)
+    assert nodes.beside_gpu(1.0, 1) == 2 and nodes.beside_gpu(0.25, 4) == 1
+    for fits in ({"threads": 4}, {"threads": 2, "gpus_per_trial": 1.0}):
+        joining._check_room(plan("fits", **fits))
+    for not_so in ({"threads": 5}, {"threads": 4, "gpus_per_trial": 1.0}, {"gpus_per_trial": 2.0}):
+        with pytest.raises(InputError, match=r"a trial needs .* on one node") as caught:
+            joining._check_room(plan("not_so", **not_so))
+        assert "\n" not in str(caught.value)
+    assert str(caught.value) == (
+        "a trial needs 1 CPU and 2 GPU on one node, those of the Ray cluster have 2 CPU and 1 GPU, "
+        "4 CPU and 0 GPU: lower --threads or --gpus-per-trial"
+    )
+
+
+def test_a_connection_to_another_cluster_is_left(monkeypatch):
+    ended = []
+    monkeypatch.setattr(joining, "_joined", ["10.0.0.5:6379"])
+    monkeypatch.setattr(joining.ray, "shutdown", lambda: ended.append("left"))
+    joining._leave_another("10.0.0.5:6379")
+    assert ended == []
+    for address in (None, "10.0.0.6:6379"):
+        joining._joined[:] = ["10.0.0.5:6379"]
+        joining._leave_another(address)
+    assert ended == ["left", "left"] and joining._joined == []
 
 
 def described(record: StudyRecord) -> list[tuple]:

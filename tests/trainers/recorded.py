@@ -27,9 +27,16 @@ from trainers import branches, captured
 from trainers.fused import FusedNorm
 
 RUBBISH = 0xFF  # every byte: NaN in floats, -1 in integers
-ASKS = ("_local_scalar_dense", "nonzero", "equal", "masked_select", "unique")
+ASKS = (
+    "_local_scalar_dense", "nonzero", "equal", "masked_select", "unique", "repeat_interleave",
+    "bincount", "allclose", "is_nonzero",
+)  # fmt: skip
 BRINGS = ("lift_fresh", "scalar_tensor")
-DRAWS = ("rand", "bernoulli", "normal_", "uniform_", "multinomial", "native_dropout")
+DRAWS = (
+    "rand", "bernoulli", "normal_", "uniform_", "multinomial", "native_dropout", "exponential_",
+    "geometric_", "cauchy_", "log_normal_", "rrelu",
+)  # fmt: skip
+TO_HOST = (Tensor.tolist, Tensor.numpy, Tensor.cpu, Tensor.item, torch.allclose, Tensor.allclose)
 
 
 def _tensors(tree: Any) -> list[Tensor]:
@@ -80,6 +87,8 @@ class _OnDevice(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if function in TO_HOST:
+            raise _not_permitted(function.__name__)
         result = function(*args, **kwargs)
         alone = isinstance(result, Tensor) and not _tensors((args, kwargs))
         if alone and kwargs.get("device") is None:

@@ -294,16 +294,21 @@ def fails(
 
     monkeypatch.setattr(opening, "CapturedRun", Failing)
     monkeypatch.setattr(opening, "_idle", [])
+    monkeypatch.setattr(opening, "_never", {})
 
 
 @pytest.mark.parametrize("hidden", [True, False])
 @pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, TypeError, AttributeError])
 def test_a_run_that_cannot_be_captured_goes_step_by_step_and_says_why(kind, hidden, monkeypatch):
     fails(monkeypatch, lambda: kind("it was\nthis"), hidden=hidden)
-    said = pytest.warns(UserWarning, match="no CUDA graph, .*: it was this$")
-    with said, opened(BASE, load(BASE), "cpu") as run:
+    text = "no CUDA graph, .*: it was this$"
+    with pytest.warns(UserWarning, match=text), opened(BASE, load(BASE), "cpu") as run:
         assert type(run) is Run
     assert opening._idle == []
+    monkeypatch.setattr(opening, "_tried", lambda *_: 1 / 0)  # not tried again for the next trial
+    other = BASE.with_(seed=1, alpha=(9.0,))
+    with pytest.warns(UserWarning, match=text), opened(other, load(other), "cpu") as run:
+        assert type(run) is Run
 
 
 def test_where_memory_is_short_idle_runs_are_given_up_and_then_workers_are(monkeypatch):

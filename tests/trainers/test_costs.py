@@ -224,6 +224,79 @@ def test_functions_are_counted_as_layers_are(own):
 
 
 @pytest.mark.parametrize(
+    ("layer", "function"),
+    [
+        ("nn.AdaptiveAvgPool2d(1)", "functional.adaptive_avg_pool2d(x, 1)"),
+        ("nn.CELU()", "functional.celu(x)"),
+        ("nn.Sequential(nn.Flatten(), self.fc)", "functional.linear(x.flatten(1), *self.both)"),
+        ("self.conv", "functional.conv2d(x, self.conv.weight, self.conv.bias, groups=2)"),
+        ("self.norm", "functional.batch_norm(x, self.norm.running_mean, self.norm.running_var)"),
+    ],
+)
+def test_a_function_costs_what_its_layer_does(own, layer, function):
+    block = """
+from torch import nn
+from torch.nn import functional
+from trainers.backbones import Backbone
+
+EXITS = 2
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(8, 8, 1, groups=2), nn.BatchNorm2d(8)
+        self.fc = nn.Linear(8 * 8 * 8, 8)
+        self.layer = {layer}
+
+    @property
+    def both(self):
+        return self.fc.weight, self.fc.bias
+
+    def forward(self, x):
+        made = {call}
+        return made if made.dim() == 4 else made[..., None, None]
+
+
+def build(width, image_size, image_channels):
+    return Backbone((nn.Conv2d(1, 8, 1), Block()), (8, 8), nn.Linear)
+"""
+    as_layer = costs(own(block.replace("{layer}", layer).replace("{call}", "self.layer(x)")))
+    as_call = costs(own(block.replace("{layer}", "None").replace("{call}", function)))
+    assert as_call == as_layer
+
+
+def test_what_a_module_says_of_itself_leaves_the_modules_in_it_to_themselves(own):
+    plain = FUNCTIONS.replace("Stem(), Attention()", "Stem(), nn.Sequential(Attention())")
+    scaled = plain.replace("nn.Sequential(Attention())", "Scaled(Attention())") + (
+        "\n\nclass Scaled(nn.Module):\n    def __init__(self, inner):\n"
+        "        super().__init__()\n        self.inner = inner\n"
+        "        self.gamma = nn.Parameter(torch.ones(()))\n\n"
+        "    def count_flops(self, given, made):\n        return 7\n\n"
+        "    def forward(self, images):\n        return self.gamma * self.inner(images).relu()\n"
+    )
+    more = costs(own(f"import torch\n{scaled}"))[1].flops - costs(own(plain))[1].flops
+    assert more == 7, "its own ReLU is among what it says"
+
+
+def test_a_layer_that_two_stages_share_counts_where_it_runs(own):
+    text = """
+from torch import nn
+from trainers.backbones import Backbone
+
+EXITS = 2
+
+
+def build(width, image_size, image_channels):
+    relu = {relu}
+    first = nn.Sequential(nn.Conv2d(1, 8, 1), relu)
+    return Backbone((first, nn.Sequential(nn.Conv2d(8, 8, 1), {again})), (8, 8), nn.Linear)
+"""
+    shared = costs(own(text.replace("{relu}", "nn.ReLU()").replace("{again}", "relu")))
+    assert shared == costs(own(text.replace("{relu}", "nn.ReLU()").replace("{again}", "nn.ReLU()")))
+
+
+@pytest.mark.parametrize(
     ("layer", "named"),
     [
         ("nn.Bilinear(3, 4, 5)", r"stages\.0\.2 \(Bilinear\)"),

@@ -1,5 +1,6 @@
 """Runs made of graphs against the same code launched step by step, where no GPU is."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -121,7 +122,14 @@ class Noise(torch.nn.Module):
         return torch.nn.functional.dropout(features, 0.1, self.training)
 
 
-@pytest.mark.parametrize("drawing", [torch.nn.Dropout, torch.nn.AlphaDropout, Noise])
+class Depth(torch.nn.Module):
+    """Draws from Python's own generator."""
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features * 0 if self.training and random.random() < 0.5 else features
+
+
+@pytest.mark.parametrize("drawing", [torch.nn.Dropout, torch.nn.AlphaDropout, Noise, Depth])
 def test_what_draws_is_not_captured(drawing, monkeypatch):
     """Each epoch's draws begin with its seed, whatever ran before; a graph's would go on."""
 
@@ -133,6 +141,7 @@ def test_what_draws_is_not_captured(drawing, monkeypatch):
     made = runs_of.build_network
     monkeypatch.setattr(runs_of, "build_network", with_noise)
     monkeypatch.setattr(opening, "_idle", [])
+    monkeypatch.setattr(opening, "_never", {})
     recorded.use(monkeypatch)
     state = torch.get_rng_state()
     said = pytest.warns(UserWarning, match="launched by itself: a step draws random numbers")
@@ -220,6 +229,13 @@ def test_what_a_graph_has_made_is_rubbish_after_it(monkeypatch):
         lambda places: places + torch.ones(2),
         lambda places: torch.randn(2, device=CPU),
         lambda places: torch.nn.functional.dropout(places.float()),
+        lambda places: places.float().exponential_(),
+        lambda places: torch.nn.functional.rrelu(places.float(), training=True),
+        lambda places: places.tolist(),
+        lambda places: places.numpy(),
+        lambda places: places.cpu(),
+        lambda places: places.repeat_interleave(places),
+        lambda places: torch.allclose(places, places),
     ],
 )
 def test_nothing_is_asked_of_the_host_nor_brought_from_it(body, monkeypatch):
