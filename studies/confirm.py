@@ -254,6 +254,7 @@ def read_test(record: StudyRecord, on_run: Callable[[int, int], None] = lambda *
     left = [outcome for outcome in wanted if outcome.number not in known]
     seeds, earlier = len(plan.race or ()), readings(record, known)
     if left:
+        plan.check_files()
         check(plan.base, plan.data_root, test=True)
     if left and seeds not in earlier:
         record.note(READINGS, {"seeds": [*earlier, seeds]})

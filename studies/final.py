@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from studies.export import read_exported
-from trainers.catalog import InputError
+from trainers.catalog import InputError, file_digest
 from trainers.checkpoints import put, remove
 from trainers.config import TrialConfig
 from trainers.devices import check_threads, settled_device
@@ -157,7 +157,7 @@ def train_finals(
 
 
 def _digest(config: TrialConfig, keep_validation: bool) -> str:
-    text = config.model_dump_json() + str(keep_validation)
+    text = config.model_dump_json() + str(keep_validation) + (file_digest(config.backbone) or "")
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trainers import catalog
-from trainers.catalog import InputError
+from trainers.catalog import InputError, file_digest
 from trainers.config import TrialConfig, one_line
 from trainers.reports import Record
 
@@ -198,6 +198,11 @@ class StudyPlan(Record):
     calibrated: str | None = Field(
         None, description="the study by whose calibration the rungs were set (none: by none)"
     )
+    digests: dict[str, str] | None = Field(
+        None,
+        description="of the files of your own that it runs, by what they are, when the study was "
+        "made (none: no such file, or not kept)",
+    )
     only: tuple[str, ...] | None = Field(None, description="an experiment's arms (none: all)")
     finalists: tuple[Finalist, ...] | None = Field(
         None, description="of a confirmation: its rows, the one to compare with first"
@@ -232,6 +237,25 @@ class StudyPlan(Record):
             if not self.early_stopping:
                 raise InputError(NO_RUNGS)
         return self
+
+    def found_digests(self) -> dict[str, str] | None:
+        """`digests` of the files as they are now."""
+        space = self.space.removeprefix(CALIBRATION)
+        found = {"backbone": file_digest(self.base.backbone), "space": file_digest(space)}
+        return {kind: digest for kind, digest in found.items() if digest is not None} or None
+
+    def check_files(self) -> None:
+        """That the user's files are those that the study was made with: its trials would not be of
+        one network or one space any more. Raises InputError."""
+        found = self.found_digests() or {}
+        for kind, digest in (self.digests or {}).items():
+            if found.get(kind, digest) != digest:
+                path = self.base.backbone if kind == "backbone" else self.space
+                raise InputError(
+                    f"{kind} file {path.removeprefix(CALIBRATION)!r} has changed since study "
+                    f"{self.study!r} was made: put it back, start over with --fresh, or take "
+                    "another --study NAME"
+                )
 
     @property
     def on_one_gpu(self) -> bool:

@@ -280,7 +280,8 @@ class StudyRecord(RaceDriver):
             sampler=TrialSampler(self.plan, trial.number, len(self._points), alone, self.early),
             pruner=optuna.pruners.NopPruner(),
         )
-        config = checked_config(self._space.suggest(Trial(study, trial_id), self.plan.base))
+        base = self.plan.base
+        config = checked_config(self._space.suggest(Trial(study, trial_id), base), base)
         if is_front(self.plan.objective) and config.exits > self._columns:
             raise InputError(
                 f"the network has {config.exits} exits, and the study compares {self._columns}: "

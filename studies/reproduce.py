@@ -104,24 +104,23 @@ def plans(
         runs_on = machine.settled(
             base, trials, data_root, workers, threads, gpus_per_trial, device, where=where
         )
-        made.append(
-            StudyPlan(
-                study=default_study_name(base, name) if study is None else study,
-                space=f"{EXPERIMENT}{name}",
-                base=base,
-                data_root=None if base.dataset == "digits" else str(sources.data_root(data_root)),
-                trials=trials,
-                sampler="grid",
-                objective="last",
-                early_stopping=False,
-                grace=base.epochs,
-                purpose=row.purpose,
-                each_epoch=row.each_epoch or rule == "paper",
-                rule=rule,
-                only=None if only is None else tuple(keys),
-                **runs_on,
-            )
+        plan = StudyPlan(
+            study=default_study_name(base, name) if study is None else study,
+            space=f"{EXPERIMENT}{name}",
+            base=base,
+            data_root=None if base.dataset == "digits" else str(sources.data_root(data_root)),
+            trials=trials,
+            sampler="grid",
+            objective="last",
+            early_stopping=False,
+            grace=base.epochs,
+            purpose=row.purpose,
+            each_epoch=row.each_epoch or rule == "paper",
+            rule=rule,
+            only=None if only is None else tuple(keys),
+            **runs_on,
         )
+        made.append(plan.with_(digests=plan.found_digests()))
     return made
 
 

@@ -18,6 +18,8 @@ from trainers.config import TrialConfig
 
 # What runs a study, not what it is: the stored value is kept unless another is given explicitly.
 RUNTIME = ("workers", "threads", "gpus_per_trial", "device", "precision")
+# What the trials of a study cannot differ in, or their values would not be of the same thing.
+COMMON = ("dataset", "classes", "image_size", "epochs", "validation", "limit_train")
 # How far the hypervolume's box reaches beyond the exits of base config, starts and corners.
 MARGIN = 10.0
 
@@ -74,7 +76,7 @@ def config_at(space: Space, base: TrialConfig, point: Mapping[str, Any]) -> Tria
             study = optuna.create_study(sampler=RandomSampler(seed=0))
             study.enqueue_trial(dict(point))
             trial = study.ask()
-            config = checked_config(space.suggest(trial, base))
+            config = checked_config(space.suggest(trial, base), base)
     except Exception as error:  # whatever a user's file raises is the user's to read
         text = shortened(error) or type(error).__name__
         raise InputError(f"space {space.name} cannot take its point {point}: {text}") from None
@@ -99,10 +101,24 @@ def corner_configs(space: Space, base: TrialConfig) -> list[TrialConfig]:
     return [config_at(space, base, point) for point in points]
 
 
-def checked_config(suggested: Any) -> TrialConfig:
-    """What a space's `suggest` returned, if it is a config. Raises InputError."""
+def checked_config(suggested: Any, base: TrialConfig) -> TrialConfig:
+    """What a space's `suggest` returned, if it is a config that can be compared with the others.
+
+    Args:
+        suggested: By the space.
+        base: What all trials have in common.
+
+    Raises:
+        InputError: No config, or one of another length, other data or another split of it.
+    """
     if not isinstance(suggested, TrialConfig):
         raise InputError(f"suggest needs to return a TrialConfig, got {type(suggested).__name__}")
+    for name in COMMON:
+        if getattr(suggested, name) != getattr(base, name):
+            raise InputError(
+                f"suggest changes {name} from {getattr(base, name)} to {getattr(suggested, name)}: "
+                "trials are compared with each other, so this is the search's own (a flag)"
+            )
     return suggested
 
 
@@ -174,7 +190,8 @@ def differences(stored: StudyPlan, asked: StudyPlan) -> list[str]:
 
     Those of the config come first: others, as the grace period, follow from them.
     """
-    free = {"study", "base", "trials", "race", "data_root", "speeds", "calibrated", *RUNTIME}
+    free = {"study", "base", "trials", "race", "data_root", "speeds", "calibrated", "digests"}
+    free |= set(RUNTIME)
 
     def named(plan: StudyPlan) -> dict[str, Any]:
         fields = plan.model_dump(exclude=free)

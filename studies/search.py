@@ -178,7 +178,7 @@ def make_plan(
     runs_on = machine.settled(
         base, trials, data_root, workers, threads, gpus_per_trial, device, one_thread, where
     )
-    return StudyPlan(
+    plan = StudyPlan(
         study=study,
         space=space,
         base=base,
@@ -198,6 +198,7 @@ def make_plan(
         speeds=speeds,
         **runs_on,
     )
+    return plan.with_(digests=plan.found_digests())
 
 
 @dataclass(frozen=True)
@@ -313,6 +314,7 @@ def drive(
     Returns:
         Why it ended before its trials did; None if none waits.
     """
+    record.plan.check_files()
     if ray_address is None and record.plan.on_one_gpu:
         from studies import streams
 

@@ -278,6 +278,14 @@ def is_path(name: str) -> bool:
     return "/" in name or "\\" in name or name.endswith(".py") or name.startswith(".")
 
 
+def file_digest(name: str) -> str | None:
+    """What tells a user's file from an edited one; None of what is no file."""
+    path = Path(name)
+    if not is_path(name) or not path.is_file():
+        return None
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
 def run_file(kind: str, name: str) -> ModuleType:
     """A user's Python file as a module: it is run, here and now.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainers.config import TrialConfig
 from trainers.data import Data, random_images
+from trainers.draws import Draws
 from trainers.run import Run
 
 FEW = 8  # images of the first, careful try
@@ -148,7 +149,15 @@ def precisions(config: TrialConfig, threads: int = 1, seconds: float = 0.1) -> d
             _Candidate(config.with_(precision=name), "cpu", threads) for name in ("fp32", "bf16")
         )
         few = _batch(config, "cpu", min(FEW, config.batch_size))
-        losses = [candidate.step(few) for candidate in (exact, mixed)]
+        losses = []
+        for candidate in (exact, mixed):
+            with Draws(config.seed).taken():  # dropout's masks are the same for both
+                try:
+                    losses.append(candidate.step(few))
+                except Exception:  # a user's network need not run in bf16
+                    if candidate is exact:
+                        raise
+                    return {"fp32": _in_turns([exact], seconds)[0], "bf16": 0.0}
         for candidate in (exact, mixed, exact, mixed):
             candidate.step(few)
         slower = min(mixed.times[1:]) / min(exact.times[1:])

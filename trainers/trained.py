@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers import checkpoints
-from trainers.catalog import InputError
+from trainers.catalog import InputError, file_digest
 from trainers.config import TrialConfig
 from trainers.costs import ExitCost, costs
 from trainers.data import Images, batches
@@ -156,6 +156,7 @@ def save(
         path,
         {
             "config": content["config"],
+            "backbone": file_digest(json.loads(content["config"])["backbone"]),
             "network": judged["network"],
             "teachers": judged["teachers"],
             "held_out": held_out,
@@ -180,6 +181,12 @@ def load(run: str | Path) -> Trained:
     content = checkpoints.read(path / FILE if path.is_dir() else path)
     try:
         config = TrialConfig.read(json.loads(content["config"]))
+        digest = content.get("backbone")  # none of ours, nor of older files
+        if digest is not None and file_digest(config.backbone) not in (None, digest):
+            raise InputError(
+                f"backbone file {config.backbone!r} has changed since {path} was trained: put it "
+                "back, or train again"
+            )
         network = build_network(config)
         network.load_state_dict(content["network"])
         teachers = Teachers(config, network.features).eval()

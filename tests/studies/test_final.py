@@ -218,3 +218,24 @@ def test_a_folder_without_weights_another_file_and_images_of_another_size(tmp_pa
     for pixels in (torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 8, 8, dtype=torch.uint8)):
         with pytest.raises(InputError, match="uint8 of shape"):
             run.predict(pixels)
+
+
+def test_another_version_of_a_network_file_is_trained_anew_and_its_weights_are_refused(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        "from torch import nn\nfrom trainers.backbones import Backbone\n\nEXITS = 2\n\n\n"
+        "def build(width, image_size, image_channels):\n"
+        "    stages = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)\n"
+        "    return Backbone(stages, (8, 8), nn.Linear)\n"
+    )
+    path = tmp_path / "one.yaml"
+    path.write_text(f"config:\n  dataset: digits\n  backbone: {file}\n  epochs: 1\n")
+    before = train_finals(path, seeds=1, threads=1).folder
+    trained.load(before / "seed-1")
+    file.write_text(file.read_text().replace("8, 8, 3)", "8, 8, 1)"))
+    with pytest.raises(InputError, match="own.py' has changed since .* was trained") as caught:
+        trained.load(before / "seed-1")
+    assert "\n" not in str(caught.value)
+    after = train_finals(path, seeds=1, threads=1).folder
+    assert after != before
+    trained.load(after / "seed-1")

@@ -189,6 +189,7 @@ def test_a_broken_trial_fails_with_a_reason_in_one_line(create):
         ("raise RuntimeError('no such\\nluck')", "RuntimeError: no such luck"),
         ("return base.with_(temperature=-1.0)", "temperature: input should be greater than 0"),
         ("return None", "suggest needs to return a TrialConfig, got NoneType"),
+        ("return base.with_(epochs=base.epochs + 1)", "suggest changes epochs from"),
         ("trial.suggest_float('x', 1, 0)", "ValueError: "),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from studies import local
 from studies.front import objective
 from studies.record import StudyRecord
-from studies.search import drive, make_plan
+from studies.search import drive, make_plan, search
 from trainers import dynamic
 from trainers.catalog import InputError
 
@@ -79,3 +79,37 @@ def test_the_next_call_removes_the_checkpoint_of_a_driver_killed_as_its_trial_en
         left.write_bytes(b"x")
     with closing(StudyRecord.create_or_open(made, runs=tmp_path)) as record:
         assert drive(record) is None and not left.exists()
+
+
+@pytest.mark.parametrize("kind", ["backbone", "space"])
+def test_an_edited_file_does_not_go_on_in_the_same_study(tmp_path, kind):
+    files = {"backbone": tmp_path / "net.py", "space": tmp_path / "mine.py"}
+    files["backbone"].write_text(
+        "from torch import nn\nfrom trainers.backbones import Backbone\n\nEXITS = 2\n\n\n"
+        "def build(width, image_size, image_channels):\n"
+        "    stages = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)\n"
+        "    return Backbone(stages, (8, 8), nn.Linear)\n"
+    )
+    files["space"].write_text(
+        "def starts(base):\n    return [{'t': 3.0}]\n\n\ndef suggest(trial, base):\n"
+        "    return base.with_(temperature=trial.suggest_float('t', 1, 9))\n"
+    )
+
+    def run(trials: int, fresh: bool = False) -> None:
+        asked = make_plan(
+            str(files["space"]), backbone=str(files["backbone"]), epochs=1, limit_train=60,
+            trials=trials, device="cpu", workers=1, threads=1, precision="fp32", study="own",
+        )  # fmt: skip
+        with closing(search(asked, runs=tmp_path / "runs", fresh=fresh)) as record:
+            assert len(record.outcomes()) == trials
+
+    run(1)
+    run(2)
+    text = files[kind].read_text()
+    files[kind].write_text(text + "# edited\n")
+    with pytest.raises(InputError, match=f"{kind} file .* has changed since study 'own' was made"):
+        run(3)
+    files[kind].write_text(text)
+    run(3)
+    files[kind].write_text(text + "# edited\n")
+    run(1, fresh=True)

@@ -90,3 +90,36 @@ def test_a_hopelessly_slow_bf16_is_not_timed_any_further(monkeypatch):
 )
 def test_bf16_is_taken_where_it_is_faster_by_more_than_timings_scatter(bf16, taken):
     assert speed.preferred({"fp32": 1000.0, "bf16": 1000.0 * bf16}) == taken
+
+
+OWN = """
+from torch import nn
+from trainers.backbones import Backbone
+
+EXITS = 2
+
+
+class Odd(nn.Module):
+    def forward(self, images):
+        {line}
+        return images
+
+
+def build(width, image_size, image_channels):
+    first = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Dropout(0.5))
+    return Backbone((first, nn.Sequential(nn.Conv2d(8, 8, 3), Odd())), (8, 8), nn.Linear)
+"""
+
+
+def test_dropout_is_no_difference_between_precisions(tmp_path):
+    (tmp_path / "own.py").write_text(OWN.format(line=""))
+    config = TrialConfig(backbone=str(tmp_path / "own.py"))
+    for seed in range(5):
+        torch.manual_seed(seed)
+        assert precisions(config, seconds=0.01)["bf16"] > 0
+
+
+def test_a_network_that_cannot_run_in_bf16_is_trained_in_fp32(tmp_path):
+    (tmp_path / "own.py").write_text(OWN.format(line="images.detach().numpy()"))
+    found = precisions(TrialConfig(backbone=str(tmp_path / "own.py")), seconds=0.01)
+    assert found["bf16"] == 0 < found["fp32"]
