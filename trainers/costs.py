@@ -1,7 +1,7 @@
 """What each exit costs, counted: FLOPs in Table 1's convention, MACs, parameters."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -101,8 +101,14 @@ class _PoolsToOne(TorchFunctionMode):
 
 
 @contextmanager
-def _counted(root: nn.Module) -> Iterator[dict[str, list[int]]]:
-    """Counts FLOPs and MACs of every call below `root`'s direct parts, by the part's name."""
+def _counted(root: nn.Module, functions: bool) -> Iterator[dict[str, list[int]]]:
+    """Counts FLOPs and MACs of every call below `root`'s direct parts, by the part's name.
+
+    Args:
+        root: The network.
+        functions: Whether those count that are called beside layers: ours call none that would, and
+            looking at them brings PyTorch's compiler in, a second of a start.
+    """
     counter, handles = _Counter(), []
     # stages.0, heads.2, classifiers.1
     parts = {module: name for name, module in root.named_modules() if name.count(".") == 1}
@@ -117,7 +123,10 @@ def _counted(root: nn.Module) -> Iterator[dict[str, list[int]]]:
         handles.append(module.register_forward_pre_hook(before))
         handles.append(module.register_forward_hook(after))
     try:
-        with counter, _PoolsToOne(counter):
+        with ExitStack() as stack:
+            if functions:
+                stack.enter_context(counter)
+                stack.enter_context(_PoolsToOne(counter))
             yield counter.totals
     finally:
         for handle in handles:
@@ -184,7 +193,8 @@ def _convolved(layer: nn.Conv2d, given: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _costs(config: TrialConfig) -> tuple[ExitCost, ...]:
-    if catalog.is_path(config.backbone):
+    own = catalog.is_path(config.backbone)
+    if own:
         # What it does in its own layers and functions needs all there is.
         with Draws(0).taken():
             network = build_network(config).eval()
@@ -192,7 +202,7 @@ def _costs(config: TrialConfig) -> tuple[ExitCost, ...]:
         with torch.device("meta"):
             network = build_network(config).eval()
         _only_shapes(network)
-    with _counted(network) as totals, torch.no_grad():
+    with _counted(network, functions=own) as totals, torch.no_grad():
         network(torch.zeros(1, config.channels, config.image_size, config.image_size))
 
     def total(index: int, *names: str) -> int:
