@@ -98,7 +98,7 @@ def drive_shown(
     from automate.progress import Progress, watched
     from studies.search import drive
 
-    record.plan.check_files()
+    record.plan.check_files()  # `drive` does too: before anything is called stopped
     progress = Progress(record.plan, record.outcomes)
     # Ray prints on stdout, whatever it is told.
     elsewhere = redirect_stdout(sys.stderr) if json else nullcontext()

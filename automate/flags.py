@@ -163,18 +163,21 @@ class Running:
 
     @property
     def machine(self) -> dict[str, Any]:
-        """What runs it, as given."""
+        """What runs it, as given: what every plan is made with."""
         return {
             "workers": self.workers,
             "threads": self.threads,
             "gpus_per_trial": self.gpus_per_trial,
             "device": self.device,
+            "ray_address": self.ray_address,
         }
 
     def explicit(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """What a study that goes on takes over: it keeps what runs it, unless it is said here."""
-        found = {name: value for name, value in self.machine.items() if value is not None}
-        return found | {name: settings[name] for name in ("precision",) if name in settings}
+        from studies.resume import RUNTIME  # and Optuna with it
+
+        given = {**self.machine, "precision": settings.get("precision")}
+        return {name: given[name] for name in RUNTIME if given[name] is not None}
 
     def tail(self, *studies: str) -> list[object]:
         """The words after another command's name that mean the same studies."""

@@ -218,7 +218,7 @@ class CapturedRun(Run):
         with draws.taken():
             batch = min(self.config.batch_size, len(self.data.fit))
             self._train(torch.arange(batch, device=self.device))
-        if draws.any or hosts_state() != state:
+        if draws.drawn or hosts_state() != state:
             raise DrawsError("a step draws random numbers")
         self._training.capture(self._train, self.stream, self._pool)
 

@@ -33,7 +33,7 @@ class Draws:
         ]
 
     @property
-    def any(self) -> bool:
+    def drawn(self) -> bool:
         """Whether anything was drawn so far."""
         return not all(map(torch.equal, self._states, self._begin))
 

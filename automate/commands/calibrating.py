@@ -88,8 +88,7 @@ def calibrate(
         searched = make_plan(
             space, objective=objective, budgets=budgets, data_root=running.data_root,
             trials=(configs or CONFIGS) * (seeds or SEEDS),
-            stored=lambda name: of_study(calibration_name(name)), ray_address=running.ray_address,
-            **running.machine, **settings,
+            stored=lambda name: of_study(calibration_name(name)), **running.machine, **settings,
         )  # fmt: skip
     kept, ema = of_study(calibration_name(searched.study)), settings.get("ema")
     if kept is not None and kept.configs:  # its own numbers, where nothing is said

@@ -53,7 +53,6 @@ def confirm(
             seeds=seeds,
             fresh=running.fresh,
             data_root=running.data_root,
-            ray_address=running.ray_address,
             **running.machine,
         )
         outcomes, read = ([], ()) if running.fresh else _so_far(found)
@@ -99,14 +98,7 @@ def confirm_found(
     top, seeds = (parts.top, parts.seeds) if stored is None else (None, None)
     if stored is not None:
         stored.close()
-    plan = make_plan(
-        found,
-        top=top,
-        seeds=seeds,
-        fresh=running.fresh,
-        ray_address=running.ray_address,
-        **running.machine,
-    )
+    plan = make_plan(found, top=top, seeds=seeds, fresh=running.fresh, **running.machine)
     if not running.quiet:
         say(f"Confirming the best of {found.name}: study {plan.study}", stderr=running.json)
     _race(plan, running, Limits(running.timeout).after(time.monotonic() - began))

@@ -86,8 +86,7 @@ def reproduce(
     began = time.monotonic()
     asked = plans(
         name, datasets=dataset, backbones=backbone, seeds=seeds, only=only or None, rule=rule,
-        study=study, data_root=running.data_root, ray_address=running.ray_address,
-        **running.machine, **settings,
+        study=study, data_root=running.data_root, **running.machine, **settings,
     )  # fmt: skip
     todo = []
     for plan in asked:  # whatever is wrong with any of them is said before the first is trained

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from studies.record import StudyRecord
     from studies.states import Outcome
 
-MEASURING = "Measuring how fast this machine trains this network; it is remembered with the study."
-MEASURING_THERE = MEASURING.replace("this machine trains", "a node of the cluster trains")
+MEASURING = "Measuring how fast {} trains this network; it is remembered with the study."
 NO_CANDIDATE = "fewer than two trials have run their full length"
 
 
@@ -95,7 +94,8 @@ def search(
     settings: dict[str, Any] = dict(config or {})
     # Before the machine is measured; only a confirmation will read the test images.
     check(make_config(**settings), running.data_root, test=confirm is not None)
-    with patience(MEASURING_THERE if running.ray_address else MEASURING, quiet=quiet):
+    machine = "a node of the cluster" if running.ray_address else "this machine"
+    with patience(MEASURING.format(machine), quiet=quiet):
         plan = make_plan(
             space,
             study=study,
@@ -113,7 +113,6 @@ def search(
             run_on=run_on,
             stored=lambda name: None if running.fresh else stored_plan(name, storage, runs),
             calibration=lambda name: stored_calibration(name, storage, runs),
-            ray_address=running.ray_address,
             **running.machine,
             **settings,
         )

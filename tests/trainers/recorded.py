@@ -52,13 +52,12 @@ class Graph:
 
     Attributes:
         calls: Operations that a replay runs.
-        replays: So far.
+        own: Memory of what they make.
     """
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, Sequence[Any], dict[str, Any], list[Tensor], list[int]]] = []
         self.own: list[torch.UntypedStorage] = []
-        self.replays = 0
 
     def replay(self) -> None:
         """All operations once more, at the same places in memory."""
@@ -68,7 +67,6 @@ class Graph:
                 for place in fresh:
                     outputs[place].copy_(found[place])
         self.forget()
-        self.replays += 1
 
     def forget(self) -> None:
         """What lies in the graph's own memory is gone."""
