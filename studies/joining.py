@@ -40,6 +40,8 @@ def _connect(address: str | None, own: dict[str, Any]) -> None:
     """Raises InputError where no Ray answers, or none can be started."""
     given = own if address is None else {"address": address}
     where, hint = address or "this machine", ""
+    if address is not None and address != "auto" and not address.rpartition(":")[2].isdigit():
+        raise InputError(f"ray_address needs to be host:port, as 10.0.0.5:6379, got {address!r}")
     try:
         if address is not None:
             nodes.knock(address)

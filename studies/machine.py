@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.devices import check_threads, settled_device
 from trainers.sources import training_images
@@ -122,10 +123,15 @@ def settled(
         where: They run.
 
     Raises:
-        InputError: No such device, or one that is not there.
+        InputError: No such device, or one that is not there; a share of a GPU on a CPU.
     """
     device = settled_device(device, where.gpus)
     check_threads(threads)
+    if device == "cpu" and gpus_per_trial:
+        raise InputError(
+            f"gpus_per_trial {gpus_per_trial:g} goes with --device cuda, the device is cpu: leave "
+            "it out"
+        )
     if device == "cuda":
         gpus = where.gpus
         if gpus is None:

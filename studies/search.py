@@ -164,8 +164,9 @@ def make_plan(
     if known is not None:
         workers = known.workers if workers is None else workers
         threads = known.threads if threads is None else threads
+        if gpus_per_trial is None and device in (None, "cuda") and known.device == "cuda":
+            gpus_per_trial = known.gpus_per_trial
         device = known.device if device is None else device
-        gpus_per_trial = known.gpus_per_trial if gpus_per_trial is None else gpus_per_trial
         base = base.with_(precision=fields.get("precision", known.base.precision))
     elif "precision" not in fields and settled_device(device, where.gpus) == "cpu":
         from trainers.speed import preferred  # torch, which is measured with just here

@@ -5,6 +5,7 @@ from __future__ import annotations
 import optuna
 
 from search_spaces import Space
+from studies.resume import checked_config
 from studies.samplers import quietly
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -51,6 +52,6 @@ def _probed(space: Space, base: TrialConfig) -> list[TrialConfig]:
     with quietly():
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         try:
-            return [space.suggest(study.ask(), base) for _ in range(PROBES)]
+            return [checked_config(space.suggest(study.ask(), base), base) for _ in range(PROBES)]
         except Exception:  # the user's own code
             return []

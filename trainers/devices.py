@@ -11,7 +11,7 @@ def settled_device(device: str | None, visible: int | None = None) -> str:
 
     Args:
         device: "cpu", "cuda" or None.
-        visible: CUDA devices; those of this process if None.
+        visible: CUDA devices of a cluster; those of this process if None.
 
     Raises:
         InputError: Neither "cpu" nor "cuda", or CUDA where no device is visible.
@@ -20,12 +20,13 @@ def settled_device(device: str | None, visible: int | None = None) -> str:
         raise catalog.unknown("device", device, DEVICES)
     if device == "cpu":
         return device
+    where = "is visible" if visible is None else "is in the Ray cluster"
     if visible is None:
         import torch  # a second, which a CPU that is asked for need not wait for
 
         visible = torch.cuda.device_count()
     if device == "cuda" and not visible:
-        raise InputError("device cuda: no CUDA device is visible; take --device cpu")
+        raise InputError(f"device cuda: no CUDA device {where}; take --device cpu")
     return "cuda" if visible else "cpu"
 
 

@@ -78,6 +78,13 @@ def test_a_cluster_that_refuses_says_nothing_but_one_line(monkeypatch, capfd):
         make_plan("diverse_alpha", ray_address="10.0.0.5:6379")
 
 
+@pytest.mark.parametrize("address", ["localhost", "10.0.0.5", "10.0.0.5:x"])
+def test_an_address_has_a_port(address):
+    with pytest.raises(InputError, match="ray_address needs to be host:port") as caught:
+        make_plan("diverse_alpha", ray_address=address)
+    assert "TOKEN" not in str(caught.value).upper()
+
+
 def test_a_plan_is_for_the_nodes_of_the_cluster(cluster):
     """The GPUs are a name only: whoever plans sees none, nor does a node."""
     made = make_plan("diverse_alpha", device="cpu", trials=5, ray_address="here")

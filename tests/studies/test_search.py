@@ -4,12 +4,13 @@ from contextlib import closing
 
 import pytest
 
-from studies import local
+from studies import local, machine
 from studies.front import objective
 from studies.record import StudyRecord
 from studies.search import drive, make_plan, search
 from trainers import dynamic
 from trainers.catalog import InputError
+from trainers.config import TrialConfig
 
 
 def plan(budget: str, **changes):
@@ -113,3 +114,49 @@ def test_an_edited_file_does_not_go_on_in_the_same_study(tmp_path, kind):
     run(3)
     files[kind].write_text(text + "# edited\n")
     run(1, fresh=True)
+
+
+class Cluster(machine.Machine):
+    """A head without a GPU, and a node of 8 CPUs with two."""
+
+    spread, cores, gpus, alone = True, 12, 2, 4  # type: ignore[assignment]
+
+    def beside_gpu(self, share: float, workers: int) -> int:
+        return int(share * 4)
+
+    def ask(self, question, *given, device="cpu"):
+        assert question is machine.best_threads and given[-1] == 4
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, ("cuda", 2, 4, 1.0)),
+        ({"workers": 4}, ("cuda", 4, 2, 0.5)),
+        ({"device": "cpu"}, ("cpu", 5, 1, 0.0)),
+        ({"device": "cpu", "threads": 4}, ("cpu", 3, 4, 0.0)),
+        ({"device": "cpu", "workers": 1}, ("cpu", 1, 3, 0.0)),
+    ],
+)
+def test_what_a_cluster_is_given_by_default(asked, found):
+    names = "workers", "threads", "gpus_per_trial", "device"
+    given = [asked.get(name) for name in names]
+    made = machine.settled(TrialConfig(), 5, None, *given, where=Cluster())
+    assert (made["device"], made["workers"], made["threads"], made["gpus_per_trial"]) == found
+
+
+def test_a_share_of_a_gpu_goes_with_a_gpu():
+    with pytest.raises(InputError, match="gpus_per_trial 0.5 goes with --device cuda"):
+        make_plan("single_alpha", device="cpu", gpus_per_trial=0.5)
+
+
+def test_a_space_that_returns_nothing_is_one_line(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "def starts(base):\n    return [{'t': 3.0}]\n\n\ndef suggest(trial, base):\n"
+        "    base.with_(temperature=trial.suggest_float('t', 1, 9))\n"
+    )
+    asked = make_plan(str(path), device="cpu", workers=1, threads=1, precision="fp32", study="none")
+    with pytest.raises(InputError, match="suggest needs to return a TrialConfig, got NoneType"):
+        search(asked, runs=tmp_path / "runs")
