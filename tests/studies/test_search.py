@@ -146,6 +146,12 @@ def test_what_a_cluster_is_given_by_default(asked, found):
     assert (made["device"], made["workers"], made["threads"], made["gpus_per_trial"]) == found
 
 
+def test_processes_of_a_cluster_take_no_turns_on_its_one_gpu(monkeypatch):
+    monkeypatch.setattr(Cluster, "gpus", 1)
+    made = machine.settled(TrialConfig(), 5, None, None, None, None, None, where=Cluster())
+    assert (made["workers"], made["gpus_per_trial"]) == (1, 1.0)
+
+
 def test_a_share_of_a_gpu_goes_with_a_gpu():
     with pytest.raises(InputError, match="gpus_per_trial 0.5 goes with --device cuda"):
         make_plan("single_alpha", device="cpu", gpus_per_trial=0.5)
