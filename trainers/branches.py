@@ -42,7 +42,7 @@ class Branches:
     def __init__(self, device: torch.device, wanted: bool = True) -> None:
         self._streams: list[torch.cuda.Stream] = []
         if wanted and has_graphs(device) and not _branched:
-            self._streams = [own_stream(device) for _ in (HEADS, WEIGHTS)]
+            self._streams = [own_stream(device, self) for _ in (HEADS, WEIGHTS)]
             _branched.add(self)
         self._begun: set[int] = set()
         self._kept: list[Any] = []

@@ -8,7 +8,7 @@
   is read from tensors on the device, so a captured run is loaded with the next config, not made
   anew.
 - Nothing is read back before an epoch's end. Each run has a stream of its own, so that several in
-  one process share a GPU.
+  one process share a GPU; these stay a few steps ahead of it, one alone an epoch.
 
 The state that is saved is the same as an ordinary run's.
 """
@@ -30,7 +30,7 @@ from trainers.data import Data, Images, score_batch
 from trainers.draws import Draws, hosts_state
 from trainers.exits import MultiExitNet
 from trainers.fused import checked, fuse
-from trainers.graphs import Pass, Shown, has_graphs, own_stream
+from trainers.graphs import Pass, Shown, has_graphs, living, own_stream
 from trainers.losses import Knobs, knobs, loss
 from trainers.reports import EpochReport
 from trainers.run import Run, fresh, learning_rate
@@ -109,7 +109,7 @@ class CapturedRun(Run):
         super().__init__(config, device)
         self.kind = kind_of(config, data, device)
         cuda = has_graphs(self.device)
-        self.stream = own_stream(self.device) if cuda else None
+        self.stream = own_stream(self.device, self) if cuda else None
         self._pool = torch.cuda.graph_pool_handle() if cuda else None
         # every weight of a convolution or linear layer, by network: fp32 -> its bf16 copy
         self._copies: dict[int, dict[str, Tensor]] = {}
@@ -141,6 +141,7 @@ class CapturedRun(Run):
             self._training = Pass(len(data.fit), config.batch_size, self.device, least=2)
             self._scoring = Pass(len(data.score), score_batch(data.score), self.device)
             if cuda:
+                living.add(self)
                 self._capture()
                 self.load(config, data)  # the warm-up has trained
 

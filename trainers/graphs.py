@@ -6,6 +6,7 @@ Captured once, a step is one launch; which images it takes is counted on the dev
 
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +19,12 @@ from trainers.run import epoch_generator
 
 CHUNK = 8192  # images of 32x32 pixels augmented at a time
 DRAWS = 64  # of streams, twice round PyTorch's pool
+AHEAD = 2  # replays that a run launches before they are done, where it is not the only one
 WARM_UP = 3  # runs of a batch before it is captured: libraries choose their kernels in these
 Body = Callable[[Tensor], None]
 _one_at_a_time = threading.Lock()  # PyTorch captures one graph at a time in a process
-_streams: "weakref.WeakSet[torch.cuda.Stream]" = weakref.WeakSet()  # equal if the device's are one
+living: "weakref.WeakSet[object]" = weakref.WeakSet()  # runs of this process that have graphs
+_taken: list[int] = []  # streams of living runs, once for each that has it
 
 
 def has_graphs(device: torch.device) -> bool:
@@ -29,17 +32,23 @@ def has_graphs(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def own_stream(device: torch.device) -> torch.cuda.Stream:
+def own_stream(device: torch.device, owner: object) -> torch.cuda.Stream:
     """A stream that no living run has, if there is one.
 
     PyTorch hands the 32 of its pool out in turns, also those that are in use; two runs on one would
     wait for each other.
+
+    Args:
+        device: Of CUDA.
+        owner: Has the stream as long as it lives. The stream itself cannot be watched: a weak
+            reference to one stays when it is gone, and who looks at it dies (pytorch#183403).
     """
     for _ in range(DRAWS):
         stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        if stream not in _streams:
+        if stream.cuda_stream not in _taken:
             break
-    _streams.add(stream)
+    _taken.append(stream.cuda_stream)
+    weakref.finalize(owner, _taken.remove, stream.cuda_stream).atexit = False
     return stream
 
 
@@ -53,6 +62,28 @@ def chunk(side: int) -> int:
     """Images of side x side pixels that are augmented at a time: the larger, the fewer, so that
     memory stays the same."""
     return max(256, CHUNK * 32**2 // side**2)
+
+
+class _Launches:
+    """Replays that a pass has launched: with other runs beside it, few that are not done.
+
+    A device holds some launches that it has not come to. While it has as many as it can, every
+    launch of any thread waits for room, behind the others that wait. A replay is one launch; to
+    capture a network takes thousands: two minutes beside seven runs that trained, 1.3 s alone.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[torch.cuda.Event] = deque()
+
+    def one_more(self) -> None:
+        """On the current stream. A run that is alone goes on at once."""
+        if len(living) < 2:
+            return
+        event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+        event.record()
+        self._waiting.append(event)
+        if len(self._waiting) > AHEAD:
+            self._waiting.popleft().synchronize()
 
 
 class Pass:
@@ -132,6 +163,7 @@ class Pass:
             body: Called where it isn't captured.
         """
         self._begin.zero_()
+        launches = _Launches()
         for size, times in self._batches:
             graph = self._graphs.get(size)
             for _ in range(times):
@@ -139,6 +171,7 @@ class Pass:
                     self._batch(body, size)
                 else:
                     graph.replay()
+                    launches.one_more()
 
 
 class Shown:

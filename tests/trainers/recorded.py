@@ -173,10 +173,23 @@ class Stream:
     """In place of `torch.cuda.Stream`."""
 
     def __init__(self, *_: Any) -> None:
-        pass
+        self.cuda_stream = id(self)
 
     def wait_stream(self, other: object) -> None:
         """Nothing is left to wait for."""
+
+    def synchronize(self) -> None:
+        """Likewise."""
+
+
+class Event:
+    """In place of `torch.cuda.Event`."""
+
+    def __init__(self, blocking: bool = False) -> None:
+        pass
+
+    def record(self) -> None:
+        """Whatever was launched is done."""
 
     def synchronize(self) -> None:
         """Likewise."""
@@ -193,6 +206,7 @@ def use(monkeypatch: pytest.MonkeyPatch, kernels: dict[str, Any] | None = None) 
         "CUDAGraph": Graph,
         "graph": _capture,
         "Stream": Stream,
+        "Event": Event,
         "stream": lambda stream: nullcontext(stream),
         "current_stream": lambda device=None: Stream(),
         "graph_pool_handle": lambda: None,

@@ -70,6 +70,7 @@ class Stream:
 
     def __init__(self, *_: Any) -> None:
         self.waited: list[Any] = []
+        self.cuda_stream = id(self)
 
     def wait_stream(self, other: Any) -> None:
         self.waited.append(other)

@@ -1,5 +1,6 @@
 """What graphs of several runs in a process share: streams and memory."""
 
+import weakref
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,30 +17,72 @@ CUDA = torch.device("cuda")
 
 def test_a_new_run_has_no_living_runs_stream(monkeypatch):
     class Stream:
-        """One of a pool of four, in turns; equal where it is the same one."""
+        """One of a pool of four, in turns. No weak reference to it can be made: one to PyTorch's
+        ends the process once the stream is gone (pytorch#183403)."""
 
+        __slots__ = ("cuda_stream",)
         drawn = 0
 
         def __init__(self, device: torch.device) -> None:
-            self.number = Stream.drawn % 4
+            self.cuda_stream = 1000 + Stream.drawn % 4
             Stream.drawn += 1
 
-        def __eq__(self, other: object) -> bool:
-            return isinstance(other, Stream) and self.number == other.number
-
-        def __hash__(self) -> int:
-            return self.number
+    class Owner:
+        def __init__(self) -> None:
+            self.number = own_stream(CUDA, self).cuda_stream
 
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(graphs, "_streams", type(graphs._streams)())
-    living = own_stream(CUDA)
+    before = list(graphs._taken)
+    living = Owner()
     for _ in range(9):
-        assert own_stream(CUDA) != living
-    others = [own_stream(CUDA) for _ in range(3)]
-    assert len({living, *others}) == 4
-    assert own_stream(CUDA) in {living, *others}, "none is free: one of theirs"
-    del others[0]
-    assert own_stream(CUDA) not in {living, *others}
+        assert Owner().number != living.number
+    others = [Owner() for _ in range(3)]
+    numbers = {owner.number for owner in (living, *others)}
+    assert len(numbers) == 4
+    last = Owner()
+    assert last.number in numbers, "none is free: one of theirs"
+    del living, others  # the stream that `last` shared with one of them stays taken
+    assert last.number not in {Owner().number for _ in range(8)}
+    del last
+    assert graphs._taken == before
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_run_beside_others_launches_few_replays_ahead(others, monkeypatch):
+    launched, done, most = 0, 0, 0
+
+    class Graph:
+        def replay(self) -> None:
+            nonlocal launched, most
+            launched += 1
+            most = max(most, launched - done)
+
+    class Event:
+        def __init__(self, blocking: bool) -> None:
+            assert blocking, "a wait that takes a core would be taken from the other runs"
+
+        def record(self) -> None:
+            self.number = launched
+
+        def synchronize(self) -> None:
+            nonlocal done
+            done = self.number
+
+    class Living:
+        pass
+
+    runs = [Living() for _ in range(1 + others)]
+    monkeypatch.setattr(graphs, "living", weakref.WeakSet(runs))
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    made = Pass(100, 4, torch.device("cpu"))
+    made._graphs = {4: Graph()}  # type: ignore[dict-item]
+    made.run(lambda places: None)
+    assert launched == 25
+    assert most == (graphs.AHEAD + 1 if others else 25)
+    del runs[1:]
+    done = launched
+    made.run(lambda places: None)
+    assert most == 25, "alone again"
 
 
 def test_large_images_are_augmented_fewer_at_a_time(monkeypatch):
