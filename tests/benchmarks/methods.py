@@ -6,7 +6,7 @@ python -m tests.benchmarks.record runs POINTS.json RUNS.jsonl --purpose reproduc
 python -m tests.benchmarks.methods RUNS.jsonl
 
 This is `automate reproduce table2` and `recipe` for a machine with a GPU that has torch and
-pydantic alone; all runs share the GPU. They train on all training images and count the test images
+pydantic alone; all runs share the GPU (`longest` finds how many epochs fit into a time). They train on all training images and count the test images
 after every epoch; what is shown is the last one.
 """
 
@@ -28,6 +28,7 @@ def rows(runs: list[dict[str, Any]]) -> list[list[str]]:
         arm.key: arm for name in ("recipe", "table2") for arm in arms_of(name, base)
     }
     made = []
+    runs = sorted(runs, key=lambda run: int(run["point"]))  # those of a GPU end in any order
     for key in dict.fromkeys(run["params"]["arm"] for run in runs):
         last = [run["accuracy"][-1] for run in runs if run["params"]["arm"] == key]
         ours = [Stat(tuple(100 * a for a in exit_)).figure for exit_ in zip(*last, strict=True)]

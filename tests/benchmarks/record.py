@@ -33,6 +33,7 @@ import torch
 from trainers.config import TrialConfig
 from trainers.data import Data, load
 from trainers.loop import train
+from trainers.reports import EpochReport
 
 Purpose = Literal["search", "reproduce"]
 Job = tuple[int, Mapping[str, Any], dict[str, Any], int]  # point, its params, config, seed
@@ -100,22 +101,42 @@ def _data(text: str, root: str | None, device: str, purpose: Purpose) -> Data:
 _loading = threading.Lock()
 
 
+def data_of(config: TrialConfig, root: str | None, device: str, purpose: Purpose) -> Data:
+    """The images of a run, shared by all that read the same."""
+    read = ("dataset", "classes", "image_size", "limit_train", "validation", "split_seed")
+    wanted = TrialConfig(
+        scheme="branchynet",
+        backbone=config.backbone,
+        **{name: getattr(config, name) for name in read},
+    )
+    with _loading:
+        return _data(wanted.model_dump_json(), root, device, purpose)
+
+
 def run(
-    job: Job, root: str | None = None, device: str = "cpu", purpose: Purpose = "search"
+    job: Job,
+    root: str | None = None,
+    device: str = "cpu",
+    purpose: Purpose = "search",
+    hear: Callable[[EpochReport], None] = lambda report: None,
 ) -> dict[str, Any]:
-    """One run to its end, as a line of the file."""
+    """One run to its end, as a line of the file.
+
+    Args:
+        job: What to run.
+        root: Of the data.
+        device: "cpu" or "cuda".
+        purpose: Of `trainers.data.load`.
+        hear: Is told of each epoch as it ends.
+    """
     point, params, fields, seed = job
     torch.set_num_threads(1)
     config = TrialConfig(**{**fields, "seed": seed, "split_seed": seed})
-    with _loading:
-        read = ("dataset", "classes", "image_size", "limit_train", "validation", "split_seed")
-        wanted = TrialConfig(
-            scheme="branchynet",
-            backbone=config.backbone,
-            **{name: getattr(config, name) for name in read},
-        )
-        data = _data(wanted.model_dump_json(), root, device, purpose)
-    reports = list(train(config, data, device=device, each_epoch=True))
+    data = data_of(config, root, device, purpose)
+    reports = []
+    for report in train(config, data, device=device, each_epoch=True):
+        reports.append(report)
+        hear(report)
     scored = [report for report in reports if report.exits]
     line = {
         "config": fields,
@@ -151,6 +172,13 @@ def recorded(
         yield from pool.imap_unordered(one, jobs)
 
 
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """The flags that say on what, and where, points are run."""
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--data-root")
+    parser.add_argument("--purpose", choices=("search", "reproduce"), default="search")
+
+
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -165,9 +193,7 @@ def main(words: list[str] | None = None) -> None:
     train_.add_argument("file", type=Path)
     train_.add_argument("--seeds", type=int, default=1)
     train_.add_argument("--workers", type=int, default=1)
-    train_.add_argument("--device", default="cpu")
-    train_.add_argument("--data-root")
-    train_.add_argument("--purpose", choices=("search", "reproduce"), default="search")
+    add_running(train_)
     given = parser.parse_args(words)
     if given.command == "points":
         base = TrialConfig(dataset=given.dataset, **given.set)

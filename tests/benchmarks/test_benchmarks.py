@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.benchmarks import (
     confirming,
     epochs,
     fronts,
+    longest,
     loss,
     memory,
     methods,
@@ -195,10 +197,53 @@ def test_the_arms_of_two_experiments_beside_the_paper(tmp_path, capsys):
     for run in map(json.loads, runs.read_text().splitlines()):
         vgg16 = TrialConfig(dataset="cifar100", scheme=run["config"]["scheme"])
         lines.append(json.dumps(run | {"config": vgg16.model_dump(mode="json")}))
-    runs.write_text("\n".join(lines))
+    runs.write_text("\n".join(reversed(lines)))
     baseline, mate = methods.main([str(runs)])
     assert baseline[6:] == ["", "", "", "75.51 ± 0.21"] and mate[6] == "70.79 ± 0.08"
     assert "vgg16 x1 on cifar100, 300 epochs" in capsys.readouterr().out
+
+
+def test_the_longest_schedule_that_fits(tmp_path, capsys):
+    made, runs = tmp_path / "points.json", tmp_path / "runs.jsonl"
+    record.main(["points", "table2", "9", str(made), "--set", '{"epochs": 99, "limit_train": 60}'])
+    arms = ["branchynet", "mate"]
+    begin = time.perf_counter()
+    number = longest.main(
+        [str(made), str(runs), "--seconds", "6", "--purpose", "reproduce", "--only", *arms]
+    )
+    assert 1 < number <= 99 and time.perf_counter() - begin < 30
+    lines = [json.loads(line) for line in runs.read_text().splitlines()]
+    assert {line["params"]["arm"] for line in lines} == set(arms)
+    assert all(line["config"]["epochs"] == len(line["accuracy"]) == number for line in lines)
+    epochs = [
+        json.loads(line) for line in (tmp_path / "runs.epochs.jsonl").read_text().splitlines()
+    ]
+    assert [
+        e["accuracy"] for e in epochs if e["for"] == "run" and e["params"]["arm"] == "mate"
+    ] == [
+        pytest.approx(accuracy, abs=1e-6)
+        for line in lines
+        if line["params"]["arm"] == "mate"
+        for accuracy in line["accuracy"]
+    ]
+    timed = [e for e in epochs if e["for"] == "time"]
+    assert all(sum(e["params"]["arm"] == arm for e in timed) >= longest.TIMED for arm in arms)
+    # at most what the points ask for, and at least an epoch
+    made.write_text(made.read_text().replace('"epochs": 99', '"epochs": 3'))
+    assert longest.main([str(made), str(runs), "--seconds", "600", "--only", "mate"]) == 3
+    assert longest.main([str(made), str(runs), "--seconds", "0", "--only", "mate"]) == 1
+
+
+def test_a_run_that_fails_costs_the_others_nothing(tmp_path, capsys):
+    made, runs = tmp_path / "points.json", tmp_path / "runs.jsonl"
+    record.main(["points", "table2", "9", str(made), "--set", '{"epochs": 4, "limit_train": 60}'])
+    points = json.loads(made.read_text())
+    points[1]["config"]["backbone"] = "gone.py"
+    made.write_text(json.dumps(points[:3]))
+    assert longest.main([str(made), str(runs), "--seconds", "60"]) == 4
+    arms = {json.loads(line)["params"]["arm"] for line in runs.read_text().splitlines()}
+    assert arms == {points[0]["params"]["arm"], points[2]["params"]["arm"]}
+    assert "gone.py" in capsys.readouterr().err
 
 
 def test_ranks(tmp_path, capsys):
