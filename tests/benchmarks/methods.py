@@ -6,8 +6,8 @@ python -m tests.benchmarks.record runs POINTS.json RUNS.jsonl --purpose reproduc
 python -m tests.benchmarks.methods RUNS.jsonl
 
 This is `automate reproduce table2` and `recipe` for a machine with a GPU that has torch and
-pydantic alone; all runs share the GPU (`longest` finds how many epochs fit into a time). They train on all training images and count the test images
-after every epoch; what is shown is the last one.
+pydantic alone; all runs share the GPU (`longest` finds how many epochs fit into a time). They train
+on all training images and count the test images after every epoch; what is shown is the last one.
 """
 
 import argparse
