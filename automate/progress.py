@@ -17,18 +17,11 @@ from studies.front import curve, deployable
 from studies.plan import StudyPlan, is_front
 from studies.states import ENDED, Outcome
 from studies.trial import Event
-from studies.verdict import objective_name, setting, value_text
+from studies.verdict import STATES, counted, objective_name, setting, state_name, value_text
 from trainers.reports import EpochReport
 
 LINE_EVERY = 20.0  # seconds between two lines about epochs, where no trial ends
 SHOWN = 10  # trials in the live table
-STATES = {
-    "RUNNING": "running",
-    "COMPLETE": "complete",
-    "PRUNED": "stopped early",
-    "FAIL": "failed",
-    "WAITING": "waiting",
-}
 
 
 @dataclass
@@ -130,6 +123,13 @@ class Progress:
         found = Counter(row.state for row in self.rows.values())
         found["WAITING"] += max(0, self.plan.trials - len(self.rows))
         return dict(found)
+
+    @property
+    def states(self) -> str:
+        """`12 complete, 1 running, 2 waiting`."""
+        names = [state_name(row.state, row.diverged) for row in self.rows.values()]
+        unmade = max(0, self.plan.trials - len(self.rows))
+        return counted([*names, *[STATES["WAITING"]] * unmade])
 
     @property
     def over(self) -> int:
@@ -261,11 +261,12 @@ class Lines:
             loss = event.report.loss
             said += [] if loss is None else [f"loss {loss:.3f}"]
             name = f"{self._progress.kind} {event.number}"
-            text = f"{name} epoch {row.epochs} of {row.length}: {', '.join(said)}"
+            text = f"{name} epoch {row.epochs} of {row.length}"
+            text += f": {', '.join(said)}" if said else ""
             self._print(f"{text}; {self._progress.summary()}")
 
     def _ended(self, number: int, row: Row) -> str:
-        state = "diverged" if row.diverged else STATES[row.state]
+        state = state_name(row.state, row.diverged)
         text = f"{self._progress.kind} {number} {state}"
         if row.state == "FAIL":
             text += f": {row.reason or 'no reason given'}"
@@ -301,9 +302,9 @@ class LiveTable:
         """What is on the screen."""
         progress = self._progress
         with self._lock:
-            counts, best = progress.counts, progress.best
-            states = ", ".join(f"{counts[s]} {name}" for s, name in STATES.items() if counts.get(s))
-            lines = [f"{progress.plan.study}: {states} of {progress.plan.trials} {progress.kind}s"]
+            best = progress.best
+            of = f"{progress.plan.trials} {progress.kind}s"
+            lines = [f"{progress.plan.study}: {progress.states} of {of}"]
             if best is not None:
                 number, row = best
                 name = objective_name(progress.plan.objective)
@@ -322,7 +323,7 @@ class LiveTable:
             rows = [
                 (
                     number,
-                    "diverged" if row.diverged else STATES[row.state],
+                    state_name(row.state, row.diverged),
                     f"{row.epochs}/{row.length}",
                     accuracies(row),
                     progress.value(row) if row.state in ENDED else "",

@@ -28,8 +28,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from trainers.catalog import InputError, is_path, run_file, unknown
+from trainers.catalog import InputError, is_path, unknown
 from trainers.config import TrialConfig
+from trainers.own import run_file
 
 if TYPE_CHECKING:  # optuna takes a tenth of a second, and listings do not need it
     from optuna.trial import BaseTrial

@@ -194,7 +194,7 @@ def progress_figure(outcomes: Sequence[Outcome], plan: StudyPlan) -> go.Figure:
 def kind(outcome: Outcome) -> str:
     """What became of a trial, in words."""
     if outcome.state == "PRUNED":
-        return "diverged" if outcome.diverged else "stopped early"
+        return v.state_name(outcome.state, outcome.diverged)
     return {"COMPLETE": "full length", "FAIL": "failed"}.get(outcome.state, "not finished")
 
 

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from studies.export import read_exported
-from trainers.catalog import InputError, file_digest
+from trainers.catalog import InputError
 from trainers.checkpoints import put, remove
 from trainers.config import TrialConfig
 from trainers.devices import check_threads, settled_device
+from trainers.own import file_digest
 from trainers.reports import EpochReport
 
 OnReport = Callable[[int, EpochReport], None]
@@ -157,7 +158,9 @@ def train_finals(
 
 
 def _digest(config: TrialConfig, keep_validation: bool) -> str:
-    text = config.model_dump_json() + str(keep_validation) + (file_digest(config.backbone) or "")
+    own = file_digest(config.backbone)  # a file is what is in it, wherever it lies
+    fields = config if own is None else config.model_copy(update={"backbone": own})
+    text = fields.model_dump_json() + str(keep_validation)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

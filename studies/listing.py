@@ -66,9 +66,7 @@ def stored_plan(name: str, attributes: dict[str, Any]) -> StudyPlan | None:
     try:
         return StudyPlan(**{**fields, "study": name})
     except (InputError, TypeError) as error:
-        raise InputError(
-            f"study {name!r} holds a plan that this version cannot read: {error}"
-        ) from None
+        raise InputError(f"the plan of study {name!r} cannot be read: {error}") from None
 
 
 def is_begun(name: str, runs: Path, storage: str | BaseStorage | None = None) -> bool:

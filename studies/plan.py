@@ -10,8 +10,9 @@ from typing import Any, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trainers import catalog
-from trainers.catalog import InputError, file_digest
+from trainers.catalog import InputError
 from trainers.config import TrialConfig, one_line
+from trainers.own import file_digest, moved
 from trainers.reports import Record
 
 SAMPLERS = {
@@ -323,6 +324,12 @@ class StudyPlan(Record):
         if self.experiment is not None and self.early_stopping:
             raise InputError("an experiment of the paper stops no trial early")
         return self
+
+    @field_validator("space")
+    @classmethod
+    def _where_it_is(cls, value: str) -> str:
+        name = value.removeprefix(CALIBRATION)
+        return value.removesuffix(name) + moved(name)
 
     @field_validator("study")
     @classmethod

@@ -15,6 +15,7 @@ from studies.plan import FRONT_FLOPS, StudyPlan, ranked_by
 from studies.samplers import quietly
 from trainers.catalog import InputError, is_path, shortened
 from trainers.config import TrialConfig
+from trainers.own import told
 
 # What runs a study, not what it is: the stored value is kept unless another is given explicitly.
 RUNTIME = ("workers", "threads", "gpus_per_trial", "device", "precision")
@@ -78,7 +79,7 @@ def config_at(space: Space, base: TrialConfig, point: Mapping[str, Any]) -> Tria
             trial = study.ask()
             config = checked_config(space.suggest(trial, base), base)
     except Exception as error:  # whatever a user's file raises is the user's to read
-        text = shortened(error) or type(error).__name__
+        text = shortened(error) if isinstance(error, InputError) else told(error, space.name)
         raise InputError(f"space {space.name} cannot take its point {point}: {text}") from None
     # Optuna passes over a name that is not asked for, and draws what the name was meant for.
     for name in point:

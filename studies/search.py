@@ -37,6 +37,13 @@ from trainers.sources import check, training_images
 KeptCalibration = Callable[[str], tuple[StudyPlan, dict[str, Any]] | None]
 
 
+def _absolute(kind: str, file: str) -> str:
+    """A user's file as it is given; unlike one of a record it needs to be there."""
+    if not Path(file).is_file():
+        raise InputError(f"{kind} file {file!r} does not exist or is not a file")
+    return str(Path(file).absolute())
+
+
 def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
     """A config of a named data set or of a folder, which is looked at for its classes and size.
 
@@ -45,7 +52,7 @@ def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
     """
     # Absolute, because a worker on Ray and a later command may start in another folder.
     if catalog.is_path(str(fields.get("backbone", ""))):
-        fields["backbone"] = str(Path(fields["backbone"]).absolute())
+        fields["backbone"] = _absolute("backbone", fields["backbone"])
     if dataset in catalog.DATASETS or not catalog.is_path(dataset):
         return TrialConfig(dataset=dataset, **fields)
     dataset = str(Path(dataset).absolute())
@@ -128,7 +135,7 @@ def make_plan(
     """
     base = make_config(dataset, **fields)
     if catalog.is_path(space):
-        space = str(Path(space).absolute())
+        space = _absolute("space", space)
     loaded = load_space(space)
     objective = planned_objective(objective_for(loaded, objective, base.exits), base)
     if budgets is not None:

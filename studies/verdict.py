@@ -7,7 +7,7 @@ ran their full length and stayed finite count; what was stopped early is never c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 MINUS = "\u2212"
 UNCONFIRMED = "n = 1, unconfirmed"
 WEIGHT_NETWORK = ("mix_width", "mix_scale", "mix_init", "mix_lr")  # settings of MATE's
+STATES = {
+    "COMPLETE": "complete",
+    "PRUNED": "stopped early",
+    "FAIL": "failed",
+    "RUNNING": "running",
+    "WAITING": "waiting",
+}
+DIVERGED = "diverged"  # whatever the state of the trial
+NAMES = ("complete", "stopped early", DIVERGED, "failed", "running", "waiting")
 NOTABLE = 0.001  # a fraction; a smaller lead of a rival is not worth its sentence
 
 
@@ -186,18 +195,21 @@ def tolerance_text(plan: StudyPlan) -> str:
     return gain_text(plan.objective, plan.tolerance)
 
 
-def states_text(outcomes: Sequence[Outcome]) -> str:
-    """`12 complete, 16 stopped early, 2 waiting`."""
-    names = {
-        "COMPLETE": "complete",
-        "PRUNED": "stopped early",
-        "FAIL": "failed",
-        "RUNNING": "running",
-        "WAITING": "waiting",
-    }
-    counts = Counter[str](outcome.state for outcome in outcomes)
-    some = [f"{counts[state]} {name}" for state, name in names.items() if counts[state]]
+def state_name(state: str, diverged: bool) -> str:
+    """Of a trial, in words: a diverged one has no state of its own."""
+    return DIVERGED if diverged else STATES[state]
+
+
+def counted(names: Iterable[str]) -> str:
+    """`12 complete, 16 stopped early, 2 waiting`, of the names of states."""
+    counts = Counter(names)
+    some = [f"{counts[name]} {name}" for name in NAMES if counts[name]]
     return ", ".join(some) or "no trial"
+
+
+def states_text(outcomes: Sequence[Outcome]) -> str:
+    """What became of the trials: `12 complete, 16 stopped early, 2 waiting`."""
+    return counted(state_name(outcome.state, outcome.diverged) for outcome in outcomes)
 
 
 def whole_front(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
@@ -226,6 +238,13 @@ def verdict(outcomes: Sequence[Outcome], plan: StudyPlan) -> str:
 
     order = ranked(outcomes)
     if not order:
+        if outcomes and all(outcome.diverged for outcome in outcomes):
+            number = len(outcomes)
+            every = "The only trial" if number == 1 else f"Every one of {number:,} trials"
+            return (
+                f"{every} diverged (its loss was not finite): nothing can be said. Lower lr, or "
+                "the strength of the distillation."
+            )
         return (
             f"No trial has run its full length ({states_text(outcomes)}): nothing can be said yet."
         )

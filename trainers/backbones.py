@@ -12,7 +12,7 @@ A user's own backbone is a Python file of the same form:
 
 from torch import nn
 
-from trainers import catalog
+from trainers import own
 from trainers.catalog import InputError
 from trainers.densenet import densenet121
 from trainers.msdnet import msdnet
@@ -81,8 +81,8 @@ def backbone_named(name: str) -> Build:
     """
     if name in BACKBONES:
         return BACKBONES[name]
-    catalog.exits_of(name)  # refuses an unknown name, a missing file, a file without EXITS
-    build = getattr(catalog.run_file("backbone", name), "build", None)
+    own.exits_of(name)  # refuses an unknown name, a missing file, a file without EXITS
+    build = getattr(own.run_file("backbone", name), "build", None)
     if not callable(build):
         raise InputError(
             f"backbone file {name!r} needs a function build(width, image_size, image_channels)"

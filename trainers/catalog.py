@@ -4,15 +4,9 @@ Nothing here imports torch, so flags, help and validation stay instant. The func
 the names are in `trainers.data` and `trainers.backbones`; a test holds both sides together.
 """
 
-import ast
-import hashlib
-import importlib.util
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from pathlib import Path
-from types import ModuleType
 
 
 class InputError(ValueError):
@@ -46,9 +40,9 @@ def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> Input
     """
     names = sorted(known)
     nearest = get_close_matches(name, names, n=1)
-    guess = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    guess = f" (did you mean '{nearest[0]}'?)" if nearest else ""
     extra = f" ({hint})" if hint else ""
-    return InputError(f"unknown {kind} {name!r}: known are {', '.join(names)}{extra}{guess}")
+    return InputError(f"unknown {kind} {name!r}{guess}: known are {', '.join(names)}{extra}")
 
 
 @dataclass(frozen=True)
@@ -276,68 +270,3 @@ BACKBONES: dict[str, BackboneEntry] = {
 def is_path(name: str) -> bool:
     """Whether a data set, space or backbone is given as a path, not by its name."""
     return "/" in name or "\\" in name or name.endswith(".py") or name.startswith(".")
-
-
-def file_digest(name: str) -> str | None:
-    """What tells a user's file from an edited one; None of what is no file."""
-    path = Path(name)
-    if not is_path(name) or not path.is_file():
-        return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-
-
-def run_file(kind: str, name: str) -> ModuleType:
-    """A user's Python file as a module: it is run, here and now.
-
-    Args:
-        kind: What the file gives, e.g. "backbone".
-        name: Its path.
-
-    Raises:
-        InputError: No such file, no Python file, or whatever it raises itself.
-    """
-    path = Path(name)
-    if not path.is_file():
-        raise InputError(f"{kind} file {name!r} does not exist or is not a file")
-    digest = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
-    module_name = f"{kind}_{path.stem}_{digest}"  # no other module's, nor that of another file
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{kind} file {name!r} is no Python file: its name needs to end in .py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # where a dataclass looks its annotations up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the user's file raises is the user's to read
-        sys.modules.pop(module_name, None)
-        raise InputError(f"{kind} file {name!r} fails: {error!r}") from error
-    return module
-
-
-def exits_of(backbone: str) -> int:
-    """Number of exits M of a backbone, by name or by the path of a user's Python file.
-
-    A file is parsed, not run: it says `EXITS = 4` at its top level.
-
-    Raises:
-        InputError: Unknown name, no such file, or no `EXITS` in it.
-    """
-    if backbone in BACKBONES:
-        return BACKBONES[backbone].exits
-    if not is_path(backbone):
-        raise unknown("backbone", backbone, BACKBONES, "or a path to a .py file")
-    path = Path(backbone)
-    if not path.is_file():
-        raise InputError(f"backbone file {backbone!r} does not exist or is not a file")
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"backbone file {backbone!r} is not valid Python: {error}") from None
-    for node in tree.body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id == "EXITS":
-                value = getattr(getattr(node, "value", None), "value", None)
-                if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-                    return value
-    raise InputError(f"backbone file {backbone!r} needs a line 'EXITS = <number of exits>'")

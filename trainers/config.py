@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from trainers import catalog
+from trainers import catalog, own
 from trainers.catalog import InputError
 from trainers.reports import Record
 from trainers.schemes import scheme_named
@@ -136,7 +136,7 @@ class TrialConfig(Record):
         """Number of exits M."""
         if not scheme_named(self.scheme).multi_exit:
             return 1
-        return catalog.exits_of(self.backbone)
+        return own.exits_of(self.backbone)
 
     @property
     def channels(self) -> int:
@@ -178,6 +178,11 @@ class TrialConfig(Record):
             return fields
         brought = {"classes": entry.classes, "image_size": entry.image_size, **entry.defaults}
         return {**brought, **fields}
+
+    @field_validator("backbone")
+    @classmethod
+    def _where_it_is(cls, value: str) -> str:
+        return own.moved(value)
 
     @field_validator("alpha", "alpha_teacher", "temperatures", "exit_weights", mode="before")
     @classmethod

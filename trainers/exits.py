@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from trainers import catalog
+from trainers import catalog, own
 from trainers.backbones import backbone_named
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -130,14 +130,14 @@ def build_network(config: TrialConfig) -> MultiExitNet:
             raise
         raise InputError(
             f"backbone file {config.backbone!r}: its build(width, image_size, image_channels) "
-            f"fails: {error!r}"
+            f"fails: {own.told(error, config.backbone)}"
         ) from error
     if not isinstance(backbone, Backbone):
         raise InputError(
             f"backbone file {config.backbone!r}: build needs to return a Backbone (from "
             f"trainers.backbones), got {type(backbone).__name__}"
         )
-    stages = catalog.exits_of(config.backbone)
+    stages = own.exits_of(config.backbone)
     if not len(backbone.stages) == len(backbone.channels) == stages:
         raise InputError(
             f"backbone {config.backbone!r} says EXITS = {stages} but builds "
@@ -169,10 +169,15 @@ def _passes(network: MultiExitNet, config: TrialConfig) -> None:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             network.eval()(torch.zeros(1, *size))
     except Exception as error:  # whatever the user's file raises is the user's to read
+        needs = ""
+        if isinstance(error, RuntimeError):  # PyTorch's of shapes
+            needs = (
+                "; the first stage needs to take image_channels, and channels needs to say what "
+                "each stage gives"
+            )
         raise InputError(
             f"backbone file {config.backbone!r}: an image of {'x'.join(map(str, size))} does not "
-            f"pass ({' '.join(str(error).split())[:200]}): the first stage needs to take "
-            "image_channels, and channels needs to say what each stage gives"
+            f"pass: {own.told(error, config.backbone)}{needs}"
         ) from error
     network.train(training)
     _PASSED.add(key)

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers import checkpoints
-from trainers.catalog import InputError, file_digest
+from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.costs import ExitCost, costs
 from trainers.data import Images, batches
 from trainers.exits import MultiExitNet, build_network
+from trainers.own import file_digest
 from trainers.reports import EpochReport
 from trainers.schemes import scheme_named
 from trainers.teachers import Teachers

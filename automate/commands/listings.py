@@ -8,7 +8,8 @@ from cyclopts import App, Parameter
 
 from automate import flags
 from automate.printing import duration, say, say_json, say_table, size
-from trainers.catalog import BACKBONES, DATASETS, exits_of
+from trainers.catalog import BACKBONES, DATASETS
+from trainers.own import exits_of
 from trainers.schemes import SCHEMES
 
 if TYPE_CHECKING:

@@ -35,8 +35,8 @@ def test_json(cli: Cli):
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ("--parts stop", "unknown part 'stop': known are loss, "),
-        ("--nets vgg", "unknown net 'vgg': known are digits, "),
+        ("--parts stop", "unknown part 'stop' (did you mean 'step'?): known are loss, "),
+        ("--nets vgg", "unknown net 'vgg' (did you mean 'vgg16'?): known are digits, "),
         ("--rounds 0", "rounds needs to be at least 1, got 0"),
     ],
 )

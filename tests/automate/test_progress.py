@@ -228,7 +228,7 @@ def test_live_table_shows_trials_best_epochs_and_time():
     live.see(study.epoch(3, 7))
     study.now = 65.0
     text = drawn(live)
-    assert "1 running, 1 complete, 1 stopped early, 1 failed of 4 trials" in text
+    assert "1 complete, 1 stopped early, 1 failed, 1 running of 4 trials" in text
     assert "best anytime accuracy 65.00 %, trial 0 (alpha = 3)" in text
     assert "47 trained, 20 saved by early stopping; 1 min 5 s so far, about " in text
     assert "[bold]boom[/bold]" in text
@@ -247,6 +247,14 @@ def test_lines_below_the_live_table_wrap_on_a_narrow_terminal(monkeypatch):
     drawn = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", screen.file.getvalue()).splitlines()
     assert any("so far" in line for line in drawn) and any("left" in line for line in drawn)
     assert max(len(line.rstrip()) for line in drawn) <= 50
+
+
+def test_the_live_table_counts_diverged_trials_as_such():
+    study = Study()
+    live = LiveTable(study.progress)
+    live.see(study.started(0))
+    live.see(study.ended(0, "PRUNED", 1, value=0.1, diverged=True))
+    assert "1 diverged, 3 waiting of 4 trials" in drawn(live)
 
 
 def test_live_table_shows_only_the_latest_trials():

@@ -385,7 +385,7 @@ def test_interrupted_it_says_where_it_stands_and_how_to_go_on(cli: Cli, untraine
         ("--space diverse_alfa", "did you mean 'diverse_alpha'?"),
         ("--space ./no.py", "/no.py' does not exist"),
         ("--space ./file", "is no Python file"),
-        ("--space ./broken.py", "/broken.py' fails: NameError"),
+        ("--space ./broken.py", "/broken.py' fails: line 1: NameError"),
         ("--space ./empty.py", "needs a function starts"),
         ("--dataset cifar10", "did you mean 'cifar100'?"),
         ("--dataset ./none", "no folder"),

@@ -132,7 +132,7 @@ def test_a_broken_file_is_one_line(cli: Cli, tmp_path, content, said):
     [
         ("--seeds 0", "seeds needs to be at least 1"),
         ("--seeds two", "expected a whole number"),
-        ("--device tpu", "unknown device 'tpu': known are cpu, cuda"),
+        ("--device tpu", "unknown device 'tpu' (did you mean 'cpu'?): known are cpu, cuda"),
         ("--threads 0", "threads needs to be at least 1, got 0"),
     ],
 )

@@ -8,6 +8,7 @@ import optuna
 import pytest
 
 from search_spaces import load_space, names
+from studies.resume import config_at
 from studies.verdict import is_paper_default
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -145,6 +146,17 @@ def test_a_users_file_may_hold_dataclasses_and_say_nothing_of_itself(tmp_path):
     assert sys.modules["json"] is json
 
 
+def test_an_error_in_a_users_suggest_is_told_with_its_line(tmp_path):
+    path = tmp_path / "mine.py"
+    start = "def starts(base): return [{'t': 3.0}]\n\n\ndef suggest(trial, base):\n"
+    path.write_text(f"{start}    t = trial.suggest_float('t', 1, 9)\n    return {{}}[t]\n")
+    with pytest.raises(InputError, match=r"mine.py cannot take its .*: line 6: KeyError: 3.0"):
+        config_at(load_space(str(path)), TrialConfig(), {"t": 3.0})
+    path.write_text(f"{start}    return base.with_(temprature=3.0)\n")
+    with pytest.raises(InputError, match=r"field 'temprature' \(did you mean 'temperature'\?\)"):
+        config_at(load_space(str(path)), TrialConfig(), {"t": 3.0})
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -154,7 +166,7 @@ def test_a_users_file_may_hold_dataclasses_and_say_nothing_of_itself(tmp_path):
         ),
         ("def suggest(trial, base): pass", r"starts: def starts\(base\): .*\(README, \"Your own"),
         ("raise RuntimeError('boom')", "boom"),
-        ("def starts(", "fails"),
+        ("def starts(", r"is not valid Python: line 1: '\(' was never closed$"),
     ],
 )
 def test_a_broken_space_file_gets_one_line(tmp_path, text, says):

@@ -70,8 +70,9 @@ def test_the_latest_study_is_opened_where_none_is_named(three):
 
 def test_an_unknown_study_names_the_known_and_the_nearest(three):
     (three / "notes").mkdir()
-    with pytest.raises(InputError, match="unknown study 'bb': known are a, b, c; did you mean 'b'"):
+    with pytest.raises(InputError) as caught:
         StudyRecord.open("bb", runs=three)
+    assert str(caught.value) == "unknown study 'bb' (did you mean 'b'?): known are a, b, c"
     assert not (three / "bb").exists()
 
 

@@ -84,6 +84,26 @@ def test_nothing_finished() -> None:
     assert v.verdict([], PLAN).startswith("No trial has run its full length (no trial)")
 
 
+def test_diverged_trials_are_not_called_stopped_early() -> None:
+    lost = [outcome(n, [0.1] * 4, alpha=9.0, state="PRUNED", diverged=True) for n in (1, 2)]
+    stopped = outcome(3, [0.9] * 4, alpha=9.0, state="PRUNED")
+    waiting = made_up.outcome(4, "WAITING")
+    assert v.states_text([stopped, *lost, waiting, DEFAULT]) == (
+        "1 complete, 1 stopped early, 2 diverged, 1 waiting"
+    )
+    assert v.verdict([*lost, stopped], PLAN) == (
+        "No trial has run its full length (1 stopped early, 2 diverged): nothing can be said yet."
+    )
+    assert v.verdict([*lost, waiting], PLAN).endswith(
+        "(2 diverged, 1 waiting): nothing can be said yet."
+    )
+    assert v.verdict(lost, PLAN) == (
+        "Every one of 2 trials diverged (its loss was not finite): nothing can be said. "
+        "Lower lr, or the strength of the distillation."
+    )
+    assert v.verdict(lost[:1], PLAN).startswith("The only trial diverged (its loss was not finite)")
+
+
 def test_stopped_failed_and_diverged_trials_count_nowhere() -> None:
     others = [
         outcome(5, [0.99] * 4, alpha=9.0, state="PRUNED"),

@@ -20,7 +20,7 @@ def test_what_is_asked_for_else_cuda_where_there_is_one(asked, visible, found, m
     ("asked", "said"),
     [
         ("cuda", "device cuda: no CUDA device is visible; take --device cpu"),
-        ("cud", "unknown device 'cud': known are cpu, cuda; did you mean 'cuda'?"),
+        ("cud", "unknown device 'cud' (did you mean 'cuda'?): known are cpu, cuda"),
         ("", "unknown device ''"),
     ],
 )

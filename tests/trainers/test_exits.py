@@ -198,10 +198,10 @@ def build(width, image_size, image_channels):
     ("right", "wrong", "said"),
     [
         ("width, image_size, image_channels", "size", "fails: TypeError"),
-        ("return Backbone", "return list", "fails: TypeError"),
+        ("return Backbone", "return list", "fails: line 13: TypeError: list expected at most 1"),
         ("return Backbone((", "return ((", "needs to return a Backbone .*, got tuple"),
-        ("(8, 16), nn", "(8, 24), nn", "1x8x8 does not pass .*what each stage gives"),
-        ("block(image_channels, 8)", "block(3, 8)", "1x8x8 does not pass .*take image_channels"),
+        ("(8, 16), nn", "(8, 24), nn", "1x8x8 does not pass: .*what each stage gives"),
+        ("block(image_channels, 8)", "block(3, 8)", "1x8x8 does not pass: .*take image_channels"),
         ("EXITS = 2", "EXITS = 3", "says EXITS = 3 but builds 2 stages"),
     ],
 )
@@ -211,6 +211,35 @@ def test_a_backbone_of_the_users_that_does_not_fit_is_refused(tmp_path, right, w
     with pytest.raises(InputError, match=said) as caught:
         build_network(TrialConfig(backbone=str(file)))
     assert "\n" not in str(caught.value)
+
+
+def test_an_error_in_a_users_forward_is_told_with_its_line(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(
+        OWN.replace(
+            "def block",
+            "class Scaled(nn.Module):\n    def forward(self, x):\n"
+            "        return x * self.scale\n\n\ndef block",
+        ).replace("nn.ReLU())", "Scaled())")
+    )
+    with pytest.raises(InputError) as caught:
+        build_network(TrialConfig(backbone=str(file)))
+    assert str(caught.value) == (
+        f"backbone file {str(file)!r}: an image of 1x8x8 does not pass: line 10: AttributeError: "
+        "'Scaled' object has no attribute 'scale'"
+    )
+
+
+def test_the_number_of_exits_is_read_without_running_the_file(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(OWN.replace("EXITS = 2", "EXITS: int = 2"))
+    assert TrialConfig(backbone=str(file)).exits == 2
+    for wrong in ("EXITS = len((8, 16))", "EXITS: int", "EXITS = 0", "EXITS = True", ""):
+        file.write_text(OWN.replace("EXITS = 2", wrong))
+        with pytest.raises(
+            InputError, match="needs a line 'EXITS = 3' .* without running the file"
+        ):
+            TrialConfig(backbone=str(file))
 
 
 def test_a_backbone_of_the_users_draws_no_other_weights_for_being_tried(tmp_path):

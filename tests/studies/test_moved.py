@@ -1,0 +1,125 @@
+"""A project of a user's files that is moved: its studies and trained networks go on."""
+
+import shutil
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from studies.export import read_exported
+from studies.final import train_finals
+from studies.plan import StudyPlan
+from studies.record import StudyRecord
+from studies.search import make_plan, search
+from trainers import trained
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+from trainers.own import moved
+
+NETWORK = """
+from torch import nn
+from trainers.backbones import Backbone
+
+EXITS = 2
+
+
+def build(width, image_size, image_channels):
+    return Backbone((nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)), (8, 8), nn.Linear)
+"""
+SPACE = """
+def starts(base):
+    return [{'t': 3.0}]
+
+
+def suggest(trial, base):
+    return base.with_(temperature=trial.suggest_float('t', 1, 9))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a network and a space, which one is in."""
+    folder = tmp_path / "before"
+    (folder / "nets").mkdir(parents=True)
+    (folder / "nets" / "net.py").write_text(NETWORK)
+    (folder / "space.py").write_text(SPACE)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def run(trials: int) -> list[Path]:
+    """Goes on with the study; where each trial's network lies."""
+    asked = make_plan(
+        "space.py", backbone="nets/net.py", epochs=1, limit_train=60, trials=trials, device="cpu",
+        workers=1, threads=1, precision="fp32", study="own",
+    )  # fmt: skip
+    with closing(search(asked, runs=Path("runs"))) as record:
+        assert [outcome.state for outcome in record.outcomes()] == ["COMPLETE"] * trials
+        return [Path(record.plan.base.backbone), Path(record.plan.space)]
+
+
+def test_a_study_goes_on_where_its_project_lies_now(project, monkeypatch):
+    assert run(1) == [project / "nets" / "net.py", project / "space.py"]
+    after = project.with_name("after")
+    shutil.move(project, after)
+    monkeypatch.chdir(after)
+    with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
+        assert record.plan.base.backbone == str(after / "nets" / "net.py")
+    assert run(2) == [after / "nets" / "net.py", after / "space.py"]
+    (after / "nets" / "net.py").write_text(NETWORK + "# edited\n")
+    with pytest.raises(InputError, match="backbone file .* has changed since study 'own' was made"):
+        run(3)
+
+
+def test_a_training_goes_on_where_its_project_lies_now(project, monkeypatch):
+    config = TrialConfig(backbone=str(project / "nets" / "net.py"), epochs=1, limit_train=60)
+    Path("one.yaml").write_text(f"config: {config.model_dump_json()}\n")
+    before = train_finals(Path("one.yaml"), seeds=1, threads=1).folder
+    after = project.with_name("after")
+    shutil.move(project, after)
+    monkeypatch.chdir(after)
+    assert read_exported(Path("one.yaml"))[0].backbone == str(after / "nets" / "net.py")
+    assert train_finals(Path("one.yaml"), seeds=1, threads=1).folder == before, "not trained again"
+    assert trained.load(before / "seed-1").config.backbone == str(after / "nets" / "net.py")
+    (after / "nets" / "net.py").write_text(NETWORK + "# edited\n")
+    with pytest.raises(InputError, match="has changed since"):
+        trained.load(before / "seed-1")
+
+
+def test_what_is_nowhere_is_said_with_what_to_do(project, monkeypatch):
+    run(1)
+    shutil.move(project / "nets", project.with_name("nets"))
+    with pytest.raises(InputError) as caught:
+        StudyRecord.open("own", runs=Path("runs"))
+    assert str(caught.value) == (
+        f"the plan of study 'own' cannot be read: backbone file '{project}/nets/net.py' does not "
+        "exist or is not a file; if it was moved, start where it lies now"
+    )
+
+
+def test_a_path_that_is_typed_is_taken_as_it_is(project):
+    shutil.copy("nets/net.py", "net.py")
+    for name in ("elsewhere/net.py", str(project / "elsewhere" / "net.py")):
+        with pytest.raises(InputError, match=f"backbone file '{name}' does not exist"):
+            make_plan("space.py", backbone=name)
+    with pytest.raises(InputError, match="space file 'elsewhere/space.py' does not exist"):
+        make_plan("elsewhere/space.py")
+
+
+def test_the_longest_end_of_a_path_that_is_there(project):
+    gone = "/gone/nets/net.py"
+    assert moved(gone) == str(project / "nets" / "net.py")
+    shutil.copy("nets/net.py", "net.py")
+    assert moved(gone) == str(project / "nets" / "net.py")
+    (project / "nets" / "net.py").unlink()
+    assert moved(gone) == str(project / "net.py")
+    (project / "net.py").unlink()
+    (project / "net.py").mkdir()
+    assert moved(gone) == gone
+    assert moved("nets/net.py") == "nets/net.py" and moved("vgg16") == "vgg16"
+
+
+def test_a_calibration_of_a_users_space(project):
+    made = make_plan("space.py", epochs=2, trials=1, study="own", early_stopping=False)
+    plan = StudyPlan(**made.model_dump() | {"space": "calibrate:/gone/space.py"})
+    assert plan.calibrates == str(project / "space.py")
