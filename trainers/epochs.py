@@ -1,9 +1,11 @@
-"""Epochs on one device, in the ways that there are, and several runs at once: what a search gets.
+"""Epochs on one device, in the ways that there are, several runs at once, and how long one more
+takes to begin: what a search gets.
 
 Meant for a GPU. On a CPU the same goes through, uncaptured and with few images, so that it can be
 tested.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -75,3 +77,46 @@ def epoch_table(
     return compared(
         net, {side: mine for (side, *_), mine in zip(sides, speeds, strict=True)}, "images/s"
     )
+
+
+def begin_table(
+    net: str, *, device: str, images: int = 50_000, beside: int = 3, scheme: str = "mate"
+) -> list[Row]:
+    """Seconds until another run of a network can train, alone and beside runs that train.
+
+    Args:
+        net: Of `trainers.bench.NETS`.
+        device: "cuda", or "cpu" to see that it runs.
+        images: Of an epoch.
+        beside: Number of the runs that train meanwhile.
+        scheme: Of the distillation.
+    """
+    config = TrialConfig(**{**NETS[net], "scheme": scheme, "precision": "bf16"})
+    data = synthetic(config, images, device)
+
+    def made(seed: int) -> float:
+        begin = time.perf_counter()
+        CapturedRun(config.with_(seed=seed), data, device)
+        return time.perf_counter() - begin
+
+    # made here as the timed ones are: libraries choose their kernels once a thread
+    others = [CapturedRun(config.with_(seed=seed), data, device) for seed in range(beside)]
+    alone = made(beside)
+    enough = threading.Event()
+
+    def go(run: CapturedRun) -> None:
+        while not enough.is_set():
+            run.train_epoch(data.fit, 0)
+
+    with ThreadPoolExecutor(beside) as pool:
+        tasks = [pool.submit(go, run) for run in others]
+        try:
+            together = made(beside)
+        finally:
+            enough.set()
+    for task in tasks:
+        task.result()  # raises what the run did
+    return [
+        Row(net, "one more begins, alone", alone, "s", ratio=1.0),
+        Row(net, f"beside {beside} that train", together, "s", ratio=alone / together),
+    ]

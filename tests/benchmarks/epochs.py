@@ -6,7 +6,7 @@ Without a GPU it shows only that it runs.
 import torch
 
 from tests.benchmarks.showing import show
-from trainers.epochs import epoch_table
+from trainers.epochs import begin_table, epoch_table
 from trainers.rounds import Row
 
 
@@ -18,7 +18,10 @@ def main(words: list[str] | None = None, images: int = 50_000) -> list[Row]:
         lambda given: [
             row
             for net in given.nets
-            for row in epoch_table(net, device=device, images=images, rounds=given.rounds)
+            for row in (
+                *epoch_table(net, device=device, images=images, rounds=given.rounds),
+                *begin_table(net, device=device, images=images),
+            )
         ],
         words,
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from automate.commands.benching import say_rows
+from automate.bench_text import say_rows
 from trainers.bench import NETS, SHORT, machine
 from trainers.rounds import Row
 

@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -47,6 +49,7 @@ def test_epochs(capsys):
     rows = epochs.main(["--rounds", "1", "--nets", "digits"])
     assert [row.side.split(",")[0] for row in rows] == [
         "step by step", "step by step", "uncaptured", "2 together", "4 together",
+        "one more begins", "beside 3 that train",
     ]  # fmt: skip
     assert all(row.value > 0 for row in rows) and rows[0].ratio == 1
 
@@ -201,6 +204,14 @@ def test_the_arms_of_two_experiments_beside_the_paper(tmp_path, capsys):
     baseline, mate = methods.main([str(runs)])
     assert baseline[6:] == ["", "", "", "75.51 ± 0.21"] and mate[6] == "70.79 ± 0.08"
     assert "vgg16 x1 on cifar100, 300 epochs" in capsys.readouterr().out
+
+
+def test_what_runs_on_a_gpu_machine_needs_little():
+    blocked = (
+        "import sys; sys.modules.update(dict.fromkeys(('optuna', 'ray', 'cyclopts', 'plotly')))"
+    )
+    wanted = "from tests.benchmarks import epochs, longest, record"
+    subprocess.run([sys.executable, "-c", f"{blocked}; {wanted}"], check=True)
 
 
 def test_the_longest_schedule_that_fits(tmp_path, capsys):

@@ -33,3 +33,24 @@ def test_a_run_that_breaks_beside_others_is_no_fast_one(monkeypatch):
     monkeypatch.setattr(CapturedRun, "train_epoch", breaks)
     with pytest.raises(ValueError, match="broken beside others"):
         table()
+    with pytest.raises(ValueError, match="broken beside others"):
+        epochs.begin_table("digits", device="cpu", images=16)
+
+
+def test_one_more_run_begins_while_others_train(monkeypatch):
+    monkeypatch.setitem(epochs.NETS, "digits", DIGITS)
+    training: list[int] = []
+
+    class Made(CapturedRun):
+        def __init__(self, *given: object) -> None:
+            training.append(threading.active_count() - before)
+            super().__init__(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(epochs, "CapturedRun", Made)
+    before = threading.active_count()
+    alone, beside = epochs.begin_table("digits", device="cpu", images=16, beside=2)
+    assert training == [0, 0, 0, 2]
+    assert (alone.side, beside.side) == ("one more begins, alone", "beside 2 that train")
+    assert alone.unit == "s" and alone.value > 0 and beside.value > 0
+    assert beside.ratio == pytest.approx(alone.value / beside.value)
+    assert threading.active_count() == before
