@@ -83,7 +83,7 @@ class _Lines:
         self._title = title
         self._epochs = epochs
         self._stderr = stderr
-        self._last = float("-inf")
+        self._last = time.monotonic()  # reports of a run that goes on are there at once: no news
 
     def see(self, seed: int, report: "EpochReport") -> None:
         """Takes the report of an epoch."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from automate.commands import training
 from studies.export import write_config
 from studies.final import ExitSummary, FinalSummary
 from tests.automate.conftest import Cli
@@ -70,6 +71,23 @@ def test_the_summary_is_a_table_with_its_n_and_spread(cli: Cli, file, trained):
     assert "60.00 ± 1.25 %" in said.out
     assert "seed 3 epoch 3 of 3: loss 0.667, test accuracy per exit 50.00 60.00 %" in said.out
     assert "/seed-1')" in said.out
+
+
+def test_a_training_that_goes_on_tells_no_epoch_of_before(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    whole = CONFIG.with_(epochs=40)
+    lines = training._Lines("1.yaml", 40, stderr=False)
+    for epoch in range(1, 21):  # from the checkpoint, at once
+        lines.see(1, made_up.report(whole, epoch, [0.5, 0.6, 0.7, 0.8]))
+    assert capsys.readouterr().out == ""
+    now[0] = training.LINE_EVERY
+    for epoch in (21, 22, 40):
+        lines.see(1, made_up.report(whole, epoch, [0.5, 0.6, 0.7, 0.8]))
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == [
+        "1.yaml", "seed 1 epoch 21 of 40", "seed 1 epoch 40 of 40",
+    ]  # fmt: skip
 
 
 def test_one_seed_is_unconfirmed(cli: Cli, file, trained):
