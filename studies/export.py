@@ -2,6 +2,7 @@
 
 import datetime
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from studies.verdict import count_text, finished, recommended_first
 from trainers.catalog import InputError, shortened
 from trainers.checkpoints import put
 from trainers.config import TrialConfig
+from trainers.own import file_digest, look_around
 
 CONFIRMED = "confirmed.yaml"
 LARGEST = 1_000_000  # bytes; an exported config has some 1,500
@@ -80,6 +82,7 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
             "accuracy": list(outcome.report.accuracies),
             "flops": [point.flops for point in outcome.report.exits],
             "data_root": record.plan.data_root,
+            "backbone_digest": file_digest(outcome.config.backbone),
             "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         path = folder / f"{rank}.yaml"
@@ -150,6 +153,7 @@ def export_confirmed(record: StudyRecord, made: Confirmation | None) -> Path:
         "accuracy": [exit.mean / 100 for exit in exits],
         "flops": [int(flops) for flops in made.flops[judged.chosen]],
         "data_root": record.plan.data_root,
+        "backbone_digest": file_digest(row.config.backbone),
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     used = made.plan.base.seed + len(made.plan.race or ()) - 1
@@ -178,6 +182,7 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
         InputError: Missing, larger than a config can be, broken, with tags, aliases, keys given
             twice or unknown, or values that no config takes.
     """
+    look_around(path)
     if not path.is_file():
         raise InputError(f"config file {str(path)!r} does not exist or is not a file")
     if path.stat().st_size > LARGEST:
@@ -196,9 +201,21 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
     if not isinstance(source, dict):
         raise InputError(f"{path}: source needs to be a mapping, got {type(source).__name__}")
     try:
-        return TrialConfig.read(content["config"]), source
+        config = TrialConfig.read(content["config"])
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+    named = content["config"].get("backbone")
+    if config.backbone != named and is_edited(config, source):
+        raise InputError(
+            f"{path}: backbone file {named!r} does not exist, and {config.backbone!r} is another"
+        )
+    return config, source
+
+
+def is_edited(config: TrialConfig, source: Mapping[str, Any]) -> bool:
+    """Whether a user's network is another one than that which was exported, as far as is known."""
+    exported = source.get("backbone_digest")
+    return exported is not None and exported != file_digest(config.backbone)
 
 
 def read_config(path: Path) -> TrialConfig:

@@ -252,10 +252,12 @@ class StudyPlan(Record):
         for kind, digest in (self.digests or {}).items():
             if found.get(kind, digest) != digest:
                 path = self.base.backbone if kind == "backbone" else self.space
+                searched, do = self.study, "start over with --fresh, or take another --study NAME"
+                if self.confirms is not None:
+                    searched, do = self.confirms, "or search anew"
                 raise InputError(
                     f"{kind} file {path.removeprefix(CALIBRATION)!r} has changed since study "
-                    f"{self.study!r} was made: put it back, start over with --fresh, or take "
-                    "another --study NAME"
+                    f"{searched!r} was made: put it back, {do}"
                 )
 
     @property

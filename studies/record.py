@@ -95,6 +95,7 @@ class StudyRecord(RaceDriver):
                 another driver of a SQLite study, a storage or folder that cannot be used.
         """
         runtime = runtime or {}
+        plan.check_files()  # before anything is erased, made or enlarged
         plan = plan.with_(objective=planned_objective(plan.objective, plan.base))
         if plan.budgets is not None:
             checked_budgets(plan.budgets, plan.base.exits)
@@ -140,6 +141,9 @@ class StudyRecord(RaceDriver):
             found = [summary for summary in list_studies(runs, storage) if summary.plan]
             readable = [summary for summary in found if summary.plan and not summary.plan.confirms]
             if not readable:
+                for summary in list_studies(runs, storage):
+                    if summary.note:
+                        raise InputError(summary.note)
                 where = place(storage, runs, None)
                 home = f"folder {runs}" if where.own else f"storage {where.label}"
                 raise InputError(f"{home} holds no study yet: start one with `automate search`")

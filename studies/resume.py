@@ -15,7 +15,7 @@ from studies.plan import FRONT_FLOPS, StudyPlan, ranked_by
 from studies.samplers import quietly
 from trainers.catalog import InputError, is_path, shortened
 from trainers.config import TrialConfig
-from trainers.own import told
+from trainers.own import file_digest, told
 
 # What runs a study, not what it is: the stored value is kept unless another is given explicitly.
 RUNTIME = ("workers", "threads", "gpus_per_trial", "device", "precision")
@@ -218,5 +218,7 @@ def _shown(value: Any) -> str:
 
 
 def _same_path(value: Any) -> Any:
-    """A user's file under whatever name it is given; anything else as it is."""
-    return Path(value).resolve() if isinstance(value, str) and is_path(value) else value
+    """A user's file by what is in it, a folder by where it is; anything else as it is."""
+    if not isinstance(value, str) or not is_path(value):
+        return value
+    return file_digest(value) or Path(value).resolve()

@@ -179,7 +179,7 @@ class TrialConfig(Record):
         brought = {"classes": entry.classes, "image_size": entry.image_size, **entry.defaults}
         return {**brought, **fields}
 
-    @field_validator("backbone")
+    @field_validator("backbone", "dataset")
     @classmethod
     def _where_it_is(cls, value: str) -> str:
         return own.moved(value)

@@ -151,33 +151,49 @@ def build_network(config: TrialConfig) -> MultiExitNet:
                 "its own, cannot be counted: expected layers of torch.nn (convolutions, Linear, "
                 f"norms, activations); give its class a method {OWN}(given, made) for it"
             )
-        _passes(network, config)
+        _passes(network, backbone, config)
     return network
 
 
 _PASSED: set[tuple[str, float, int, int]] = set()  # once a process is enough
 
 
-def _passes(network: MultiExitNet, config: TrialConfig) -> None:
-    """Sends one black image through a user's backbone. Raises InputError where it does not pass."""
-    size = (config.channels, config.image_size, config.image_size)
+def _passes(network: MultiExitNet, backbone: Backbone, config: TrialConfig) -> None:
+    """Sends black images through a user's backbone. Raises InputError where they do not pass."""
+    size = config.channels, config.image_size, config.image_size
     key = (config.backbone, config.width, config.channels, config.image_size)
     if key in _PASSED:
         return
-    training = network.training
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            network.eval()(torch.zeros(1, *size))
-    except Exception as error:  # whatever the user's file raises is the user's to read
-        needs = ""
-        if isinstance(error, RuntimeError):  # PyTorch's of shapes
-            needs = (
-                "; the first stage needs to take image_channels, and channels needs to say what "
-                "each stage gives"
-            )
-        raise InputError(
-            f"backbone file {config.backbone!r}: an image of {'x'.join(map(str, size))} does not "
-            f"pass: {own.told(error, config.backbone)}{needs}"
-        ) from error
-    network.train(training)
+    mode, state = network.training, {k: v.clone() for k, v in network.state_dict().items()}
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        for training in (False, True):
+            network.train(training)
+            _try_stages(network, backbone, config, torch.zeros(2, *size))
+    network.load_state_dict(state)  # batch norm has seen them
+    network.train(mode)
     _PASSED.add(key)
+
+
+def _try_stages(
+    network: MultiExitNet, backbone: Backbone, config: TrialConfig, images: Tensor
+) -> None:
+    """One stage after another, then the exits, so that the error says which it is."""
+    file, x = f"backbone file {config.backbone!r}", images  # x: theirs, mostly a tensor
+    for number, stage in enumerate(network.stages, start=1):
+        given = "x".join(map(str, x.shape[1:])) if isinstance(x, Tensor) else "what comes before it"
+        try:
+            x = stage(x)
+        except Exception as error:  # whatever the user's file raises is the user's to read
+            first = " (image_channels first)" if number == 1 else ""
+            said = own.told(error, config.backbone)
+            raise InputError(f"{file}: stage {number} fails on {given}{first}: {said}") from error
+        said_channels = backbone.channels[number - 1]
+        if x is None or (isinstance(x, Tensor) and x.dim() == 4 and x.shape[1] != said_channels):
+            gives = "nothing" if x is None else f"{x.shape[1]} channels"
+            raise InputError(f"{file}: stage {number} gives {gives}, channels says {said_channels}")
+    try:
+        network(images)
+    except Exception as error:
+        said = own.told(error, config.backbone)
+        shape = "x".join(map(str, images.shape[1:]))
+        raise InputError(f"{file}: an image of {shape} does not pass the exits: {said}") from error

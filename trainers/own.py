@@ -13,24 +13,46 @@ from types import ModuleType
 
 from trainers.catalog import BACKBONES, InputError, is_path, shortened, unknown
 
+_places: list[Path] = []  # folders around records that were read, the newest first
+UP = 6  # from weights to the folder with runs/<study>/best/<config>/seed-<n>/weights.pt
+
+
+def look_in(*folders: Path) -> None:
+    """From now on what is not where it was is looked for there too, in the first of them first."""
+    for folder in reversed(folders):
+        if folder.absolute() not in _places:
+            _places.insert(0, folder.absolute())
+
+
+def look_around(record: str | Path) -> None:
+    """As `look_in`: in the folders above a config's or a network's file."""
+    look_in(*Path(record).absolute().parents[:UP])
+
 
 def moved(name: str) -> str:
-    """A user's file by the path that it has now, for records that name it by the one it had.
+    """A user's file or folder by the path that it has now, for records that name the one it had.
 
-    One that is not where it was is looked for under the folder that one is in: under the longest
-    end of its path that is there. So a project that is moved or copied goes on as a whole. A path
-    that is not absolute is none of a record, and stays.
+    What is not where it was is looked for under the folder that one is in, then under those around
+    the records that were read, from the nearest on: under the longest end of its path that is
+    there. So a project that is moved goes on as a whole. A path that is not absolute is none of a
+    record, and stays.
     """
     path = Path(name)
-    if not is_path(name) or not path.is_absolute() or path.is_file():
+    if not is_path(name) or not path.is_absolute() or path.exists():
         return name
-    ends = (Path(*path.parts[begin:]) for begin in range(1, len(path.parts)))
-    return next((str(end.absolute()) for end in ends if end.is_file()), name)
+    for folder in dict.fromkeys((Path().absolute(), *_places)):
+        for begin in range(1, len(path.parts)):
+            found = folder.joinpath(*path.parts[begin:])
+            if found.is_file() if path.suffix == ".py" else found.is_dir():
+                return str(found)
+    return name
 
 
 def _missing(kind: str, name: str) -> InputError:
     """No such file."""
-    hint = "; if it was moved, start where it lies now" if Path(name).is_absolute() else ""
+    hint = ""
+    if Path(name).is_absolute():
+        hint = ": put it there, or beside the runs folder"
     return InputError(f"{kind} file {name!r} does not exist or is not a file{hint}")
 
 

@@ -20,7 +20,7 @@ from trainers.config import TrialConfig
 from trainers.costs import ExitCost, costs
 from trainers.data import Images, batches
 from trainers.exits import MultiExitNet, build_network
-from trainers.own import file_digest
+from trainers.own import file_digest, look_around
 from trainers.reports import EpochReport
 from trainers.schemes import scheme_named
 from trainers.teachers import Teachers
@@ -179,6 +179,7 @@ def load(run: str | Path) -> Trained:
             where it was.
     """
     path = Path(run)
+    look_around(path / FILE if path.is_dir() else path)
     content = checkpoints.read(path / FILE if path.is_dir() else path)
     try:
         config = TrialConfig.read(json.loads(content["config"]))

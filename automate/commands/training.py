@@ -41,16 +41,19 @@ def train(
         threads: CPU threads [default: all cores].
     """
     from automate.main import heed_signals
-    from studies.export import read_config
+    from studies.export import is_edited, read_exported
     from studies.final import train_finals
     from studies.verdict import count_text
 
-    config = read_config(file)
+    config, source = read_exported(file)
     title = (
         f"{file}: {config.backbone} on {config.dataset}, {config.scheme}, "
         f"{count_text(config.epochs, 'epoch')}, {count_text(seeds, 'seed')}"
     )
     watch = _Lines(title, config.epochs, stderr=json)
+
+    if is_edited(config, source):
+        say_error(f"{config.backbone} has changed since {file} was exported: trained as it is now")
 
     def on_report(seed: int, report: "EpochReport") -> None:
         if not quiet:
@@ -68,7 +71,7 @@ def train(
     )
     if summary.diverged:
         listed = ", ".join(map(str, summary.diverged))
-        say_error(f"the loss of seed {listed} was not finite: it does not count")
+        say_error(f"the loss of seed {listed} was not finite: it does not count, take a lower lr")
     if json:
         say_json(asdict(summary))
     else:

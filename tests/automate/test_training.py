@@ -11,6 +11,7 @@ from studies.final import ExitSummary, FinalSummary
 from tests.automate.conftest import Cli
 from tests.studies import made_up
 from trainers.config import TrialConfig
+from trainers.own import file_digest
 
 CONFIG = TrialConfig(epochs=3)
 
@@ -88,6 +89,18 @@ def test_a_training_that_goes_on_tells_no_epoch_of_before(monkeypatch, capsys):
     assert [line.split(":")[0] for line in said] == [
         "1.yaml", "seed 1 epoch 21 of 40", "seed 1 epoch 40 of 40",
     ]  # fmt: skip
+
+
+def test_an_edited_network_is_said_to_be_trained_as_it_is(cli: Cli, tmp_path, trained):
+    net = tmp_path / "net.py"
+    net.write_text("EXITS = 2\n")
+    config = CONFIG.with_(backbone=str(net))
+    write_config(tmp_path / "2.yaml", config, {"backbone_digest": file_digest(str(net))})
+    assert cli("train 2.yaml").err == ""
+    net.write_text("EXITS = 2  # edited\n")
+    assert cli("train 2.yaml").err == (
+        f"automate: {net} has changed since 2.yaml was exported: trained as it is now\n"
+    )
 
 
 def test_one_seed_is_unconfirmed(cli: Cli, file, trained):

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from studies.export import read_exported
+from studies.export import export, is_edited, read_exported
 from studies.final import train_finals
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
 from studies.search import make_plan, search
-from trainers import trained
+from trainers import own, trained
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.folders import describe_folder
 from trainers.own import moved
 
 NETWORK = """
@@ -88,13 +89,78 @@ def test_a_training_goes_on_where_its_project_lies_now(project, monkeypatch):
 
 def test_what_is_nowhere_is_said_with_what_to_do(project, monkeypatch):
     run(1)
-    shutil.move(project / "nets", project.with_name("nets"))
-    with pytest.raises(InputError) as caught:
-        StudyRecord.open("own", runs=Path("runs"))
-    assert str(caught.value) == (
-        f"the plan of study 'own' cannot be read: backbone file '{project}/nets/net.py' does not "
-        "exist or is not a file; if it was moved, start where it lies now"
-    )
+    shutil.move(project / "nets", project / "networks")
+    for name in ("own", None):
+        with pytest.raises(InputError) as caught:
+            StudyRecord.open(name, runs=Path("runs"))
+        assert str(caught.value) == (
+            f"the plan of study 'own' cannot be read: backbone file '{project}/nets/net.py' does "
+            "not exist or is not a file: put it there, or beside the runs folder"
+        )
+    shutil.copy(project / "networks" / "net.py", project)
+    StudyRecord.open(runs=Path("runs")).close()
+
+
+def test_records_are_read_from_any_folder(project, monkeypatch):
+    config = TrialConfig(backbone=str(project / "nets" / "net.py"), epochs=1, limit_train=60)
+    Path("runs").mkdir()
+    Path("runs/one.yaml").write_text(f"config: {config.model_dump_json()}\n")
+    before = train_finals(Path("runs/one.yaml"), seeds=1, threads=1).folder
+    run(2)
+    after = project.with_name("after")
+    shutil.move(project, after)
+    monkeypatch.chdir("/")
+    net = str(after / "nets" / "net.py")
+    with closing(StudyRecord.open("own", runs=after / "runs")) as record:
+        assert record.plan.base.backbone == net and record.plan.space == str(after / "space.py")
+        assert {o.config and o.config.backbone for o in record.outcomes()} == {net}
+    monkeypatch.setattr(own, "_places", [])
+    assert read_exported(after / "runs" / "one.yaml")[0].backbone == net
+    monkeypatch.setattr(own, "_places", [])
+    weights = after / "runs" / before.name / "seed-1"
+    assert trained.load(weights).config.backbone == net
+
+
+def test_another_file_of_the_name_is_not_taken_for_the_exported_one(project, monkeypatch):
+    run(1)
+    with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
+        path = export(record)[0]
+    assert not is_edited(*read_exported(path))
+    (project / "nets" / "net.py").write_text(f"{NETWORK}# edited\n")
+    assert is_edited(*read_exported(path)), "there, and edited: trained as it is"
+    after = project.with_name("after")
+    shutil.move(project, after)
+    monkeypatch.chdir(after)
+    with pytest.raises(InputError, match="net.py' does not exist, and '.*after/nets/net.py' is an"):
+        read_exported(path.relative_to(project) if path.is_absolute() else path)
+
+
+def test_a_folder_of_images_is_found_too(class_folders, project, monkeypatch):
+    shutil.move(class_folders(), project / "images")
+    fields = describe_folder(str(project / "images"))
+    gone = {**fields, "backbone": "cnn4"} | {"dataset": "/gone/images"}
+    assert TrialConfig(**gone).dataset == str(project / "images")
+
+
+def test_a_copy_goes_on_beside_its_original(project, monkeypatch):
+    run(1)
+    copy = project.with_name("copy")
+    shutil.copytree(project, copy)
+    monkeypatch.chdir(copy)
+    assert run(2) == [project / "nets" / "net.py", project / "space.py"], "it is still there"
+    monkeypatch.chdir(project)
+    run(1)
+
+
+@pytest.mark.parametrize("changed", ["nets/net.py", "space.py"])
+def test_a_search_that_is_refused_changes_nothing(project, changed):
+    run(1)
+    text = Path(changed).read_text()
+    Path(changed).write_text(f"{text}# edited\n")
+    with pytest.raises(InputError, match="has changed since study 'own' was made"):
+        run(5)
+    with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
+        assert len(record.outcomes()) == record.plan.trials == 1
 
 
 def test_a_path_that_is_typed_is_taken_as_it_is(project):

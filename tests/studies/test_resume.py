@@ -79,7 +79,10 @@ def test_the_same_space_file_by_another_path_is_the_same(opening, tmp_path, monk
     opening()
     monkeypatch.chdir(tmp_path)
     opening(space="./space.py")
-    space_file(tmp_path / "..", SPACE)
+    (tmp_path / "copy").mkdir()
+    space_file(tmp_path / "copy", SPACE)
+    opening(space="copy/space.py")
+    space_file(tmp_path / "..", f"{SPACE}# another\n")
     with pytest.raises(InputError, match=r"space is .*space.py, now \.\./space.py"):
         opening(space="../space.py")
 

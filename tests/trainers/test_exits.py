@@ -185,6 +185,15 @@ from trainers.backbones import Backbone
 EXITS = 2
 
 
+class Nothing(nn.Module):
+    def forward(self, x): pass
+
+
+class Broken(nn.Module):
+    def forward(self, x):
+        return 1 / 0 if self.training else x  # a search would meet it in its first step
+
+
 def block(a, b):
     return nn.Sequential(nn.Conv2d(a, b, 3, 2, 1), nn.BatchNorm2d(b), nn.ReLU())
 
@@ -198,10 +207,14 @@ def build(width, image_size, image_channels):
     ("right", "wrong", "said"),
     [
         ("width, image_size, image_channels", "size", "fails: TypeError"),
-        ("return Backbone", "return list", "fails: line 13: TypeError: list expected at most 1"),
+        ("return Backbone", "return list", "fails: line 22: TypeError: list expected at most 1"),
         ("return Backbone((", "return ((", "needs to return a Backbone .*, got tuple"),
-        ("(8, 16), nn", "(8, 24), nn", "1x8x8 does not pass: .*what each stage gives"),
-        ("block(image_channels, 8)", "block(3, 8)", "1x8x8 does not pass: .*take image_channels"),
+        ("(8, 16), nn", "(8, 24), nn", "stage 2 gives 16 channels, channels says 24$"),
+        ("block(image_channels, 8)", "block(3, 8)", r"1 fails on 1x8x8 \(image_channels first\): "),
+        ("block(8, 16)", "block(9, 16)", "stage 2 fails on 8x4x4: RuntimeError: .*9 channels"),
+        ("b), nn.ReLU()", "b), Nothing()", "stage 1 gives nothing, channels says 8$"),
+        ("b), nn.ReLU()", "b), Broken()", "stage 1 fails on 1x8x8 .*: line 14: ZeroDivisionError"),
+        ("nn.Linear", "lambda a, b: Nothing()", "1x8x8 does not pass the exits: TypeError"),
         ("EXITS = 2", "EXITS = 3", "says EXITS = 3 but builds 2 stages"),
     ],
 )
@@ -225,8 +238,8 @@ def test_an_error_in_a_users_forward_is_told_with_its_line(tmp_path):
     with pytest.raises(InputError) as caught:
         build_network(TrialConfig(backbone=str(file)))
     assert str(caught.value) == (
-        f"backbone file {str(file)!r}: an image of 1x8x8 does not pass: line 10: AttributeError: "
-        "'Scaled' object has no attribute 'scale'"
+        f"backbone file {str(file)!r}: stage 1 fails on 1x8x8 (image_channels first): line 19: "
+        "AttributeError: 'Scaled' object has no attribute 'scale'"
     )
 
 
