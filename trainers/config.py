@@ -247,4 +247,4 @@ def one_line(error: ValidationError) -> str:
             text = finding["msg"][0].lower() + finding["msg"][1:]
             shown = repr(finding["input"])
             lines.append(f"{name}: {text}, got {shown if len(shown) <= 60 else shown[:57] + '...'}")
-    return "; ".join(lines)
+    return "; ".join(dict.fromkeys(lines))  # a plan of several configs says it of each

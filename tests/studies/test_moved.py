@@ -147,9 +147,29 @@ def test_a_copy_goes_on_beside_its_original(project, monkeypatch):
     copy = project.with_name("copy")
     shutil.copytree(project, copy)
     monkeypatch.chdir(copy)
-    assert run(2) == [project / "nets" / "net.py", project / "space.py"], "it is still there"
-    monkeypatch.chdir(project)
+    monkeypatch.setattr(own, "_places", [])  # another command
+    assert run(2) == [copy / "nets" / "net.py", copy / "space.py"]
+    (project / "nets" / "net.py").write_text(f"{NETWORK}# edited in the original\n")
+    shutil.rmtree(project)
+    assert run(3) == [copy / "nets" / "net.py", copy / "space.py"]
+    with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
+        nets = {o.config and o.config.backbone for o in record.outcomes()}
+    assert nets == {str(copy / "nets" / "net.py")}
+
+
+def test_an_edited_copy_is_not_taken_for_the_original(project, monkeypatch):
     run(1)
+    copy = project.with_name("copy")
+    shutil.copytree(project, copy)
+    monkeypatch.chdir(copy)
+    monkeypatch.setattr(own, "_places", [])  # another command
+    (copy / "nets" / "net.py").write_text(f"{NETWORK}# edited\n")
+    with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
+        assert record.plan.base.backbone == str(project / "nets" / "net.py")
+    with pytest.raises(
+        InputError, match="backbone is .*before/nets/net.py, now .*copy/nets/net.py"
+    ):
+        run(2)
 
 
 @pytest.mark.parametrize("changed", ["nets/net.py", "space.py"])
