@@ -32,18 +32,18 @@ def look_around(record: str | Path) -> None:
 def moved(name: str) -> str:
     """A user's file or folder by the path that it has now, for records that name the one it had.
 
-    What is not where it was is looked for under the folder that one is in, then under those around
-    the records that were read: under the longest end of its path that is there. So a project that
-    is moved goes on as a whole; and a copy of it goes by its own files, as long as they are equal.
+    What is not where it was is looked for under the folders around the records that were read, then
+    the one that one is in: under the longest end of its path that is there. So a project that is
+    moved goes on as a whole; and a copy of it goes by its own files, as long as they are equal.
     A path that is not absolute is none of a record, and stays.
     """
     path = Path(name)
     if not is_path(name) or not path.is_absolute():
         return name
-    there, folders = path.exists(), dict.fromkeys((Path().absolute(), *_places))
-    if there and any(path.is_relative_to(folder) for folder in folders):
-        return name
-    for folder in folders:
+    there = path.exists()
+    for folder in dict.fromkeys((*_places, Path().absolute())):
+        if there and path.is_relative_to(folder):
+            return name
         for begin in range(1, len(path.parts)):
             found = folder.joinpath(*path.parts[begin:])
             if not (found.is_file() if path.suffix == ".py" else found.is_dir()):

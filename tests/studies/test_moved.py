@@ -157,6 +157,21 @@ def test_a_copy_goes_on_beside_its_original(project, monkeypatch):
     assert nets == {str(copy / "nets" / "net.py")}
 
 
+def test_a_copied_training_goes_by_the_copy(project, monkeypatch):
+    config = TrialConfig(backbone=str(project / "nets" / "net.py"), epochs=1, limit_train=60)
+    Path("one.yaml").write_text(f"config: {config.model_dump_json()}\n")
+    seed = train_finals(Path("one.yaml"), seeds=1, threads=1).folder / "seed-1"
+    copy = project.with_name("copy")
+    shutil.copytree(project, copy)
+    monkeypatch.chdir("/")
+    for folder in (copy, project):
+        monkeypatch.setattr(own, "_places", [])  # another command
+        net = str(folder / "nets" / "net.py")
+        assert read_exported(folder / "one.yaml")[0].backbone == net
+        monkeypatch.setattr(own, "_places", [])
+        assert trained.load(folder / seed).config.backbone == net
+
+
 def test_an_edited_copy_is_not_taken_for_the_original(project, monkeypatch):
     run(1)
     copy = project.with_name("copy")
