@@ -69,7 +69,8 @@ class _Launches:
 
     A device holds some launches that it has not come to. While it has as many as it can, every
     launch of any thread waits for room, behind the others that wait. A replay is one launch; to
-    capture a network takes thousands: two minutes beside seven runs that trained, 1.3 s alone.
+    capture a network takes thousands: beside seven runs that trained, two minutes went by before
+    an eighth had its first epoch, of which the capture takes 1.3 s alone (LOG.md).
     """
 
     def __init__(self) -> None:
