@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from automate.plan_text import machine_text
 from automate.printing import say, say_table
 from studies import verdict as v
 from studies.conclusions import (
@@ -38,7 +39,7 @@ def race_pairs(plan: StudyPlan, storage: str, read: Sequence[int] = ()) -> dict[
         "race": f"{_round_sizes(race)} a round, and {rows[0].name}",
         "training": f"{v.count_text(base.epochs, 'epoch')}, nothing is stopped early",
         "test images": readings(after),
-        "runs on": f"{plan.device}, {plan.workers} at a time, threads: {plan.threads}",
+        "runs on": machine_text(plan),
     }
 
 

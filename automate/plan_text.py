@@ -49,11 +49,10 @@ def plan_pairs(
         "objective": _objective(plan),
         "data": _data(plan),
         "network": f"{base.backbone}" + (f", width {base.width:g}" if base.width != 1 else ""),
-        "training": f"{count_text(base.epochs, 'epoch')}, batches of {base.batch_size} images, "
-        f"lr {base.lr:g} ({base.schedule}), augmentation {base.augmentation}",
+        "training": training_text(base),
         "base": _base(base),
         "early stopping": _stopping(plan),
-        "runs on": _machine(plan),
+        "runs on": machine_text(plan),
     }
     if (nothing := unread_text(load_space(plan.space), base)) and so_far is None:
         pairs["no use"] = nothing
@@ -102,8 +101,26 @@ def _data(plan: StudyPlan) -> str:
         text += f", {base.limit_train:,} training images"
     held = "four fifths" if base.dataset == "digits" else f"{100 * base.validation:g} %"
     text += f"; scored on {held} of the training images, the test images stay unread"
-    elsewhere = plan.data_root and not is_path(base.dataset)  # a folder is named by itself
-    return text + (f"; in {plan.data_root}" if elsewhere else "")
+    return text + (f"; in {plan.data_root}" if _is_placed(plan) else "")
+
+
+def network_text(plan: StudyPlan) -> str:
+    """The network, its width, the data set and where that lies, in a phrase."""
+    text = f"{plan.base.backbone}, width {plan.base.width:g}, on {plan.base.dataset}"
+    return text + (f" in {plan.data_root}" if _is_placed(plan) else "")
+
+
+def training_text(base: TrialConfig) -> str:
+    """How long and by what recipe a network is trained, in a phrase."""
+    return (
+        f"{count_text(base.epochs, 'epoch')}, batches of {base.batch_size} images, lr {base.lr:g} "
+        f"({base.schedule}), augmentation {base.augmentation}"
+    )
+
+
+def _is_placed(plan: StudyPlan) -> bool:
+    """Whether the data set lies in the plan's folder: one given as a folder names itself."""
+    return plan.data_root is not None and not is_path(plan.base.dataset)
 
 
 def _base(base: TrialConfig) -> str:
@@ -148,7 +165,8 @@ def _stopping(plan: StudyPlan) -> str:
     return text
 
 
-def _machine(plan: StudyPlan) -> str:
+def machine_text(plan: StudyPlan) -> str:
+    """The device, what shares it, threads and the way that a step takes, in a phrase."""
     workers = "1 worker" if plan.workers == 1 else f"{plan.workers} workers on Ray"
     if plan.on_one_gpu:
         workers = f"{plan.workers} trials at a time on one GPU"

@@ -216,8 +216,3 @@ def is_edited(config: TrialConfig, source: Mapping[str, Any]) -> bool:
     """Whether a user's network is another one than that which was exported, as far as is known."""
     exported = source.get("backbone_digest")
     return exported is not None and exported != file_digest(config.backbone)
-
-
-def read_config(path: Path) -> TrialConfig:
-    """The config of a YAML file. Raises InputError as `read_exported`."""
-    return read_exported(path)[0]

@@ -127,6 +127,8 @@ def _only_read(record: "StudyRecord", *, json: bool) -> int:
 
 def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, object]:
     """A plan in words."""
+    from automate.plan_text import machine_text, network_text, training_text
+
     base, configs = plan.base, plan.configs or 1
     objective = FRONT if is_front(plan.objective) else plan.objective
     pairs: dict[str, object] = {
@@ -134,20 +136,16 @@ def _pairs(plan: StudyPlan, storage: str, cost: "Estimate | None") -> dict[str, 
         "stored in": storage,
         "runs": f"{plan.trials}: {configs} configs spread out over {plan.calibrates}, "
         f"seeds of each: {plan.trials // configs}, from {base.seed}; none stopped early",
-        "network": f"{base.backbone}, width {base.width:g}, on {base.dataset}"
-        + (f" in {plan.data_root}" if plan.data_root else ""),
-        "training": f"{base.epochs} epochs, batches of {base.batch_size} images, lr {base.lr:g} "
-        f"({base.schedule}), augmentation {base.augmentation}",
+        "network": network_text(plan),
+        "training": training_text(base),
         "judged": f"the plain weights and their moving average, ema {base.ema:g}"
         if base.ema
         else "the plain weights",
         "objective": f"{objective}, on the validation split; the test images stay unread",
+        "runs on": machine_text(plan),
     }
     if cost is not None:
-        pairs["at most"] = (
-            f"{cost.epochs:,} epochs, {duration(cost.seconds)} on {plan.device} with "
-            f"{plan.workers} at a time, threads: {plan.threads}"
-        )
+        pairs["at most"] = f"{cost.epochs:,} epochs, {duration(cost.seconds)}"
     return pairs
 
 

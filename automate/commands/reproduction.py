@@ -146,6 +146,7 @@ def _pairs(
     plan: StudyPlan, storage: str, cost: "Estimate | None", goes_on: bool
 ) -> dict[str, object]:
     """A plan in words."""
+    from automate.plan_text import machine_text, network_text, training_text
     from studies.experiments import arms_of, experiment_named
     from studies.measured import shrunk
     from studies.verdict import count_text
@@ -161,10 +162,9 @@ def _pairs(
         "experiment": f"{name} ({row.place}): {row.title}",
         "runs": f"{plan.trials}: {len(arms)} arms, seeds of each: {seeds:g}, from {base.seed}",
         "arms": ", ".join(arm.key for arm in arms),
-        "network": f"{base.backbone}, width {base.width:g}, on {base.dataset}"
-        + (f" in {plan.data_root}" if plan.data_root else ""),
-        "training": f"{count_text(base.epochs, 'epoch')}, batches of {base.batch_size} images, "
-        f"lr {base.lr:g} ({base.schedule}), augmentation {base.augmentation}",
+        "network": network_text(plan),
+        "training": training_text(base),
+        "runs on": machine_text(plan),
         "test images": "read after every epoch" if plan.each_epoch else "read after the last epoch",
     }
     if plan.rule == "paper":
@@ -174,10 +174,7 @@ def _pairs(
     if goes_on:
         pairs["goes on"] = "with what is stored"
     if cost is not None:
-        pairs["left"] = (
-            f"{count_text(cost.epochs, 'epoch')}, about {duration(cost.seconds)} on {plan.device} "
-            f"with {plan.workers} at a time, threads: {plan.threads}"
-        )
+        pairs["left"] = f"{count_text(cost.epochs, 'epoch')}, about {duration(cost.seconds)}"
     return pairs
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from automate.confirm_text import race_pairs
-from automate.plan_text import plan_pairs
+from automate.plan_text import network_text, plan_pairs
 from tests.studies import made_up, made_up_confirmations
 
 
@@ -26,3 +26,11 @@ def test_one_is_not_said_as_several() -> None:
     assert pairs["training"].startswith("1 epoch, batches")
     race = race_pairs(made_up_confirmations.plan(candidates=1, seeds=1), "")["race"]
     assert race == "1 candidate a round, and the paper's default"
+
+
+def test_a_data_set_lies_in_the_data_folder_unless_it_is_a_folder() -> None:
+    named = made_up.plan(data_root="/data")
+    assert network_text(named).endswith(" on cifar100 in /data")
+    for place in ("/tree", "./tree"):
+        folder = named.model_copy(update={"base": named.base.model_copy(update={"dataset": place})})
+        assert network_text(folder).endswith(f" on {place}")

@@ -58,9 +58,9 @@ def test_export_writes_configs_that_can_be_read_back(cli: Cli, made: StudyRecord
     ]
     assert "automate train runs/made-up/best/1.yaml --seeds 3" in said.out
     assert len(list((tmp_path / "runs" / "made-up" / "best").iterdir())) == 2
-    from studies.export import read_config
+    from studies.export import read_exported
 
-    assert isinstance(read_config(tmp_path / "runs/made-up/best/1.yaml"), TrialConfig)
+    assert isinstance(read_exported(tmp_path / "runs/made-up/best/1.yaml")[0], TrialConfig)
     for words in ("export made-up --json", "export --study made-up --json"):
         found = json.loads(cli(words).out)
         assert found["study"] == "made-up"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from studies.export import read_config
+from studies.export import read_exported
 from studies.plan import checked_study_name
 from studies.record import StudyRecord
 from tests.faults.hostile import CONFIGS, GOOD, Planted, names
@@ -41,7 +41,7 @@ def test_bad_configs_are_refused_in_one_line(tmp_path, monkeypatch, text):
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        read_config(path)
+        read_exported(path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
     assert list(tmp_path.iterdir()) == [path]
 
@@ -49,14 +49,14 @@ def test_bad_configs_are_refused_in_one_line(tmp_path, monkeypatch, text):
 def test_more_bad_files_and_a_good_one(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(GOOD)
-    assert read_config(path).epochs == 2
+    assert read_exported(path)[0].epochs == 2
     for content in (b"#" * 10_000_000, b"\xff\xfe\x00", b"config: \x00", bytes(range(256))):
         path.write_bytes(content)
         with pytest.raises(InputError):
-            read_config(path)
+            read_exported(path)
     for other in (tmp_path, tmp_path / "none.yaml"):
         with pytest.raises(InputError):
-            read_config(other)
+            read_exported(other)
 
 
 def test_a_hundred_damaged_and_planted_checkpoints(tmp_path):

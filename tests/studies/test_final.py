@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from studies import local
-from studies.export import export, read_config, read_exported, write_config
+from studies.export import export, read_exported, write_config
 from studies.final import train_finals
 from studies.front import curve, deployable
 from studies.plan import StudyPlan
@@ -46,7 +46,7 @@ def test_an_exported_file_is_headed_by_the_command_that_trains_it(tmp_path, monk
         write_config(path, TINY, {"study": "x"})
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert first == f"# automate train {named} --seeds 3"
-        assert read_config(path) == TINY
+        assert read_exported(path)[0] == TINY
 
 
 def test_exports_are_whole_configs_deployable_ones_first(study):
@@ -184,20 +184,20 @@ def test_broken_configs_get_one_line(tmp_path, monkeypatch, text):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        read_config(path)
+        read_exported(path)
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 1000
     assert not (tmp_path / "planted").exists()
 
 
 def test_files_that_are_no_config(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        read_config(tmp_path / "none.yaml")
+        read_exported(tmp_path / "none.yaml")
     with pytest.raises(InputError, match="not a file"):
-        read_config(tmp_path)
+        read_exported(tmp_path)
     large = tmp_path / "large.yaml"
     large.write_bytes(b"a" * 10_000_000)
     with pytest.raises(InputError, match="10,000,000 bytes"):
-        read_config(large)
+        read_exported(large)
 
 
 def test_a_folder_without_weights_another_file_and_images_of_another_size(tmp_path):
