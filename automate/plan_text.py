@@ -54,7 +54,7 @@ def plan_pairs(
         "early stopping": _stopping(plan),
         "runs on": machine_text(plan),
     }
-    if (nothing := unread_text(load_space(plan.space), base)) and so_far is None:
+    if so_far is None and (nothing := unread_text(load_space(plan.space), base)):
         pairs["no use"] = nothing
     if parts is not None:
         pairs["confirmation"] = (

@@ -9,7 +9,7 @@ from optuna.samplers import QMCSampler
 
 from search_spaces import Point, Space, load_space
 from studies.plan import MOST_SEEDS, StudyPlan
-from studies.resume import config_at
+from studies.resume import config_at, suggested_config
 from studies.samplers import quietly
 from trainers.config import TrialConfig
 
@@ -27,7 +27,7 @@ def spread_out(space: Space, base: TrialConfig, count: int, seed: int = 0) -> li
         seed: Of the sequence.
 
     Raises:
-        InputError: A start that the space itself cannot take.
+        InputError: A point that the space itself cannot take.
     """
     starts = space.starts(base)[:count]
     for point in starts:
@@ -40,7 +40,7 @@ def spread_out(space: Space, base: TrialConfig, count: int, seed: int = 0) -> li
         found = []
         for _ in range(count):
             trial = study.ask()
-            space.suggest(trial, base)
+            suggested_config(space, trial, base)
             found.append(dict(trial.params))
             study.tell(trial, 0.0)
     return found

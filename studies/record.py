@@ -45,7 +45,7 @@ from studies.owning import Held, HeldTrials, lock_of
 from studies.plan import StudyPlan, checked_study_name, is_front
 from studies.raced import RaceDriver
 from studies.reading import one_line
-from studies.resume import checked_config
+from studies.resume import suggested_config
 from studies.samplers import TrialSampler
 from studies.states import REPORT, Claim, Outcome, State, Ticket, epochs_of, run_on_of
 from studies.storage import (
@@ -258,9 +258,8 @@ class StudyRecord(RaceDriver):
         except DATABASE_FAILURES:
             del self._held[number]  # RUNNING and ours, but not held: the next reclaim finds it
             raise
-        except Exception as error:  # whatever a user's space raises is the user's to read
-            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
-            self._end(held, TrialState.FAIL, None, f"{kind}{error}")
+        except InputError as error:
+            self._end(held, TrialState.FAIL, None, str(error))
             return None
         except BaseException:  # Ctrl-C
             self._put_back(number, trial_id, claim)
@@ -285,7 +284,7 @@ class StudyRecord(RaceDriver):
             pruner=optuna.pruners.NopPruner(),
         )
         base = self.plan.base
-        config = checked_config(self._space.suggest(Trial(study, trial_id), base), base)
+        config = suggested_config(self._space, Trial(study, trial_id), base)
         if is_front(self.plan.objective) and config.exits > self._columns:
             raise InputError(
                 f"the network has {config.exits} exits, and the study compares {self._columns}: "

@@ -8,12 +8,14 @@ from typing import Any
 
 import optuna
 from optuna.samplers import RandomSampler
+from optuna.trial import BaseTrial
 
 from search_spaces import Space
 from studies.front import Box
 from studies.plan import FRONT_FLOPS, StudyPlan, ranked_by
 from studies.samplers import quietly
-from trainers.catalog import InputError, is_path, shortened
+from studies.storage import DATABASE_FAILURES
+from trainers.catalog import InputError, is_path
 from trainers.config import TrialConfig
 from trainers.own import file_digest, told
 
@@ -79,7 +81,7 @@ def config_at(space: Space, base: TrialConfig, point: Mapping[str, Any]) -> Tria
             trial = study.ask()
             config = checked_config(space.suggest(trial, base), base)
     except Exception as error:  # whatever a user's file raises is the user's to read
-        text = shortened(error) if isinstance(error, InputError) else told(error, space.name)
+        text = told(error, space.name)
         raise InputError(f"space {space.name} cannot take its point {point}: {text}") from None
     # Optuna passes over a name that is not asked for, and draws what the name was meant for.
     for name in point:
@@ -100,6 +102,23 @@ def corner_configs(space: Space, base: TrialConfig) -> list[TrialConfig]:
     """
     points = space.corners(base) if space.corners is not None else []
     return [config_at(space, base, point) for point in points]
+
+
+def suggested_config(space: Space, trial: BaseTrial, base: TrialConfig) -> TrialConfig:
+    """What a space makes of a trial, checked.
+
+    Raises:
+        InputError: Whatever the space's own `suggest` raises, with the line of its file, or what
+            it returns is no config that can be compared with the others.
+    """
+    try:
+        return checked_config(space.suggest(trial, base), base)
+    except DATABASE_FAILURES:  # the storage's, which the trial asks
+        raise
+    except Exception as error:  # whatever a user's file raises is the user's to read
+        values = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in trial.params.items()}
+        at = ", ".join(f"{name}={value}" for name, value in values.items()) or "once"
+        raise InputError(f"space {space.name} fails at {at}: {told(error, space.name)}") from error
 
 
 def checked_config(suggested: Any, base: TrialConfig) -> TrialConfig:

@@ -117,6 +117,8 @@ def told(error: BaseException, file: str | Path) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f.lineno for f in frames if Path(f.filename) == Path(file).absolute()]
     where = f"line {lines[-1]}: " if lines else ""
+    if isinstance(error, InputError):  # ours, which says by itself what is wrong
+        return f"{where}{shortened(error)}"
     return f"{where}{shortened(f'{type(error).__name__}: {error}'.removesuffix(': '), 200)}"
 
 

@@ -163,6 +163,5 @@ def test_a_space_that_returns_nothing_is_one_line(tmp_path):
         "def starts(base):\n    return [{'t': 3.0}]\n\n\ndef suggest(trial, base):\n"
         "    base.with_(temperature=trial.suggest_float('t', 1, 9))\n"
     )
-    asked = make_plan(str(path), device="cpu", workers=1, threads=1, precision="fp32", study="none")
     with pytest.raises(InputError, match="suggest needs to return a TrialConfig, got NoneType"):
-        search(asked, runs=tmp_path / "runs")
+        make_plan(str(path), device="cpu", workers=1, threads=1, precision="fp32", study="none")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from search_spaces import load_space, names
+from studies.calibration_space import spread_out
 from studies.search import make_plan
 from studies.unread import unread, unread_text
 from trainers.catalog import InputError
@@ -37,7 +38,34 @@ def test_what_is_no_use_is_said():
     assert unread_text(space, TrialConfig()) == ""
 
 
-def test_a_space_that_fails_or_varies_nothing_is_left_to_the_search():
-    broken = SimpleNamespace(name="broken", suggest=lambda trial, base: 1 / 0)
+def test_a_space_that_varies_nothing_is_left_to_the_search():
     same = SimpleNamespace(name="same", suggest=lambda trial, base: base)
-    assert unread(broken, TrialConfig()) == unread(same, TrialConfig()) == []
+    assert unread(same, TrialConfig()) == []
+
+
+BRANCHED = """
+def starts(base):
+    return [{"way": "0"}]
+
+
+def suggest(trial, base):
+    way = trial.suggest_categorical("way", list("0123456789"))
+    if way == "7":
+        return base.with_(kd_wieght=2.0)
+    return base.with_(kd_weight=1.0 + int(way))
+"""
+
+
+def test_a_branch_of_a_space_that_fails_is_found_before_a_search_or_a_calibration(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(BRANCHED)
+    wanted = r"mine.py fails at way=7: line 9: .*'kd_wieght' \(did you mean 'kd_weight'\?\)"
+    for ask in (
+        lambda: make_plan(str(path), **SOME),
+        lambda: spread_out(load_space(str(path)), TrialConfig(), 60),
+    ):
+        with pytest.raises(InputError, match=wanted) as caught:
+            ask()
+        assert "\n" not in str(caught.value)
+    path.write_text(BRANCHED.replace("wieght", "weight"))
+    assert make_plan(str(path), **SOME).space == str(path)
