@@ -111,9 +111,9 @@ def copied(record: StudyRecord) -> Iterator[StudyRecord]:
                 from_storage=record.study._storage,
                 to_storage=f"sqlite:///{database}",
             )
-        with closing(
-            StudyRecord.open(record.name, runs=Path(folder), storage=f"sqlite:///{database}")
-        ) as copy:
+        # The folder stays the study's own, around which the files lie that its plan names.
+        runs, url = record.folder.parent, f"sqlite:///{database}"
+        with closing(StudyRecord.open(record.name, runs=runs, storage=url)) as copy:
             yield copy
 
 

@@ -14,6 +14,7 @@ from studies.limits import Grants
 from studies.record import StudyRecord, Ticket
 from studies.storage import StorageError
 from studies.trial import Event, OnEvent
+from trainers.catalog import InputError
 from trainers.reports import EpochReport
 
 PAUSED = 10.0  # seconds between two looks, which otherwise come every second at least
@@ -29,7 +30,7 @@ class Dispatch:
     Attributes:
         tickets: The trials that are out, by Tune's id.
         over: Why no more trials are begun, if so.
-        failure: Of the storage, if it failed.
+        failure: Of the storage or of a user's file, if there was one.
     """
 
     def __init__(self, record: StudyRecord, on_event: OnEvent, grants: Grants) -> None:
@@ -38,7 +39,7 @@ class Dispatch:
         self.grants = grants
         self.tickets: dict[str, Ticket] = {}
         self.over: str | None = None
-        self.failure: StorageError | None = None
+        self.failure: InputError | None = None
         self.clock = time.monotonic
         self._ask_at = 0.0
         self._pace = faults.Pace()
@@ -70,7 +71,7 @@ class Dispatch:
             if (refused := self.grants.refusal()) is not None:
                 self.cut(ray_id, refused)
                 return "never"
-        except StorageError as error:
+        except InputError as error:  # the storage's, or a file that was edited meanwhile
             self.failure = error
             return "never"
         return ticket

@@ -15,7 +15,8 @@ from studies.verdict import count_text, finished, recommended_first
 from trainers.catalog import InputError, shortened
 from trainers.checkpoints import put
 from trainers.config import TrialConfig
-from trainers.own import file_digest, look_around
+from trainers.own import file_digest
+from trainers.places import found, noted, renamed
 
 CONFIRMED = "confirmed.yaml"
 LARGEST = 1_000_000  # bytes; an exported config has some 1,500
@@ -82,7 +83,7 @@ def export(record: StudyRecord, top: int = 3) -> list[Path]:
             "accuracy": list(outcome.report.accuracies),
             "flops": [point.flops for point in outcome.report.exits],
             "data_root": record.plan.data_root,
-            "backbone_digest": file_digest(outcome.config.backbone),
+            **_own(record, outcome.config),
             "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         }
         path = folder / f"{rank}.yaml"
@@ -153,13 +154,23 @@ def export_confirmed(record: StudyRecord, made: Confirmation | None) -> Path:
         "accuracy": [exit.mean / 100 for exit in exits],
         "flops": [int(flops) for flops in made.flops[judged.chosen]],
         "data_root": record.plan.data_root,
-        "backbone_digest": file_digest(row.config.backbone),
+        **_own(record, row.config),
         "exported": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     used = made.plan.base.seed + len(made.plan.race or ()) - 1
     path = record.folder / "best" / CONFIRMED
     write_config(path, row.config.with_(seed=used), source)
     return path
+
+
+def _own(record: StudyRecord, config: TrialConfig) -> dict[str, Any]:
+    """What tells of the user's files: which network it was that the study trained, not what the
+    file holds today, and where everything lies from the export's folder."""
+    plan = record.plan
+    searched = config.backbone == plan.base.backbone and plan.digests is not None
+    digest = (plan.digests or {}).get("backbone") if searched else file_digest(config.backbone)
+    places = noted((config.backbone, config.dataset, plan.data_root), record.folder / "best")
+    return {"backbone_digest": digest, **({"places": places} if places else {})}
 
 
 def write_config(path: Path, config: TrialConfig, source: dict[str, Any]) -> None:
@@ -182,7 +193,6 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
         InputError: Missing, larger than a config can be, broken, with tags, aliases, keys given
             twice or unknown, or values that no config takes.
     """
-    look_around(path)
     if not path.is_file():
         raise InputError(f"config file {str(path)!r} does not exist or is not a file")
     if path.stat().st_size > LARGEST:
@@ -201,15 +211,12 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
     if not isinstance(source, dict):
         raise InputError(f"{path}: source needs to be a mapping, got {type(source).__name__}")
     try:
-        config = TrialConfig.read(content["config"])
+        digests = {str(content["config"].get("backbone")): source.get("backbone_digest")}
+        names = found(source.get("places"), path.parent, digests)
+        config = TrialConfig.read(renamed(content["config"], names))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    named = content["config"].get("backbone")
-    if config.backbone != named and is_edited(config, source):
-        raise InputError(
-            f"{path}: backbone file {named!r} does not exist, and {config.backbone!r} is another"
-        )
-    return config, source
+    return config, renamed(source, names)
 
 
 def is_edited(config: TrialConfig, source: Mapping[str, Any]) -> bool:

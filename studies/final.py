@@ -7,9 +7,10 @@ folder's name carries a digest of the config, so that a changed file never meets
 import hashlib
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from studies.export import read_exported
 from trainers.catalog import InputError
@@ -17,6 +18,7 @@ from trainers.checkpoints import put, remove
 from trainers.config import TrialConfig
 from trainers.devices import check_threads, settled_device
 from trainers.own import file_digest
+from trainers.places import back, found
 from trainers.reports import EpochReport
 
 OnReport = Callable[[int, EpochReport], None]
@@ -119,7 +121,7 @@ def train_finals(
     if threads is not None:
         torch.set_num_threads(threads)
     data = load(config, "final-holdout" if keep_validation else "final", data_root)
-    folder = path.with_name(f"{path.stem}-{_digest(config, keep_validation)}")
+    folder = path.with_name(f"{path.stem}-{_digest(config, source, path, keep_validation)}")
     last: dict[int, EpochReport] = {}
     diverged = []
     for seed in range(config.seed + 1, config.seed + seeds + 1):
@@ -157,10 +159,12 @@ def train_finals(
     return summary
 
 
-def _digest(config: TrialConfig, keep_validation: bool) -> str:
-    own = file_digest(config.backbone)  # a file is what is in it, wherever it lies
-    fields = config if own is None else config.model_copy(update={"backbone": own})
-    text = fields.model_dump_json() + str(keep_validation)
+def _digest(config: TrialConfig, source: Mapping[str, Any], path: Path, keeps: bool) -> str:
+    """A file is what is in it, wherever it lies, and a folder of images the one that was named."""
+    named = back(found(source.get("places"), path.parent)).get(config.dataset, config.dataset)
+    own = file_digest(config.backbone) or config.backbone
+    fields = config.model_copy(update={"backbone": own, "dataset": named})
+    text = fields.model_dump_json() + str(keeps)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

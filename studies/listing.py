@@ -11,7 +11,7 @@ import optuna
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import text
 
-from studies.plan import StudyPlan, is_front, ranked_by
+from studies.plan import CALIBRATION, StudyPlan, is_front, ranked_by
 from studies.states import State, state_of
 from studies.storage import (
     DATABASE,
@@ -22,6 +22,7 @@ from studies.storage import (
     patiently,
     place,
 )
+from trainers import places
 from trainers.catalog import InputError
 
 PLAN, DRIVEN = "plan", "driven"
@@ -52,10 +53,30 @@ class Summary:
     note: str | None = None
 
 
-def stored_plan(name: str, attributes: dict[str, Any]) -> StudyPlan | None:
+def stored_names(fields: Any, folder: Path) -> dict[str, str]:
+    """The paths of a stored plan that are other ones now, as `trainers.places.found` gives them.
+
+    Raises:
+        InputError: A file of the user is gone.
+    """
+    if not isinstance(fields, dict) or not fields.get("places"):
+        return {}
+    space, base, digests = fields.get("space"), fields.get("base"), fields.get("digests") or {}
+    known = {str(space).removeprefix(CALIBRATION): digests.get("space")}
+    if isinstance(base, dict):
+        known[str(base.get("backbone"))] = digests.get("backbone")
+    return places.found(fields["places"], folder, known)
+
+
+def stored_plan(name: str, attributes: dict[str, Any], folder: Path) -> StudyPlan | None:
     """The plan in a study's attributes; None if automate did not make it.
 
     Fields that an older version did not know take their defaults.
+
+    Args:
+        name: Of the study.
+        attributes: Its own.
+        folder: `runs/<study>`, around which the files lie that the plan names.
 
     Raises:
         InputError: It is there and cannot be read.
@@ -64,7 +85,8 @@ def stored_plan(name: str, attributes: dict[str, Any]) -> StudyPlan | None:
     if fields is None:
         return None
     try:
-        return StudyPlan(**{**fields, "study": name})
+        now = places.renamed(fields, stored_names(fields, folder))
+        return StudyPlan(**{**now, "study": name})
     except (InputError, TypeError) as error:
         raise InputError(f"the plan of study {name!r} cannot be read: {error}") from None
 
@@ -148,7 +170,7 @@ def _studies_in(where: Place, storage: str | BaseStorage | None, runs: Path) -> 
         for study in source.get_all_studies():
             name, plan, note = study.study_name, None, None
             try:
-                plan = stored_plan(name, study.user_attrs)
+                plan = stored_plan(name, study.user_attrs, (runs / name).absolute())
             except InputError as error:
                 note = str(error)
             if plan is None and note is None:

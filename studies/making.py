@@ -18,11 +18,12 @@ from search_spaces import Space
 from studies import resume
 from studies.drivers import Driver, is_dead
 from studies.front import metrics
-from studies.listing import PLAN, stored_plan
+from studies.listing import PLAN, stored_names, stored_plan
 from studies.plan import FRONT_FLOPS, StudyPlan
 from studies.samplers import quietly
 from studies.states import Claim
 from studies.storage import Place, StorageError, connect, one_line_errors
+from trainers import places
 from trainers.catalog import InputError
 
 MADE = "automate"  # system attribute of the study: first points, how many are starts, box
@@ -43,19 +44,19 @@ def foreign(name: str) -> InputError:
 
 
 def plan_in(
-    source: BaseStorage, study_id: int, name: str, asked: StudyPlan | None = None
+    source: BaseStorage, study_id: int, name: str, folder: Path, asked: StudyPlan | None = None
 ) -> StudyPlan | None:
     """The stored plan; None of a study whose maker died before it wrote anything.
 
     Args:
-        source, study_id, name: Of the study.
+        source, study_id, name, folder: Of the study.
         asked: What is to be searched, which tells an empty study from a foreign one.
 
     Raises:
         InputError: Not made by automate, or with other directions than its objective's.
     """
     attributes = source.get_study_user_attrs(study_id)
-    plan = stored_plan(name, attributes)
+    plan = stored_plan(name, attributes, folder)
     if plan is None and (attributes or source.get_n_trials(study_id)):
         raise foreign(name)
     # load_if_exists would go on with another direction without a word.
@@ -105,9 +106,10 @@ def settle(
         with quietly(), contextlib.suppress(DuplicatedStudyError):  # another driver was faster
             source.create_new_study(ways, name)
     study_id = source.get_study_id_from_name(name)
-    stored = plan_in(source, study_id, name, plan)
+    stored = plan_in(source, study_id, name, folder, plan)
+    moved = stored_names(source.get_study_user_attrs(study_id).get(PLAN), folder)
     if stored is None:
-        plan = resume.with_runtime(plan, runtime)
+        plan = resume.with_runtime(plan, runtime).noted_in(folder)
         points, starts = resume.first_points(space, plan)
         columns = resume.columns_of(space, plan, points)
         if source.get_study_directions(study_id) != directions(plan, columns):
@@ -128,8 +130,16 @@ def settle(
             source.set_study_system_attr(study_id, MADE, made)
     plan = plan.with_(trials=resume.total(plan, len(made.get("points") or [])))
     kept = plan if stored is None else plan.with_(trials=max(plan.trials, stored.trials))
-    source.set_study_user_attr(study_id, PLAN, kept.model_dump(mode="json"))
+    source.set_study_user_attr(study_id, PLAN, _named_as_before(kept, moved, folder))
     return plan
+
+
+def _named_as_before(plan: StudyPlan, moved: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    """A plan as JSON with the paths that the study's trials know; a new folder of data is noted."""
+    fields = places.renamed(plan.model_dump(mode="json"), places.back(moved))
+    if plan.places is not None:
+        fields["places"] = {**places.noted([fields["data_root"]], folder), **plan.places}
+    return dict(fields)
 
 
 def erase(
@@ -144,7 +154,7 @@ def erase(
         source = storage if isinstance(storage, BaseStorage) else connect(where)
         with one_line_errors(where):
             if exists(source, plan.study):
-                _erase_study(source, plan, driver, shared=where.database is None)
+                _erase_study(source, plan, folder, driver, shared=where.database is None)
         if isinstance(source, RDBStorage) and source is not storage:
             source.remove_session()
             source.engine.dispose()
@@ -161,11 +171,13 @@ def erase(
                 raise InputError(f"{folder / part} cannot be deleted: {error.strerror}") from None
 
 
-def _erase_study(source: BaseStorage, plan: StudyPlan, driver: Driver, shared: bool) -> None:
+def _erase_study(
+    source: BaseStorage, plan: StudyPlan, folder: Path, driver: Driver, shared: bool
+) -> None:
     name = plan.study
     study_id = source.get_study_id_from_name(name)
     if PLAN not in source.get_study_user_attrs(study_id):
-        plan_in(source, study_id, name, plan)
+        plan_in(source, study_id, name, folder, plan)
     running = source.get_all_trials(study_id, deepcopy=False, states=(TrialState.RUNNING,))
     claims = [Claim.read(trial.user_attrs.get("claim")) for trial in running]
     alive = [c for c in claims if c.owner and c.until > driver.clock() and not is_dead(c.owner)]

@@ -9,10 +9,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from trainers import catalog
+from trainers import catalog, places
 from trainers.catalog import InputError
 from trainers.config import TrialConfig, one_line
-from trainers.own import file_digest, moved
+from trainers.own import file_digest
 from trainers.reports import Record
 
 SAMPLERS = {
@@ -204,6 +204,11 @@ class StudyPlan(Record):
         description="of the files of your own that it runs, by what they are, when the study was "
         "made (none: no such file, or not kept)",
     )
+    places: dict[str, str] | None = Field(
+        None,
+        description="of the paths that it names, as they were when the study was made: where that "
+        "is from the study's folder (none: no such path, or not kept)",
+    )
     only: tuple[str, ...] | None = Field(None, description="an experiment's arms (none: all)")
     finalists: tuple[Finalist, ...] | None = Field(
         None, description="of a confirmation: its rows, the one to compare with first"
@@ -244,6 +249,12 @@ class StudyPlan(Record):
         space = self.space.removeprefix(CALIBRATION)
         found = {"backbone": file_digest(self.base.backbone), "space": file_digest(space)}
         return {kind: digest for kind, digest in found.items() if digest is not None} or None
+
+    def noted_in(self, folder: Path) -> Self:
+        """The plan of a new study in that folder, with its `places`."""
+        space = self.space.removeprefix(CALIBRATION)
+        named = (self.base.backbone, self.base.dataset, space, self.data_root)
+        return self.with_(places=places.noted(named, folder) or None)
 
     def check_files(self) -> None:
         """That the user's files are those that the study was made with: its trials would not be of
@@ -326,12 +337,6 @@ class StudyPlan(Record):
         if self.experiment is not None and self.early_stopping:
             raise InputError("an experiment of the paper stops no trial early")
         return self
-
-    @field_validator("space")
-    @classmethod
-    def _where_it_is(cls, value: str) -> str:
-        name = value.removeprefix(CALIBRATION)
-        return value.removesuffix(name) + moved(name)
 
     @field_validator("study")
     @classmethod

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from studies import table
 from studies.database import Database, remembering, uncollected
 from studies.front import Box, metrics, objective, vector
+from studies.listing import PLAN, stored_names
 from studies.making import MADE, columns_in, foreign, plan_in
 from studies.plan import FRONT_FLOPS, is_front, ranked_by
 from studies.samplers import quietly
@@ -81,7 +82,7 @@ class StudyReader:
         self._finished: dict[int, Outcome] = {}
         self._vectors: dict[tuple[int, int], tuple[float, ...]] = {}  # by trial and epoch
         self._stopped_at: dict[int, tuple[int, tuple[float, ...]]] = {}  # of `early`
-        plan = plan_in(storage, self._study_id, name)
+        plan = plan_in(storage, self._study_id, name, folder)
         made = storage.get_study_system_attrs(self._study_id).get(MADE)
         if plan is None:
             raise InputError(
@@ -91,6 +92,8 @@ class StudyReader:
         if not isinstance(made, dict):
             raise foreign(name)
         self.plan = plan
+        stored = storage.get_study_user_attrs(self._study_id).get(PLAN)
+        self._names = stored_names(stored, folder)  # of paths, as trials name them -> as they are
         self._points: list[dict[str, Any]] = list(made.get("points") or [])
         self._starts = int(made.get("starts") or 0)
         box = made.get("box")
@@ -165,7 +168,7 @@ class StudyReader:
         if trial.number in self._finished:
             return self._finished[trial.number]
         worth = self._worth if is_front(self.plan.objective) else None
-        outcome = outcome_of(trial, trial.number < self._starts, worth)
+        outcome = outcome_of(trial, trial.number < self._starts, worth, self._names)
         if trial.state.is_finished():
             self._finished[trial.number] = outcome
         return outcome

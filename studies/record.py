@@ -59,6 +59,7 @@ from studies.storage import (
 )
 from trainers.catalog import InputError, unknown
 from trainers.config import TrialConfig
+from trainers.places import back, renamed
 
 __all__ = ["Outcome", "State", "StudyRecord", "Summary", "Ticket", "list_studies"]
 
@@ -190,9 +191,11 @@ class StudyRecord(RaceDriver):
         one is taken.
 
         Raises:
-            InputError: Another process drives this SQLite study, or the storage fails.
+            InputError: Another process drives this SQLite study, the storage fails, or a file of
+                the user is edited: the next trials would not be of one network any more.
         """
         self._drive()
+        self.plan.check_files()
         while True:
             trial = self._take()
             if trial is None:
@@ -269,7 +272,7 @@ class StudyRecord(RaceDriver):
     def _config(self, trial: FrozenTrial, trial_id: int) -> TrialConfig:
         """The trial's config: the stored one, else what the space makes of the sampler's choice."""
         if "config" in trial.user_attrs:
-            return TrialConfig.read(trial.user_attrs["config"])
+            return TrialConfig.read(renamed(trial.user_attrs["config"], self._names))
         assert self._space is not None
         fixed = self._fixed(trial.number)
         if trial.system_attrs.get("fixed_params", {}) != fixed:
@@ -290,7 +293,8 @@ class StudyRecord(RaceDriver):
                 f"the network has {config.exits} exits, and the study compares {self._columns}: "
                 "a space of networks that differ needs `corners`"
             )
-        self._storage.set_trial_user_attr(trial_id, "config", config.model_dump(mode="json"))
+        fields = renamed(config.model_dump(mode="json"), back(self._names))
+        self._storage.set_trial_user_attr(trial_id, "config", fields)
         return config
 
 

@@ -211,6 +211,7 @@ def differences(stored: StudyPlan, asked: StudyPlan) -> list[str]:
     Those of the config come first: others, as the grace period, follow from them.
     """
     free = {"study", "base", "trials", "race", "data_root", "speeds", "calibrated", "digests"}
+    free |= {"places"}
     free |= set(RUNTIME)
 
     def named(plan: StudyPlan) -> dict[str, Any]:

@@ -46,6 +46,7 @@ from pydantic import Field, ValidationError
 
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.places import renamed
 from trainers.reports import EpochReport, ExitPoint, Record
 
 State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
@@ -210,18 +211,24 @@ def exits_of(stored: Any) -> tuple[ExitPoint, ...]:
 Worth = Callable[[EpochReport], float]
 
 
-def outcome_of(trial: FrozenTrial, start: bool, worth: Worth | None = None) -> Outcome:
+def outcome_of(
+    trial: FrozenTrial,
+    start: bool,
+    worth: Worth | None = None,
+    names: Mapping[str, str] | None = None,
+) -> Outcome:
     """The trial without Optuna. What a foreign hand made unreadable is left out, never raised.
 
     Args:
         trial: As stored.
         start: One of the points tried first.
         worth: The value of a report, where the storage has no single one: of a front.
+        names: Of files and folders, as the trial has them -> as they are now.
     """
     config, last, newest = None, None, None
     try:
         if "config" in trial.user_attrs:
-            config = TrialConfig.read(trial.user_attrs["config"])
+            config = TrialConfig.read(renamed(trial.user_attrs["config"], names or {}))
     except InputError:
         pass
     stored, run_on = _stored(trial.system_attrs), run_on_of(trial)

@@ -28,7 +28,6 @@ from sqlalchemy.exc import (
 
 from studies.database import Database
 from trainers.catalog import InputError, shortened
-from trainers.own import look_in
 
 ENVIRONMENT = "AUTOMATE_STORAGE"
 DATABASE = "study.db"
@@ -94,7 +93,6 @@ def place(storage: str | BaseStorage | None, runs: Path, study: str | None) -> P
     Raises:
         InputError: No URL, or one of a database that Optuna cannot use.
     """
-    look_in(runs.absolute().parent)
     if isinstance(storage, RDBStorage) and storage.engine.url.get_backend_name() != "sqlite":
         url = storage.engine.url  # of a server: it is waited for
         return Place(Place("", url).redact(url.render_as_string(hide_password=True)), url)

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from tests import official_trees
-from trainers import own
 from trainers.catalog import DATASETS
 
 
@@ -21,12 +20,6 @@ def _own_image_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         if "AUTOMATE_CACHE" not in os.environ:
             patch.setenv("AUTOMATE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(autouse=True)
-def _no_places_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that are gone are not found in what another test has read."""
-    monkeypatch.setattr(own, "_places", [])
 
 
 @pytest.fixture(scope="session")

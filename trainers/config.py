@@ -179,11 +179,6 @@ class TrialConfig(Record):
         brought = {"classes": entry.classes, "image_size": entry.image_size, **entry.defaults}
         return {**brought, **fields}
 
-    @field_validator("backbone", "dataset")
-    @classmethod
-    def _where_it_is(cls, value: str) -> str:
-        return own.moved(value)
-
     @field_validator("alpha", "alpha_teacher", "temperatures", "exit_weights", mode="before")
     @classmethod
     def _one_value_is_a_tuple(cls, value: Any) -> Any:

@@ -17,6 +17,7 @@ from trainers.config import TrialConfig
 from trainers.draws import Draws
 from trainers.exits import build_network
 from trainers.layers import counts_itself, function_flops, is_layer, layer_flops
+from trainers.own import file_digest
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ def costs(config: TrialConfig) -> tuple[ExitCost, ...]:
             backbone=config.backbone,
             width=config.width,
             scheme="baseline" if config.scheme == "baseline" else "branchynet",
-        )
+        ),
+        file_digest(config.backbone),
     )
 
 
@@ -192,7 +194,7 @@ def _convolved(layer: nn.Conv2d, given: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _costs(config: TrialConfig) -> tuple[ExitCost, ...]:
+def _costs(config: TrialConfig, _digest: str | None) -> tuple[ExitCost, ...]:
     own = catalog.is_path(config.backbone)
     if own:
         # What it does in its own layers and functions needs all there is.

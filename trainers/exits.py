@@ -137,13 +137,18 @@ def build_network(config: TrialConfig) -> MultiExitNet:
             f"backbone file {config.backbone!r}: build needs to return a Backbone (from "
             f"trainers.backbones), got {type(backbone).__name__}"
         )
-    stages = own.exits_of(config.backbone)
+    stages, built = own.exits_of(config.backbone), [backbone.stages, backbone.channels]
+    if not all(isinstance(given, tuple | list | nn.ModuleList) for given in built):
+        raise InputError(
+            f"backbone file {config.backbone!r}: Backbone(stages, channels, classifier) needs a "
+            "tuple of modules and one of whole numbers"
+        )
     if not len(backbone.stages) == len(backbone.channels) == stages:
         raise InputError(
             f"backbone {config.backbone!r} says EXITS = {stages} but builds "
             f"{len(backbone.stages)} stages with {len(backbone.channels)} channel counts"
         )
-    network = MultiExitNet(backbone, config.classes, only_last=config.scheme == "baseline")
+    network = _assembled(backbone, config)
     if catalog.is_path(config.backbone):
         if (layer := uncounted(network)) is not None:
             raise InputError(
@@ -155,13 +160,33 @@ def build_network(config: TrialConfig) -> MultiExitNet:
     return network
 
 
-_PASSED: set[tuple[str, float, int, int]] = set()  # once a process is enough
+def _assembled(backbone: Backbone, config: TrialConfig) -> MultiExitNet:
+    """The exits put to the stages, by the user's own classifier and heads where there are any."""
+    try:
+        if not all(isinstance(stage, nn.Module) for stage in backbone.stages):
+            raise TypeError("stages need to be modules")
+        weights = (weight for stage in backbone.stages for weight in stage.parameters())
+        if any(isinstance(weight, nn.UninitializedParameter) for weight in weights):
+            raise TypeError("lazy layers have no size yet: give their channels")
+        network = MultiExitNet(backbone, config.classes, only_last=config.scheme == "baseline")
+    except Exception as error:  # whatever the user's file raises is the user's to read
+        if not catalog.is_path(config.backbone):
+            raise
+        raise InputError(
+            f"backbone file {config.backbone!r}: its exits cannot be put to its stages: "
+            f"{own.told(error, config.backbone)}"
+        ) from error
+    return network
+
+
+_PASSED: set[tuple[object, ...]] = set()  # once a process is enough
 
 
 def _passes(network: MultiExitNet, backbone: Backbone, config: TrialConfig) -> None:
     """Sends black images through a user's backbone. Raises InputError where they do not pass."""
     size = config.channels, config.image_size, config.image_size
-    key = (config.backbone, config.width, config.channels, config.image_size)
+    only_last, digest = config.scheme == "baseline", own.file_digest(config.backbone)
+    key = (config.backbone, digest, config.width, config.classes, size, only_last)
     if key in _PASSED:
         return
     mode, state = network.training, {k: v.clone() for k, v in network.state_dict().items()}

@@ -1,4 +1,4 @@
-"""A user's own Python files, of a network or a space: where they are, and what goes wrong in them.
+"""A user's own Python files, of a network or a space: what is in them, and what goes wrong there.
 
 No torch here, as in `trainers.catalog`.
 """
@@ -8,65 +8,23 @@ import hashlib
 import importlib.util
 import sys
 import traceback
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
 from trainers.catalog import BACKBONES, InputError, is_path, shortened, unknown
 
-_places: list[Path] = []  # folders around records that were read, the newest first
-UP = 6  # from weights to the folder with runs/<study>/best/<config>/seed-<n>/weights.pt
-
-
-def look_in(*folders: Path) -> None:
-    """From now on what is not where it was is looked for there too, in the first of them first."""
-    for folder in reversed(folders):
-        if folder.absolute() not in _places:
-            _places.insert(0, folder.absolute())
-
-
-def look_around(record: str | Path) -> None:
-    """As `look_in`: in the folders above a config's or a network's file."""
-    look_in(*Path(record).absolute().parents[:UP])
-
-
-def moved(name: str) -> str:
-    """A user's file or folder by the path that it has now, for records that name the one it had.
-
-    What is not where it was is looked for under the folders around the records that were read, then
-    the one that one is in: under the longest end of its path that is there. So a project that is
-    moved goes on as a whole; and a copy of it goes by its own files, as long as they are equal.
-    A path that is not absolute is none of a record, and stays.
-    """
-    path = Path(name)
-    if not is_path(name) or not path.is_absolute():
-        return name
-    there = path.exists()
-    for folder in dict.fromkeys((*_places, Path().absolute())):
-        if there and path.is_relative_to(folder):
-            return name
-        for begin in range(1, len(path.parts)):
-            found = folder.joinpath(*path.parts[begin:])
-            if not (found.is_file() if path.suffix == ".py" else found.is_dir()):
-                continue
-            if not there or (found.is_file() and file_digest(str(found)) == file_digest(name)):
-                return str(found)
-    return name
-
 
 def _missing(kind: str, name: str) -> InputError:
     """No such file."""
-    hint = ""
-    if Path(name).is_absolute():
-        hint = ": put it there, or beside the runs folder"
-    return InputError(f"{kind} file {name!r} does not exist or is not a file{hint}")
+    return InputError(f"{kind} file {name!r} does not exist or is not a file")
 
 
 def file_digest(name: str) -> str | None:
     """What tells a user's file from an edited one; None of what is no file."""
-    path = Path(name)
-    if not is_path(name) or not path.is_file():
+    if not is_path(name) or not Path(name).is_file():
         return None
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(Path(name).read_bytes()).hexdigest()[:16]
 
 
 def run_file(kind: str, name: str) -> ModuleType:
@@ -134,11 +92,15 @@ def exits_of(backbone: str) -> int:
         return BACKBONES[backbone].exits
     if not is_path(backbone):
         raise unknown("backbone", backbone, BACKBONES, "or a path to a .py file")
-    path = Path(backbone)
-    if not path.is_file():
+    if not Path(backbone).is_file():
         raise _missing("backbone", backbone)
+    return _exits_in(backbone, Path(backbone).read_bytes())
+
+
+@lru_cache(maxsize=64)  # a study asks of one file thousands of times
+def _exits_in(backbone: str, content: bytes) -> int:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(content)
     except (SyntaxError, UnicodeDecodeError, ValueError) as error:
         raise _no_python("backbone", backbone, error) from None
     for node in tree.body:

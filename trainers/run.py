@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from trainers import checkpoints
 from trainers.averaging import Average
+from trainers.catalog import is_path
 from trainers.config import TrialConfig
 from trainers.data import Images, batches, score_batch
 from trainers.draws import Draws
 from trainers.exits import MultiExitNet, build_network
 from trainers.losses import loss
+from trainers.own import file_digest
 from trainers.paths import use_fast_paths
 from trainers.reports import EpochReport
 from trainers.scoring import Tally
@@ -241,6 +243,7 @@ class Run:
             path,
             {
                 "config": self.config.model_dump_json(),
+                "backbone": file_digest(self.config.backbone),
                 "network": self.network.state_dict(),
                 "teachers": self.teachers.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -249,6 +252,22 @@ class Run:
             },
             packed=True,
         )
+
+    def _differences(self, stored: dict[str, Any], digest: str | None) -> list[str]:
+        """The fields in which a stored config is another one than this run's.
+
+        A user's network is what is in its file, wherever that lies now, and a folder of images
+        what the study or the config says that it is: either may have been moved with them.
+        """
+        mine, named = self.config, dict(stored)
+        other = named["backbone"] != mine.backbone
+        if is_path(named["backbone"]) and is_path(mine.backbone):
+            other = digest != file_digest(mine.backbone)
+        if is_path(named["dataset"]) and is_path(mine.dataset):
+            named["dataset"] = mine.dataset
+        before = TrialConfig.read({**named, "backbone": mine.backbone}).model_dump()
+        changed = [name for name, value in mine.model_dump().items() if before[name] != value]
+        return sorted([*changed, "backbone"] if other else changed)
 
     def restore(self, path: Path) -> list[EpochReport]:
         """Goes back to a saved state and returns its reports.
@@ -260,13 +279,7 @@ class Run:
         """
         content = checkpoints.read(path, str(self.device))
         try:
-            config = TrialConfig.read(json.loads(content["config"]))
-            if config != self.config:
-                changed = sorted(
-                    name
-                    for name, value in self.config.model_dump().items()
-                    if getattr(config, name) != value
-                )
+            if changed := self._differences(json.loads(content["config"]), content.get("backbone")):
                 raise checkpoints.OtherRunError(
                     f"{path} belongs to another run: {', '.join(changed)} differ; "
                     "remove the file to start over"

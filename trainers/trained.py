@@ -20,7 +20,8 @@ from trainers.config import TrialConfig
 from trainers.costs import ExitCost, costs
 from trainers.data import Images, batches
 from trainers.exits import MultiExitNet, build_network
-from trainers.own import file_digest, look_around
+from trainers.own import file_digest
+from trainers.places import found, noted, renamed
 from trainers.reports import EpochReport
 from trainers.schemes import scheme_named
 from trainers.teachers import Teachers
@@ -151,13 +152,15 @@ def save(
         held_out, data_root: See `Trained`.
     """
     content = checkpoints.read(checkpoint)
+    config = json.loads(content["config"])
     judged = content.get("average", content)
     path = folder / FILE
     checkpoints.write(
         path,
         {
             "config": content["config"],
-            "backbone": file_digest(json.loads(content["config"])["backbone"]),
+            "backbone": file_digest(config["backbone"]),
+            "places": noted((config["backbone"], config["dataset"], data_root), folder.absolute()),
             "network": judged["network"],
             "teachers": judged["teachers"],
             "held_out": held_out,
@@ -179,11 +182,13 @@ def load(run: str | Path) -> Trained:
             where it was.
     """
     path = Path(run)
-    look_around(path / FILE if path.is_dir() else path)
-    content = checkpoints.read(path / FILE if path.is_dir() else path)
+    file = path / FILE if path.is_dir() else path
+    content = checkpoints.read(file)
     try:
-        config = TrialConfig.read(json.loads(content["config"]))
+        named = json.loads(content["config"])
         digest = content.get("backbone")  # none of ours, nor of older files
+        names = found(content.get("places"), file.parent, {named["backbone"]: digest})
+        config = TrialConfig.read(renamed(named, names))
         if digest is not None and file_digest(config.backbone) not in (None, digest):
             raise InputError(
                 f"backbone file {config.backbone!r} has changed since {path} was trained: put it "
@@ -206,7 +211,7 @@ def load(run: str | Path) -> Trained:
             report=EpochReport.model_validate_json(content["report"]),
             teachers=teachers if known else None,
             held_out=bool(content.get("held_out", config.dataset == "digits")),
-            data_root=content.get("data_root"),
+            data_root=renamed(content.get("data_root"), names),
         )
     except InputError:  # says by itself what it misses, e.g. a user's backbone
         raise

@@ -230,8 +230,8 @@ def test_a_copy_keeps_nothing_of_what_is_done_to_it(tmp_path):
         assert copy.outcomes() == before
         dashboard.publish(copy)
         copy.study._storage.delete_study(copy.study._study_id)
-        folder = copy.folder.parent
+        database = copy.place.database
     assert record.outcomes() == before
     assert [s.study_name for s in record.study._storage.get_all_studies()] == [record.name]
-    assert not list(folder.glob("**/study.db"))
+    assert database is not None and not database.parent.exists()
     record.close()

@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from studies.export import export, is_edited, read_exported
+from studies.export import export, is_edited, read_exported, write_config
 from studies.final import train_finals
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
 from studies.search import make_plan, search
-from trainers import own, trained
+from studies.trial import Event
+from trainers import trained
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.folders import describe_folder
-from trainers.own import moved
+from trainers.own import file_digest
+from trainers.places import noted
 
 NETWORK = """
 from torch import nn
@@ -59,6 +60,13 @@ def run(trials: int) -> list[Path]:
         return [Path(record.plan.base.backbone), Path(record.plan.space)]
 
 
+def written(project: Path, path: Path) -> None:
+    """A config of the project's network, as an export has it."""
+    net = str(project / "nets" / "net.py")
+    source = {"places": noted([net], path.parent.absolute()), "backbone_digest": file_digest(net)}
+    write_config(path, TrialConfig(backbone=net, epochs=1, limit_train=60), source)
+
+
 def test_a_study_goes_on_where_its_project_lies_now(project, monkeypatch):
     assert run(1) == [project / "nets" / "net.py", project / "space.py"]
     after = project.with_name("after")
@@ -73,8 +81,7 @@ def test_a_study_goes_on_where_its_project_lies_now(project, monkeypatch):
 
 
 def test_a_training_goes_on_where_its_project_lies_now(project, monkeypatch):
-    config = TrialConfig(backbone=str(project / "nets" / "net.py"), epochs=1, limit_train=60)
-    Path("one.yaml").write_text(f"config: {config.model_dump_json()}\n")
+    written(project, Path("one.yaml"))
     before = train_finals(Path("one.yaml"), seeds=1, threads=1).folder
     after = project.with_name("after")
     shutil.move(project, after)
@@ -94,17 +101,20 @@ def test_what_is_nowhere_is_said_with_what_to_do(project, monkeypatch):
         with pytest.raises(InputError) as caught:
             StudyRecord.open(name, runs=Path("runs"))
         assert str(caught.value) == (
-            f"the plan of study 'own' cannot be read: backbone file '{project}/nets/net.py' does "
-            "not exist or is not a file: put it there, or beside the runs folder"
+            f"the plan of study 'own' cannot be read: '{project}/nets/net.py' does not exist: put "
+            "the file there"
         )
-    shutil.copy(project / "networks" / "net.py", project)
+    after = project.with_name("after")
+    shutil.move(project, after)
+    monkeypatch.chdir(after)
+    with pytest.raises(InputError, match=f"'{project}/nets/net.py' .*, nor does '{after}/nets/net"):
+        StudyRecord.open("own", runs=Path("runs"))
+    shutil.move(after / "networks", after / "nets")
     StudyRecord.open(runs=Path("runs")).close()
 
 
 def test_records_are_read_from_any_folder(project, monkeypatch):
-    config = TrialConfig(backbone=str(project / "nets" / "net.py"), epochs=1, limit_train=60)
-    Path("runs").mkdir()
-    Path("runs/one.yaml").write_text(f"config: {config.model_dump_json()}\n")
+    written(project, Path("runs/one.yaml"))
     before = train_finals(Path("runs/one.yaml"), seeds=1, threads=1).folder
     run(2)
     after = project.with_name("after")
@@ -114,32 +124,71 @@ def test_records_are_read_from_any_folder(project, monkeypatch):
     with closing(StudyRecord.open("own", runs=after / "runs")) as record:
         assert record.plan.base.backbone == net and record.plan.space == str(after / "space.py")
         assert {o.config and o.config.backbone for o in record.outcomes()} == {net}
-    monkeypatch.setattr(own, "_places", [])
     assert read_exported(after / "runs" / "one.yaml")[0].backbone == net
-    monkeypatch.setattr(own, "_places", [])
     weights = after / "runs" / before.name / "seed-1"
     assert trained.load(weights).config.backbone == net
 
 
-def test_another_file_of_the_name_is_not_taken_for_the_exported_one(project, monkeypatch):
+def test_an_export_is_of_the_network_that_was_searched(project, monkeypatch):
     run(1)
     with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
         path = export(record)[0]
-    assert not is_edited(*read_exported(path))
-    (project / "nets" / "net.py").write_text(f"{NETWORK}# edited\n")
-    assert is_edited(*read_exported(path)), "there, and edited: trained as it is"
+        assert not is_edited(*read_exported(path))
+        (project / "nets" / "net.py").write_text(f"{NETWORK}# edited\n")
+        assert is_edited(*read_exported(path)), "there, and edited: trained as it is"
+        assert is_edited(*read_exported(export(record)[0])), "exported after it was edited"
     after = project.with_name("after")
     shutil.move(project, after)
     monkeypatch.chdir(after)
-    with pytest.raises(InputError, match="net.py' does not exist, and '.*after/nets/net.py' is an"):
-        read_exported(path.relative_to(project) if path.is_absolute() else path)
+    config, source = read_exported(Path("runs/own/best/1.yaml"))
+    assert config.backbone == str(after / "nets" / "net.py") and is_edited(config, source)
+
+
+def test_a_network_that_is_edited_while_it_is_searched_ends_the_search(project):
+    asked = make_plan(
+        "space.py", backbone="nets/net.py", epochs=1, limit_train=60, trials=3, device="cpu",
+        workers=1, threads=1, precision="fp32", study="own",
+    )  # fmt: skip
+    net = project / "nets" / "net.py"
+
+    def edit(event: Event) -> None:
+        if event.kind == "ended":
+            net.write_text(f"{NETWORK}# edited\n")
+
+    with pytest.raises(InputError, match="backbone file .* has changed since study 'own' was made"):
+        search(asked, runs=Path("runs"), on_event=edit)
+    with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
+        assert [o.state for o in record.outcomes()] == ["COMPLETE", "WAITING", "WAITING"]
+    net.write_text(NETWORK)
+    run(3)
 
 
 def test_a_folder_of_images_is_found_too(class_folders, project, monkeypatch):
     shutil.move(class_folders(), project / "images")
-    fields = describe_folder(str(project / "images"))
-    gone = {**fields, "backbone": "cnn4"} | {"dataset": "/gone/images"}
-    assert TrialConfig(**gone).dataset == str(project / "images")
+
+    def plan() -> StudyPlan:
+        return make_plan(
+            "single_alpha", dataset="./images", backbone="cnn4", epochs=1, trials=1, device="cpu",
+            workers=1, threads=1, precision="fp32", study="own",
+        )  # fmt: skip
+
+    StudyRecord.create_or_open(plan(), runs=Path("runs")).close()
+    after = project.with_name("after")
+    shutil.copytree(project, after)
+    monkeypatch.chdir(after)
+    with closing(StudyRecord.create_or_open(plan(), runs=Path("runs"))) as record:
+        assert record.plan.base.dataset == str(after / "images"), "the copy's"
+    shutil.rmtree(project)
+    monkeypatch.chdir("/")
+    with closing(StudyRecord.open("own", runs=after / "runs")) as record:
+        assert record.plan.base.dataset == str(after / "images")
+    # Another folder of that name, elsewhere, is not taken for it.
+    (after / "sub").mkdir()
+    shutil.move(after / "images", after / "sub" / "images")
+    monkeypatch.chdir(after / "sub")
+    asked = plan()
+    with pytest.raises(InputError, match="dataset is .*images, now .*sub/images"):
+        StudyRecord.create_or_open(asked, runs=after / "runs")
 
 
 def test_a_copy_goes_on_beside_its_original(project, monkeypatch):
@@ -147,10 +196,8 @@ def test_a_copy_goes_on_beside_its_original(project, monkeypatch):
     copy = project.with_name("copy")
     shutil.copytree(project, copy)
     monkeypatch.chdir(copy)
-    monkeypatch.setattr(own, "_places", [])  # another command
     assert run(2) == [copy / "nets" / "net.py", copy / "space.py"]
     (project / "nets" / "net.py").write_text(f"{NETWORK}# edited in the original\n")
-    shutil.rmtree(project)
     assert run(3) == [copy / "nets" / "net.py", copy / "space.py"]
     with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
         nets = {o.config and o.config.backbone for o in record.outcomes()}
@@ -158,17 +205,14 @@ def test_a_copy_goes_on_beside_its_original(project, monkeypatch):
 
 
 def test_a_copied_training_goes_by_the_copy(project, monkeypatch):
-    config = TrialConfig(backbone=str(project / "nets" / "net.py"), epochs=1, limit_train=60)
-    Path("one.yaml").write_text(f"config: {config.model_dump_json()}\n")
+    written(project, Path("one.yaml"))
     seed = train_finals(Path("one.yaml"), seeds=1, threads=1).folder / "seed-1"
     copy = project.with_name("copy")
     shutil.copytree(project, copy)
     monkeypatch.chdir("/")
     for folder in (copy, project):
-        monkeypatch.setattr(own, "_places", [])  # another command
         net = str(folder / "nets" / "net.py")
         assert read_exported(folder / "one.yaml")[0].backbone == net
-        monkeypatch.setattr(own, "_places", [])
         assert trained.load(folder / seed).config.backbone == net
 
 
@@ -177,7 +221,6 @@ def test_an_edited_copy_is_not_taken_for_the_original(project, monkeypatch):
     copy = project.with_name("copy")
     shutil.copytree(project, copy)
     monkeypatch.chdir(copy)
-    monkeypatch.setattr(own, "_places", [])  # another command
     (copy / "nets" / "net.py").write_text(f"{NETWORK}# edited\n")
     with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
         assert record.plan.base.backbone == str(project / "nets" / "net.py")
@@ -207,20 +250,12 @@ def test_a_path_that_is_typed_is_taken_as_it_is(project):
         make_plan("elsewhere/space.py")
 
 
-def test_the_longest_end_of_a_path_that_is_there(project):
-    gone = "/gone/nets/net.py"
-    assert moved(gone) == str(project / "nets" / "net.py")
-    shutil.copy("nets/net.py", "net.py")
-    assert moved(gone) == str(project / "nets" / "net.py")
-    (project / "nets" / "net.py").unlink()
-    assert moved(gone) == str(project / "net.py")
-    (project / "net.py").unlink()
-    (project / "net.py").mkdir()
-    assert moved(gone) == gone
-    assert moved("nets/net.py") == "nets/net.py" and moved("vgg16") == "vgg16"
-
-
-def test_a_calibration_of_a_users_space(project):
+def test_a_calibration_of_a_users_space(project, monkeypatch):
     made = make_plan("space.py", epochs=2, trials=1, study="own", early_stopping=False)
-    plan = StudyPlan(**made.model_dump() | {"space": "calibrate:/gone/space.py"})
-    assert plan.calibrates == str(project / "space.py")
+    space = f"calibrate:{project / 'space.py'}"
+    plan = made.with_(space=space, sampler="grid", configs=1)
+    StudyRecord.create_or_open(plan, runs=Path("runs")).close()
+    after = project.with_name("after")
+    shutil.move(project, after)
+    with closing(StudyRecord.open("own", runs=after / "runs")) as record:
+        assert record.plan.calibrates == str(after / "space.py")

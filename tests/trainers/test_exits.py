@@ -216,6 +216,12 @@ def build(width, image_size, image_channels):
         ("b), nn.ReLU()", "b), Broken()", "stage 1 fails on 1x8x8 .*: line 14: ZeroDivisionError"),
         ("nn.Linear", "lambda a, b: Nothing()", "1x8x8 does not pass the exits: TypeError"),
         ("EXITS = 2", "EXITS = 3", "says EXITS = 3 but builds 2 stages"),
+        ("nn.Linear", "lambda: 1", "its exits cannot be put to its stages: TypeError: .*lambda"),
+        ("nn.Linear", "nn.Linear, head=lambda k: 1 / 0", "stages: line 22: ZeroDivisionError"),
+        ("(8, 16), nn", "('a', 'b'), nn", "its exits cannot be put to its stages: "),
+        ("block(8, 16))", "len)", "stages: TypeError: stages need to be modules"),
+        ("nn.Conv2d(a, b,", "nn.LazyConv2d(b,", "lazy layers have no size yet: give their"),
+        ("(block(image_channels, 8), block(8, 16))", "None", "channels, classifier. needs a tuple"),
     ],
 )
 def test_a_backbone_of_the_users_that_does_not_fit_is_refused(tmp_path, right, wrong, said):
@@ -224,6 +230,25 @@ def test_a_backbone_of_the_users_that_does_not_fit_is_refused(tmp_path, right, w
     with pytest.raises(InputError, match=said) as caught:
         build_network(TrialConfig(backbone=str(file)))
     assert "\n" not in str(caught.value)
+
+
+def test_heads_are_tried_though_the_same_file_passed_without_them(tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(OWN.replace("nn.Linear)", "nn.Linear, head=lambda k: nn.Linear(3, 3))"))
+    alone = OWN.replace("nn.Linear)", "nn.Linear, head=HEAD)").replace(
+        "def block",
+        "def HEAD(k):\n    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())\n"
+        "    return pool if k else nn.Linear(3, 3)\n\n\ndef block",
+    )
+    file.write_text(alone)
+    build_network(TrialConfig(backbone=str(file), scheme="baseline"))
+    with pytest.raises(InputError, match="does not pass the exits"):
+        build_network(TrialConfig(backbone=str(file)))
+    file.write_text(alone.replace("if k else nn.Linear(3, 3)", ""))
+    with pytest.raises(InputError, match="does not pass the exits"):  # 8 features of 16
+        build_network(TrialConfig(backbone=str(file)))
+    file.write_text(OWN)
+    build_network(TrialConfig(backbone=str(file)))
 
 
 def test_an_error_in_a_users_forward_is_told_with_its_line(tmp_path):

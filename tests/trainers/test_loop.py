@@ -19,6 +19,18 @@ from trainers.schemes import SCHEMES
 DIGITS = TrialConfig(dataset="digits", epochs=3)
 
 
+NETWORK = """
+from torch import nn
+from trainers.backbones import Backbone
+
+EXITS = 2
+
+
+def build(width, image_size, image_channels):
+    return Backbone((nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3)), (8, 8), nn.Linear)
+"""
+
+
 def same(a, b) -> bool:
     """Reports equal but for the clock."""
     machine = {"seconds": 0.0, "memory": None}
@@ -157,6 +169,27 @@ def test_a_checkpoint_of_another_config_is_refused(tmp_path):
         checkpoints.OtherRunError, match="belongs to another run: alpha, epochs differ"
     ):
         next(train(DIGITS.with_(alpha=5), checkpoint=path))
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_checkpoint_goes_on_with_the_network_that_it_is_of_wherever_that_lies(tmp_path, edited):
+    net, path = tmp_path / "net.py", tmp_path / "run.pt"
+    net.write_text(NETWORK)
+    config = DIGITS.with_(backbone=str(net))
+    next(train(config, checkpoint=path))
+    moved = tmp_path / "moved" / "net.py"
+    moved.parent.mkdir()
+    net.rename(moved)
+    if edited:
+        moved.write_text(f"{NETWORK}# edited\n")
+    runs = train(config.with_(backbone=str(moved)), checkpoint=path)
+    if edited:
+        with pytest.raises(checkpoints.OtherRunError, match="another run: backbone differ"):
+            next(runs)
+        return
+    kept = path.read_bytes()
+    assert next(runs).epoch == 1 and path.read_bytes() == kept, "told again, not trained again"
+    assert [report.epoch for report in runs] == [2, 3]
 
 
 def test_the_checkpoint_is_written_before_the_report_is_given(tmp_path):
