@@ -26,10 +26,17 @@ from studies.calibration import FEWEST, LEVEL, Calibration, Range, calibrate
 from studies.comparison import crossed
 from studies.front import metrics, objective, vector
 from studies.halving import Curves, Rule
-from studies.plan import CALIBRATION, StudyPlan, checked_study_name, default_grace, is_front
+from studies.plan import (
+    CALIBRATION,
+    StudyPlan,
+    checked_study_name,
+    default_grace,
+    found_digests,
+    is_front,
+)
 from studies.resume import box_of, first_points
 from studies.rungs import after_drops
-from trainers.catalog import InputError
+from trainers.catalog import InputError, is_path
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 
@@ -286,6 +293,7 @@ def keep(record: StudyRecord, found: Findings) -> None:
 def kept_rule(
     study: str,
     base: TrialConfig,
+    space: str,
     objective: str,
     stored: Callable[[str], tuple[StudyPlan, dict[str, Any]] | None],
 ) -> tuple[str, Rule] | None:
@@ -293,8 +301,8 @@ def kept_rule(
 
     Args:
         study: Name of the search.
-        base, objective: Of the search: a calibration of any other does not count. Its `ema` says
-            whether the plain network's rule or the averaged one's is taken.
+        base, space, objective: Of the search: a calibration of any other does not count. The base's
+            `ema` says whether the plain network's rule or the averaged one's is taken.
         stored: A study's plan and its kept calibration by name, if there is one.
     """
     found = stored(calibration_name(study))
@@ -302,6 +310,8 @@ def kept_rule(
         return None
     plan, kept = found
     same = _same(plan.base) == _same(base) and plan.objective == objective
+    same &= plan.calibrates == space or is_path(space)  # a file is what is in it
+    same &= plan.digests == found_digests(base.backbone, space)
     if "grace" not in kept:  # what older versions kept was of the network that was scored
         kept = kept.get("averaged" if base.ema else "plain") or {}
         same &= base.ema in (0.0, plan.base.ema)

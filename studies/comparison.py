@@ -22,6 +22,11 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 
+
+class UnlinkedError(ValueError):
+    """Configs that share no seed, not even by way of others."""
+
+
 DRAWS = 20_000  # of the simulated maximum; its 95 % point is then known to 1 %
 LEVEL = 0.95
 MOST = 10_000  # seeds that anyone would think of
@@ -81,7 +86,7 @@ def fit(values: Values) -> Fit:
         values: y (C, S), NaN where there is no run. Every config has one at least.
 
     Raises:
-        ValueError: A config without a run, or seeds that no config links to the others.
+        ValueError: A config without a run; an UnlinkedError: seeds that no config links to others.
     """
     there = ~np.isnan(values)
     if not there.any(axis=1).all():
@@ -98,7 +103,7 @@ def fit(values: Values) -> Fit:
         else:
             design[place, configs:] = -1.0
     if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise ValueError("the configs share no seeds: they cannot be compared")
+        raise UnlinkedError("the configs share no seeds: they cannot be compared")
     inverse = np.linalg.inv(design.T @ design)
     solution = inverse @ design.T
     estimates = solution @ values[there]

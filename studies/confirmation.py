@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from studies import front
+from studies.comparison import UnlinkedError
 from studies.confirmed import Judgement, judge
 from studies.finalists import simplicity
 from studies.plan import Finalist, StudyPlan
@@ -110,7 +111,17 @@ class Confirmation:
         values = self.test_values[rows]
         if np.isnan(values).all(axis=1).any() or len(rows) < 2:
             return None
-        return judge(values)
+        return _judged(values)
+
+
+def _judged(
+    values: Values, said: Sequence[float] | None = None, simple: Sequence[int] | None = None
+) -> Judgement | None:
+    """The verdict; None where runs broke so that rows are left which share no seed."""
+    try:
+        return judge(values, said, simple)
+    except UnlinkedError:
+        return None
 
 
 def confirmed(
@@ -134,7 +145,7 @@ def confirmed(
     factor = 1.0 if plan.objective == "hypervolume" else 100.0
     values, exits = np.full((rows, rounds), math.nan), np.full((rows, rounds, m), math.nan)
     test_values, test_exits = values.copy(), exits.copy()
-    flops = np.full((rows, m), math.nan)
+    flops, diverged = np.full((rows, m), math.nan), np.zeros((rows, rounds), dtype=bool)
     hits: dict[tuple[int, int], str] = {}
     ended = failed = 0
     for outcome in outcomes:
@@ -156,8 +167,11 @@ def confirmed(
                 test_values[row, this] = factor * value
                 test_exits[row, this] = 100 * np.array(report.accuracies[:m])
         elif outcome.diverged and outcome.value is not None:
-            values[row, this] = factor * outcome.value
+            values[row, this], diverged[row, this] = factor * outcome.value, True
             exits[row, this] = 100 / plan.base.classes
+    # A diverged network guesses on the test images too, where those of its row were read.
+    guesses = diverged & ~np.isnan(test_values).all(axis=1, keepdims=True)
+    test_values[guesses], test_exits[guesses] = values[guesses], exits[guesses]
     flops = np.where(np.isnan(flops), np.nanmax(flops, axis=0, initial=0.0), flops)
     over, ran = ended >= plan.trials, ~np.isnan(values).all(axis=1)
     kept = [row for row in range(rows) if ran[row] or not over or row == 0]
@@ -165,7 +179,7 @@ def confirmed(
     if over and ran[0] and len(kept) > 1:
         chosen = [plan.finalists[row] for row in kept]
         said = [math.nan if row.said is None else factor * row.said for row in chosen]
-        judged = judge(values[kept], said, simplicity(chosen))
+        judged = _judged(values[kept], said, simplicity(chosen))
     if not all(hits.values()):
         hits = {}
     return Confirmation(

@@ -136,7 +136,7 @@ def judge(
         simplicity: (C,) rank of each config, 0 the simplest; by row if not given.
 
     Raises:
-        ValueError: A row without any run.
+        ValueError: A row without any run; an UnlinkedError: rows that share no seed.
     """
     fitted = fit(values)
     ran = ~np.isnan(values)

@@ -56,6 +56,12 @@ def checked_study_name(name: str) -> str:
     return name
 
 
+def found_digests(backbone: str, space: str) -> dict[str, str] | None:
+    """What a plan's `digests` are of the files as they are now; None without files."""
+    found = {"backbone": file_digest(backbone), "space": file_digest(space)}
+    return {kind: digest for kind, digest in found.items() if digest is not None} or None
+
+
 def objective_key(objective: str) -> str:
     """Where `OBJECTIVES` tells of it: `exit:K` of `exit:2`, `budget:F` of `budget:150M`."""
     if is_front(objective):
@@ -244,12 +250,6 @@ class StudyPlan(Record):
                 raise InputError(NO_RUNGS)
         return self
 
-    def found_digests(self) -> dict[str, str] | None:
-        """`digests` of the files as they are now."""
-        space = self.space.removeprefix(CALIBRATION)
-        found = {"backbone": file_digest(self.base.backbone), "space": file_digest(space)}
-        return {kind: digest for kind, digest in found.items() if digest is not None} or None
-
     def noted_in(self, folder: Path) -> Self:
         """The plan of a new study in that folder, with its `places`."""
         space = self.space.removeprefix(CALIBRATION)
@@ -259,7 +259,8 @@ class StudyPlan(Record):
     def check_files(self) -> None:
         """That the user's files are those that the study was made with: its trials would not be of
         one network or one space any more. Raises InputError."""
-        found = self.found_digests() or {}
+        space = self.space.removeprefix(CALIBRATION)
+        found = found_digests(self.base.backbone, space) or {}
         for kind, digest in (self.digests or {}).items():
             if found.get(kind, digest) != digest:
                 path = self.base.backbone if kind == "backbone" else self.space

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from studies import machine
 from studies.experiments import arms_of, experiment_named, settled
 from studies.paper import paper
-from studies.plan import EXPERIMENT, StudyPlan, default_study_name
+from studies.plan import EXPERIMENT, StudyPlan, default_study_name, found_digests
 from studies.search import machine_at, make_config
 from trainers import catalog, sources
 from trainers.catalog import InputError
@@ -120,7 +120,7 @@ def plans(
             only=None if only is None else tuple(keys),
             **runs_on,
         )
-        made.append(plan.with_(digests=plan.found_digests()))
+        made.append(plan.with_(digests=found_digests(base.backbone, plan.space)))
     return made
 
 

@@ -21,6 +21,7 @@ from studies.plan import (
     StudyPlan,
     checked_study_name,
     default_study_name,
+    found_digests,
     settled_grace,
 )
 from studies.record import StudyRecord
@@ -159,7 +160,7 @@ def make_plan(
     calibrated = None if known is None else known.calibrated
     asked = (eta, grace, rungs, tolerance)
     if known is None and early_stopping and all(one is None for one in asked):
-        found = kept_rule(study, base, objective, calibration)
+        found = kept_rule(study, base, space, objective, calibration)
         if found is not None:
             calibrated, rule = found
             eta, tolerance = rule.eta, rule.tolerance
@@ -206,7 +207,7 @@ def make_plan(
         speeds=speeds,
         **runs_on,
     )
-    return plan.with_(digests=plan.found_digests())
+    return plan.with_(digests=found_digests(base.backbone, space))
 
 
 @dataclass(frozen=True)

@@ -49,21 +49,30 @@ def begun(
 
 def epoch_seconds(runs: list[tuple[Job, Iterator[EpochReport]]], hear: Hear) -> float:
     """Seconds that an epoch of the slowest run takes while all train."""
-    counts, ends = [0] * len(runs), [0.0] * len(runs)
+    counts, ends, training = [0] * len(runs), [0.0] * len(runs), set(range(len(runs)))
     begin = time.perf_counter()
 
     def go(place: int) -> None:
+        try:
+            timed(place)
+        except Exception:  # it will fail again where it is run in full
+            traceback.print_exc()
+        finally:
+            training.discard(place)
+
+    def timed(place: int) -> None:
         job, reports = runs[place]
         for report in reports:
             hear("time", job, report)
             counts[place] += 1
             ends[place] = time.perf_counter()
-            if min(counts) >= TIMED:  # the others go on until then
+            if all(counts[other] >= TIMED for other in training):  # the others go on until then
                 return
 
     with ThreadPoolExecutor(len(runs)) as pool:
         list(pool.map(go, range(len(runs))))
-    return max((end - begin) / count for end, count in zip(ends, counts, strict=True) if count)
+    found = [(end - begin) / count for end, count in zip(ends, counts, strict=True) if count]
+    return max(found, default=0.0)
 
 
 def main(words: list[str] | None = None) -> int:
@@ -91,16 +100,19 @@ def main(words: list[str] | None = None) -> int:
                 print(json.dumps(found), file=epochs, flush=True)
 
         runs = begun(jobs, *where, hear)
+        if not runs:
+            raise SystemExit("none of the points can be run")
         each = epoch_seconds(runs, hear)
         for _, reports in runs:
             reports.close()  # type: ignore[attr-defined]  # its graphs are for the next
         left = given.seconds - (time.perf_counter() - begin)
         most = max(job[2]["epochs"] for job, _ in runs)
-        number = min(most, max(1, int(left / (each * SAFETY))))
+        number = min(most, max(1, int(left / (each * SAFETY)))) if each else most
         print(f"{len(runs)} runs: {each:.2f} s an epoch of all, {left:.0f} s left: {number} epochs")
 
         def whole(job: Job) -> None:
-            planned: Job = (job[0], job[1], {**job[2], "epochs": number}, job[3])
+            fields = {**job[2], "epochs": min(number, job[2]["epochs"])}
+            planned: Job = (job[0], job[1], fields, job[3])
             line = run(planned, *where, lambda report: hear("run", job, report))
             with writing:
                 print(json.dumps(line), file=lines, flush=True)

@@ -257,6 +257,36 @@ def test_a_run_that_fails_costs_the_others_nothing(tmp_path, capsys):
     assert "gone.py" in capsys.readouterr().err
 
 
+def test_one_that_ends_while_it_is_timed_costs_the_others_nothing(tmp_path, capsys, monkeypatch):
+    made, runs = tmp_path / "points.json", tmp_path / "runs.jsonl"
+    record.main(["points", "table2", "9", str(made), "--set", '{"epochs": 60, "limit_train": 60}'])
+    points = json.loads(made.read_text())[:3]
+    arms = [point["params"]["arm"] for point in points]
+    points[0]["config"]["epochs"] = 3  # shorter than what is timed, and than the others
+    made.write_text(json.dumps(points))
+    real = longest.train
+
+    def breaks(config, *args, **more):
+        for report in real(config, *args, **more):
+            if config.scheme == points[1]["config"]["scheme"] and report.epoch == 3:
+                raise RuntimeError("broke while it was timed")
+            yield report
+
+    monkeypatch.setattr(longest, "train", breaks)
+    number = longest.main([str(made), str(runs), "--seconds", "600"])
+    assert number == 60 and "broke while it was timed" in capsys.readouterr().err
+    epochs = (tmp_path / "runs.epochs.jsonl").read_text().splitlines()
+    timed = [e for e in map(json.loads, epochs) if e["for"] == "time"]
+    counts = [sum(e["params"]["arm"] == arm for e in timed) for arm in arms]
+    assert counts[:2] == [1, 0] and longest.TIMED <= counts[2] < 20
+    lines = {e["params"]["arm"]: e for e in map(json.loads, runs.read_text().splitlines())}
+    assert [len(lines[arm]["accuracy"]) for arm in arms] == [3, 60, 60]
+    points[0]["config"]["backbone"] = "gone.py"
+    made.write_text(json.dumps(points[:1]))
+    with pytest.raises(SystemExit, match="none of the points can be run"):
+        longest.main([str(made), str(runs), "--seconds", "60"])
+
+
 def test_ranks(tmp_path, capsys):
     rng = np.random.default_rng(0)
     lines = []

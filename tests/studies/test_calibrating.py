@@ -258,7 +258,7 @@ def test_networks_of_different_cost_are_calibrated_in_the_searchs_box(tmp_path, 
     lines = calibration_lines(calibration_of(view), view.plan)
     assert ("hypervolume" in lines[0]) is (objective == "hypervolume")
     known = kept_rule(
-        search.study, search.base, objective,
+        search.study, search.base, search.space, objective,
         lambda name: (record.plan, {"plain": {"grace": 2, "eta": 2, "tolerance": 0.001}}),
     )  # fmt: skip
     assert known == (record.name, Rule(2, 2, 0.001)), "the next search takes it"
@@ -275,17 +275,21 @@ def test_the_next_search_of_that_name_takes_it_unless_told_otherwise(record, mon
         return (record.plan, kept) if name == record.name and kept else None
 
     name, base = "cifar100-vgg16-diverse_alpha", record.plan.base.with_(ema=0.0)
-    assert kept_rule(name, base, "anytime", known) == (f"{name}-calibrate", rule)
-    assert kept_rule(name, base.with_(seed=3, precision="bf16"), "anytime", known) is not None
-    assert kept_rule(name, base.with_(epochs=9), "anytime", known) is None
-    assert kept_rule(name, base, "last", known) is None
-    assert kept_rule("other", base, "anytime", known) is None
-    averaged = kept_rule(name, base.with_(ema=0.99), "anytime", known)
+    space = "diverse_alpha"
+    assert kept_rule(name, base, space, "anytime", known) == (f"{name}-calibrate", rule)
+    assert (
+        kept_rule(name, base.with_(seed=3, precision="bf16"), space, "anytime", known) is not None
+    )
+    assert kept_rule(name, base.with_(epochs=9), space, "anytime", known) is None
+    assert kept_rule(name, base, space, "last", known) is None
+    assert kept_rule(name, base, "temperature", "anytime", known) is None
+    assert kept_rule("other", base, space, "anytime", known) is None
+    averaged = kept_rule(name, base.with_(ema=0.99), space, "anytime", known)
     assert averaged == (f"{name}-calibrate", Rule(1, 4, 0.012))
-    assert kept_rule(name, base.with_(ema=0.9), "anytime", known) is None
+    assert kept_rule(name, base.with_(ema=0.9), space, "anytime", known) is None
     older = record.plan.with_(base=base)
-    assert kept_rule(name, base, "anytime", lambda _: (older, one)) == (older.study, rule)
-    assert kept_rule(name, base.with_(ema=0.99), "anytime", lambda _: (older, one)) is None
+    assert kept_rule(name, base, space, "anytime", lambda _: (older, one)) == (older.study, rule)
+    assert kept_rule(name, base.with_(ema=0.99), space, "anytime", lambda _: (older, one)) is None
 
     def plan(**fields):
         settings = {"dataset": "cifar100", "precision": "fp32", "epochs": 8, **fields}

@@ -6,16 +6,20 @@ import re
 from dataclasses import replace
 from html import escape
 
+import numpy as np
 import pytest
 
 from studies.conclusions import NOTE, choice, headline, on_front, optimism, probability, sentences
 from studies.conclusions import test as on_test
 from studies.confirm_json import as_json
 from studies.confirm_sections import add_finalists, confirmation_parts, confirmed_figure
+from studies.confirmation import confirmed
 from studies.figures import front_figure
+from studies.plan import StudyPlan
 from studies.report import report_page
+from studies.states import Outcome
 from tests.studies import made_up
-from tests.studies.made_up_confirmations import confirmation
+from tests.studies.made_up_confirmations import confirmation, plan
 
 
 def test_a_better_config_is_called_so_with_all_that_belongs_to_it():
@@ -177,6 +181,45 @@ def test_runs_that_broke_are_said():
     nothing = confirmation([1.0, 0.0], broken=tuple(range(0, 15, 3)))
     assert headline(nothing) == ("5 runs broke and left a gap: nothing can be compared.")
     assert choice(nothing) == optimism(nothing) == on_test(nothing) == ""
+
+
+def runs(states: str) -> tuple[StudyPlan, list[Outcome]]:
+    """A race of the default and a candidate: a round is two letters, of a run that Came through,
+    Broke or Diverged; those that came through end at 0.80 and 0.81 (the mean of their exits)."""
+    asked = plan(1, len(states) // 2)
+    made = []
+    for number, state in enumerate(states):
+        config = (asked.finalists or ())[number % 2].config
+        report = made_up.report(config, config.epochs, [0.80 + 0.01 * (number % 2)] * config.exits)
+        fields = {"config": config, "epochs": config.epochs}
+        if state == "C":
+            value = report.accuracies[0]
+            made.append(made_up.outcome(number, "COMPLETE", value=value, report=report, **fields))
+        elif state == "D":
+            chance = 1 / config.classes
+            made.append(made_up.outcome(number, "PRUNED", value=chance, diverged=True, **fields))
+        else:
+            made.append(made_up.outcome(number, "FAIL", reason="broke"))
+    return asked, made
+
+
+def test_rows_that_share_no_seed_are_not_compared():
+    made = confirmed(*runs("CBBC"), {})
+    assert made.judged is None and made.over
+    assert headline(made) == "2 runs broke and left a gap: nothing can be compared."
+    assert choice(made) == on_test(made) == ""
+
+
+def test_a_network_that_diverged_guesses_on_the_test_images_too():
+    asked, outcomes = runs("CCCDCC")
+    tests = {o.number: o.report for o in outcomes if o.report is not None}
+    made = confirmed(asked, outcomes, tests)
+    assert made.tested is not None and [mean.n for mean in made.tested.means] == [3, 3]
+    exits = 100 / asked.base.classes
+    assert made.test_exits[1, 1].tolist() == made.exits[1, 1].tolist() == [exits] * asked.base.exits
+    assert made.tested.means[1].mean == pytest.approx((81 + 81 + exits) / 3)
+    unread = confirmed(asked, outcomes, {})
+    assert np.isnan(unread.test_values).all() and unread.tested is None
 
 
 def test_the_hypervolume_is_no_percentage():
