@@ -163,7 +163,8 @@ def backbones(
     /,
     *,
     dataset: Annotated[
-        str | None, Parameter(help="Whose images and classes to count for; none: what fits.")
+        str | None,
+        Parameter(help="Whose images and classes to count for; none: what fits, the digits a file."),
     ] = None,
     width: Annotated[float, Parameter(help="Multiplies the channels.")] = 1.0,
     json: flags.Json = False,
