@@ -164,7 +164,7 @@ def backbones(
     *,
     dataset: Annotated[
         str | None,
-        Parameter(help="Whose images and classes to count for; none: what fits, the digits a file."),
+        Parameter(help="Whose images and classes to count for; none: what fits (a file: digits)."),
     ] = None,
     width: Annotated[float, Parameter(help="Multiplies the channels.")] = 1.0,
     json: flags.Json = False,
