@@ -283,6 +283,8 @@ def test_the_next_search_of_that_name_takes_it_unless_told_otherwise(record, mon
     assert kept_rule(name, base.with_(epochs=9), space, "anytime", known) is None
     assert kept_rule(name, base, space, "last", known) is None
     assert kept_rule(name, base, "temperature", "anytime", known) is None
+    edited = record.plan.with_(digests={"backbone": "another file"})
+    assert kept_rule(name, base, space, "anytime", lambda _: (edited, {"plain": one})) is None
     assert kept_rule("other", base, space, "anytime", known) is None
     averaged = kept_rule(name, base.with_(ema=0.99), space, "anytime", known)
     assert averaged == (f"{name}-calibrate", Rule(1, 4, 0.012))

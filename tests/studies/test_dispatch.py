@@ -39,6 +39,18 @@ def test_a_trial_goes_from_asking_to_its_end(out):
     assert [event.kind for event in out.seen] == ["started", *["epoch"] * 4, "ended"]
 
 
+def test_a_file_that_is_edited_meanwhile_ends_the_search_in_one_line(out, tmp_path):
+    out.ask("a")
+    (tmp_path / "mine.py").write_text("# edited")
+    out.record.plan = out.record.plan.with_(
+        space=str(tmp_path / "mine.py"), digests={"space": "as it was"}
+    )
+    assert out.ask("b") == "never" and out.asks_no_more()
+    assert "has changed since study" in str(out.failure)
+    out.give_back()
+    assert states(out) == ["WAITING"] * 4
+
+
 def test_none_is_asked_for_while_none_waits_until_one_comes_back(out):
     for name in "abcd":
         out.ask(name)

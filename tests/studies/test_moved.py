@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from studies import dashboard
 from studies.export import export, is_edited, read_exported, write_config
 from studies.final import train_finals
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
 from studies.search import make_plan, search
 from studies.trial import Event
+from tests.studies import made_up
 from trainers import trained
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.folders import describe_folder
 from trainers.own import file_digest
 from trainers.places import noted
 
@@ -49,13 +52,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def run(trials: int) -> list[Path]:
-    """Goes on with the study; where each trial's network lies."""
-    asked = make_plan(
+def asked(trials: int) -> StudyPlan:
+    """A search of the network and the space of the project that one is in."""
+    return make_plan(
         "space.py", backbone="nets/net.py", epochs=1, limit_train=60, trials=trials, device="cpu",
         workers=1, threads=1, precision="fp32", study="own",
     )  # fmt: skip
-    with closing(search(asked, runs=Path("runs"))) as record:
+
+
+def run(trials: int) -> list[Path]:
+    """Goes on with the study; where each trial's network lies."""
+    with closing(search(asked(trials), runs=Path("runs"))) as record:
         assert [outcome.state for outcome in record.outcomes()] == ["COMPLETE"] * trials
         return [Path(record.plan.base.backbone), Path(record.plan.space)]
 
@@ -145,10 +152,6 @@ def test_an_export_is_of_the_network_that_was_searched(project, monkeypatch):
 
 
 def test_a_network_that_is_edited_while_it_is_searched_ends_the_search(project):
-    asked = make_plan(
-        "space.py", backbone="nets/net.py", epochs=1, limit_train=60, trials=3, device="cpu",
-        workers=1, threads=1, precision="fp32", study="own",
-    )  # fmt: skip
     net = project / "nets" / "net.py"
 
     def edit(event: Event) -> None:
@@ -156,7 +159,7 @@ def test_a_network_that_is_edited_while_it_is_searched_ends_the_search(project):
             net.write_text(f"{NETWORK}# edited\n")
 
     with pytest.raises(InputError, match="backbone file .* has changed since study 'own' was made"):
-        search(asked, runs=Path("runs"), on_event=edit)
+        search(asked(3), runs=Path("runs"), on_event=edit)
     with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
         assert [o.state for o in record.outcomes()] == ["COMPLETE", "WAITING", "WAITING"]
     net.write_text(NETWORK)
@@ -186,9 +189,9 @@ def test_a_folder_of_images_is_found_too(class_folders, project, monkeypatch):
     (after / "sub").mkdir()
     shutil.move(after / "images", after / "sub" / "images")
     monkeypatch.chdir(after / "sub")
-    asked = plan()
+    other = plan()
     with pytest.raises(InputError, match="dataset is .*images, now .*sub/images"):
-        StudyRecord.create_or_open(asked, runs=after / "runs")
+        StudyRecord.create_or_open(other, runs=after / "runs")
 
 
 def test_a_copy_goes_on_beside_its_original(project, monkeypatch):
@@ -202,6 +205,68 @@ def test_a_copy_goes_on_beside_its_original(project, monkeypatch):
     with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
         nets = {o.config and o.config.backbone for o in record.outcomes()}
     assert nets == {str(copy / "nets" / "net.py")}
+
+
+def test_trials_name_one_network_however_often_their_study_is_copied(project, monkeypatch):
+    run(1)
+    with closing(StudyRecord.create_or_open(asked(2), runs=Path("runs"))) as record:
+        ticket = record.ask()
+        assert ticket is not None
+        record.give_back(ticket)  # it waits, with its config
+    for place in ("second", "third"):
+        copy = project.with_name(place)
+        shutil.copytree(Path.cwd(), copy)
+        Path("nets/net.py").write_text(f"{NETWORK}# edited in what it was copied from\n")
+        monkeypatch.chdir(copy)
+        with closing(StudyRecord.create_or_open(asked(2), runs=Path("runs"))) as record:
+            net = record.plan.base.backbone
+            assert net == str(copy / "nets" / "net.py")
+            ticket = record.ask()
+            assert ticket is not None and ticket.config.backbone == net
+            record.give_back(ticket)
+            assert [o.config and o.config.backbone for o in record.outcomes()] == [net, net]
+    run(4)  # two more, whose configs are made there
+    last = project.with_name("last")
+    shutil.move(copy, last)
+    shutil.rmtree(project)
+    shutil.rmtree(project.with_name("second"))
+    with closing(StudyRecord.open("own", runs=last / "runs")) as record:
+        nets = [o.config and o.config.backbone for o in record.outcomes()]
+        assert nets == [str(last / "nets" / "net.py")] * 4
+        with dashboard.copied(record) as view:
+            assert view.plan.base.backbone == str(last / "nets" / "net.py")
+
+
+def test_a_folder_of_data_is_found_too(project, monkeypatch):
+    def plan(trials: int, data_root: Path | None) -> StudyPlan:
+        given = None if data_root is None else str(data_root)
+        return made_up.plan(data_root=given, study="own", trials=trials)
+
+    (project / "data").mkdir()
+    (project / "more").mkdir()
+    StudyRecord.create_or_open(plan(1, project / "data"), runs=Path("runs")).close()
+    StudyRecord.create_or_open(plan(2, project / "more"), runs=Path("runs")).close()
+    after = project.with_name("after")
+    shutil.move(project, after)
+    with closing(StudyRecord.open("own", runs=after / "runs")) as record:
+        assert record.plan.data_root == str(after / "more")
+        record.ask()
+
+
+def test_a_training_on_a_folder_of_images_is_not_made_again(class_folders, project, monkeypatch):
+    shutil.move(class_folders(train=20), project / "images")
+    images = str(project / "images")
+    fields = {**describe_folder(images), "backbone": "cnn4", "epochs": 1, "batch_size": 16}
+    source = {"places": noted([images], project)}
+    write_config(Path("one.yaml"), TrialConfig(dataset=images, **fields), source)
+    before = train_finals(Path("one.yaml"), seeds=1, threads=1, data_root=images).folder
+    after = project.with_name("after")
+    shutil.move(project, after)
+    monkeypatch.chdir(after)
+    again = train_finals(Path("one.yaml"), seeds=1, threads=1, data_root=after / "images")
+    assert again.folder == before and len(list(Path(before).iterdir())) == 2
+    found = trained.load(before / "seed-1")
+    assert found.config.dataset == found.data_root == str(after / "images")
 
 
 def test_a_copied_training_goes_by_the_copy(project, monkeypatch):

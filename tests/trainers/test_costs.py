@@ -1,6 +1,7 @@
 """FLOPs, MACs and parameters: Table 1 to the printed digit, and the reference sheet's figures."""
 
 from itertools import accumulate
+from pathlib import Path
 
 import pytest
 import torch
@@ -277,6 +278,19 @@ def test_what_a_module_says_of_itself_leaves_the_modules_in_it_to_themselves(own
     )
     more = costs(own(f"import torch\n{scaled}"))[1].flops - costs(own(plain))[1].flops
     assert more == 7, "its own ReLU is among what it says"
+
+
+def test_an_edited_file_is_counted_anew(own):
+    config = own(OWN)
+    before = costs(config)
+    Path(config.backbone).write_text(OWN.replace("nn.Linear)", "lambda c, k: nn.Linear(c, k))"))
+    assert costs(config) == before
+    Path(config.backbone).write_text(
+        OWN.replace("padding=2, dilation=2", "padding=4, dilation=4").replace(
+            "groups=4", "groups=1"
+        )
+    )
+    assert costs(config)[0].flops > before[0].flops
 
 
 def test_a_layer_that_two_stages_share_counts_where_it_runs(own):
