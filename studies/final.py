@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from studies import machine
 from studies.export import read_exported
 from trainers.catalog import InputError
 from trainers.checkpoints import put, remove
@@ -95,7 +96,7 @@ def train_finals(
         keep_validation: Leave the hold-out untrained, for thresholds of dynamic inference.
         data_root: Where the data set lies; what the search used if not given.
         device: "cpu" or "cuda"; CUDA where there is one if not given.
-        threads: CPU threads; all cores if not given.
+        threads: CPU threads; the faster of one and all, by a moment of training, if not given.
         on_report: Called with (seed, report) after each epoch.
 
     Returns:
@@ -118,6 +119,8 @@ def train_finals(
     if data_root is None and isinstance(source.get("data_root"), str):
         data_root = str(source["data_root"])
     check(config, data_root)
+    if threads is None and device == "cpu":
+        threads = machine.best_threads(config, device, machine.cores())
     if threads is not None:
         torch.set_num_threads(threads)
     data = load(config, "final-holdout" if keep_validation else "final", data_root)

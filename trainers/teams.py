@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from trainers import memory
+from trainers import SPINS, memory
 from trainers.bench import NETS
 from trainers.config import TrialConfig
 from trainers.data import Images, batches, random_images
@@ -99,7 +99,8 @@ class _Working:
             here, there = context.Pipe()
             # No daemon: the plain trainer's DataLoader has children of its own.
             process = context.Process(target=work, args=(there, fields, team.threads, team.plain))
-            process.start()
+            with _as_installed(team.plain):
+                process.start()
             there.close()
             stack.callback(_end, process, here)
             self._pipes.append(here)
@@ -119,6 +120,19 @@ class _Working:
         self.peak = max(self.peak, *(peak for *_, peak in told))
         speed = float(sum(images / passed for images, passed, _, _ in told))
         return speed, sum(images for images, *_ in told) / max(used, 1e-9), foreign.share(used)
+
+
+@contextmanager
+def _as_installed(plain: bool) -> Iterator[None]:
+    """The plain trainer's threads wait for each other as OpenMP has it where nobody sets it."""
+    before = os.environ.get(SPINS)
+    if plain and before is not None:
+        os.environ[SPINS] = "300000"
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[SPINS] = before
 
 
 def _end(process: Any, pipe: Connection) -> None:

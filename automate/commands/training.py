@@ -38,7 +38,7 @@ def train(
         seeds: How many fresh seeds.
         keep_validation: Leave the hold-out untrained, for thresholds of dynamic inference.
         device: cpu or cuda [default: cuda where there is one].
-        threads: CPU threads [default: all cores].
+        threads: CPU threads [default: the faster of 1 and all].
     """
     from automate.main import heed_signals
     from studies.export import is_edited, read_exported

@@ -1,6 +1,9 @@
 """Timing a config on this machine: which precision, and whether it computes the same."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -109,6 +112,32 @@ def build(width, image_size, image_channels):
     first = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Dropout(0.5))
     return Backbone((first, nn.Sequential(nn.Conv2d(8, 8, 3), Odd())), (8, 8), nn.Linear)
 """
+
+
+def test_precisions_are_compared_by_what_they_work_not_by_what_else_ran(monkeypatch):
+    def in_turns(candidates, seconds):
+        for candidate, worked in zip(candidates, (0.003, 0.001), strict=True):
+            candidate.worked[:] = [worked, worked, 9.0]
+        return [100.0, 10.0]  # images/s by the clock: others had the core
+
+    monkeypatch.setattr(speed, "_in_turns", in_turns)
+    monkeypatch.setattr(speed, "HOPELESS", float("inf"))
+    monkeypatch.setattr(speed, "layers_agree", lambda *_: True)
+    monkeypatch.setattr(speed, "SAME_LOSS", 1.0)
+    assert precisions(TrialConfig()) == {"fp32": 100.0, "bf16": pytest.approx(300.0)}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
+)
+def test_threads_that_wait_sleep_soon_unless_told_otherwise(given, expected):
+    kept = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT",)}
+    said = subprocess.run(
+        [sys.executable, "-c", "import os, trainers; print(os.environ.get('GOMP_SPINCOUNT'))"],
+        env={**kept, **given}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert said.stdout.strip() == expected
 
 
 def test_dropout_is_no_difference_between_precisions(tmp_path):
