@@ -27,7 +27,8 @@ def as_stored(
 ) -> tuple[StudyPlan, "list[Outcome] | None"]:
     """The plan as it goes on where its study is there already, and all trials of that study.
 
-    Looks only: nothing is made. Raises InputError if the study is another search.
+    Looks only: nothing is made. Raises InputError if the study is another search, or a file of the
+    user is another one now.
     """
     from studies import resume
     from studies.listing import is_begun
@@ -36,6 +37,7 @@ def as_stored(
     if not is_begun(plan.study, runs, storage):
         return plan, None
     with closing(StudyRecord.open(plan.study, storage, runs)) as record:
+        record.plan.check_files()
         if keep_trials:
             plan = plan.with_(trials=record.plan.trials)
         plan = resume.going_on(record.plan, plan, runtime)

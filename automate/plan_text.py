@@ -58,8 +58,8 @@ def plan_pairs(
         pairs["no use"] = nothing
     if parts is not None:
         pairs["confirmation"] = (
-            f"{parts.share:.0%} of the {parts.total:,} epochs: then the best {parts.top} and the "
-            f"default on up to {parts.seeds} fresh seeds and hold-outs, at most "
+            f"{100 * parts.share:g} % of the {parts.total:,} epochs: then the best {parts.top} and "
+            f"the default on up to {parts.seeds} fresh seeds and hold-outs, at most "
             f"{count_text(parts.epochs, 'epoch')}; the search has the rest"
         )
     if so_far is not None:

@@ -92,7 +92,8 @@ def _space(name: str, module: ModuleType) -> Space:
                 f"space {name!r} needs a function {needed}: {form} "
                 '(README, "Your own data, network and space")'
             )
-    title = (module.__doc__ or "").strip().partition("\n")[0] or "no description"
+    first = (module.__doc__ or "").strip().partition("\n")[0]
+    title = first or "no description (the docstring of its file)"
     return Space(
         name=name,
         title=title,

@@ -180,7 +180,14 @@ def _use(findings: Findings, plan: StudyPlan) -> str:
     if not found.stops:
         lead = f"Use {findings.flags}: no rule that was tried is safe."
         return f"{lead} {usual} {said(found.usual)}."
-    return f"Use {findings.flags}: it {said(found.chosen)}. {usual} {said(found.usual)}."
+    text = f"Use {findings.flags}: it {said(found.chosen)}. {usual} {said(found.usual)}"
+    first, cheaper = found.usual.rule.grace, found.usual.epochs <= found.chosen.epochs
+    if cheaper and first <= len(found.moments) and found.moments[first - 1].tau.low <= 0:
+        text += (
+            f", but after epoch {first} the order of configs cannot be told from luck, so that "
+            "another search need not keep as much"
+        )
+    return f"{text}."
 
 
 def _instead(findings: Findings, plan: StudyPlan) -> str:

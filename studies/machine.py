@@ -9,7 +9,7 @@ from typing import Any
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.devices import check_threads, settled_device
-from trainers.sources import training_images
+from trainers.sources import epoch_images
 
 # Seconds of serial training from which starting Ray (2 to 4 s, and a process a core) pays.
 RAY_PAYS_FROM = 120.0
@@ -149,7 +149,7 @@ def settled(
     elif workers is None:
         if one_thread is None or threads not in (None, 1):
             one_thread = measure(base, device, (threads or 1,)).images_per_second
-        images = training_images(base, data_root)
+        images, _ = epoch_images(base, data_root)
         serial = trials * base.epochs * images / one_thread
         workers = cores() if serial > RAY_PAYS_FROM else 1
     if threads is None:

@@ -33,7 +33,7 @@ from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.devices import settled_device
 from trainers.folders import describe_folder
-from trainers.sources import check, training_images
+from trainers.sources import check, epoch_images
 
 KeptCalibration = Callable[[str], tuple[StudyPlan, dict[str, Any]] | None]
 
@@ -210,6 +210,10 @@ def make_plan(
     return plan.with_(digests=found_digests(base.backbone, space))
 
 
+SCORING = 1 / 3  # of training on an image: no gradients
+EPOCH, TRIAL = 0.02, 0.15  # s, at most, beyond that: a report and a checkpoint; building a network
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What a plan costs where it runs, at most.
@@ -247,7 +251,8 @@ def estimate(plan: StudyPlan, ray_address: str | None = None) -> Estimate:
         given = plan.base, plan.device, (plan.threads,)
         speed = where.ask(machine.measure, *given, device=plan.device).images_per_second
     epochs = plan.trials * plan.base.epochs
-    images = training_images(plan.base, plan.data_root)
+    trained, scored = epoch_images(plan.base, plan.data_root)
+    images = trained + scored * (2 if plan.base.ema else 1) * SCORING
     base = costs(plan.base)[-1]
     others = corner_configs(space_of(plan), plan.base)
     others += [finalist.config for finalist in plan.finalists or ()]
@@ -258,7 +263,7 @@ def estimate(plan: StudyPlan, ray_address: str | None = None) -> Estimate:
     together = 1 if plan.on_one_gpu else _at_a_time(plan, where.cores)
     return Estimate(
         epochs=epochs,
-        seconds=dearer * epochs * images / speed / together,
+        seconds=(epochs * (dearer * images / speed + EPOCH) + plan.trials * TRIAL) / together,
         disk=3 * 2 * 4 * weights * plan.workers,  # two kept, one written; weights and momentum
         images_per_second=speed,
     )

@@ -128,8 +128,23 @@ def points(difference: float) -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """`+0.59`, `−0.10` with a minus sign that is as wide as the plus."""
-    return f"{value:+.{digits}f}".replace("-", MINUS)
+    """`+0.59`, `−0.10` with a minus sign that is as wide as the plus; zero has none."""
+    text = f"{value:+.{digits}f}"
+    return text.replace("-", MINUS) if float(text) else text[1:]
+
+
+def failures_text(failed: Sequence[Outcome], most: int = 3) -> str:
+    """Why trials failed, once for all that failed alike: `trials 3 and 5: REASON; trial 7: ...`."""
+    alike: dict[str, list[int]] = {}
+    for outcome in failed:
+        alike.setdefault(outcome.reason or "unknown", []).append(outcome.number)
+    texts = []
+    for reason, numbers in list(alike.items())[:most]:
+        *some, last = map(str, numbers)
+        listed = f"trials {', '.join(some)} and {last}" if some else f"trial {last}"
+        texts.append(f"{listed}: {reason}")
+    left = sum(map(len, list(alike.values())[most:]))
+    return "; ".join(texts) + (f"; and {left} more" if left else "")
 
 
 def count_text(number: float, noun: str) -> str:

@@ -58,7 +58,7 @@ def check(config: TrialConfig, root: str | Path | None = None, test: bool = Fals
     if config.dataset == "digits":
         _agree(config, "digits", "classes", 10)
         _agree(config, "digits", "image_size", 8)
-        training_images(config)
+        epoch_images(config)
         return
     found = _listing(config, "train", root)
     _agree(config, str(found.folder), "image_size", found.side())
@@ -68,16 +68,18 @@ def check(config: TrialConfig, root: str | Path | None = None, test: bool = Fals
         _agree(config, str(found.folder), "image_size", found.side())
 
 
-def training_images(config: TrialConfig, root: str | Path | None = None) -> int:
-    """Images that one epoch of a search trains on. Opens none.
+def epoch_images(config: TrialConfig, root: str | Path | None = None) -> tuple[int, int]:
+    """Images that one epoch of a search trains on, and those that it scores. Opens none.
 
     Raises:
         InputError: Data that is missing, or not what the config says.
     """
     if config.dataset == "digits":
-        return len(splits.training(config, np.arange(splits.DIGITS_TRAIN) % 10)[0])
-    found = _listing(config, "train", root)
-    return len(splits.training(config, found.labels, found.classes)[0])
+        split = splits.training(config, np.arange(splits.DIGITS_TRAIN) % 10)
+    else:
+        found = _listing(config, "train", root)
+        split = splits.training(config, found.labels, found.classes)
+    return len(split[0]), len(split[1])
 
 
 def _listing(config: TrialConfig, split: Split, root: str | Path | None) -> Listing:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def calibrate(
-    study: flags.StudyName = None,
+    study: str | None = None,
     /,
     *,
     space: str = "diverse_alpha",

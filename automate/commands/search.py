@@ -183,28 +183,29 @@ def _all_ended(
 
 
 def _ending(record: "StudyRecord", running: flags.Running) -> int:
-    """The front, the verdict, the report, and what to do next. 1 if no trial came to its end."""
+    """The front, the verdict, the report, and what to do next. 1 if no trial came to its end, or
+    most failed."""
     from automate.confirm_text import say_confirmation
     from automate.front_text import front_json, say_front
     from studies.confirm import confirmation_of
     from studies.export import CONFIRMED
     from studies.report import write_report
-    from studies.verdict import finished, ranked
+    from studies.verdict import failures_text, finished, ranked
 
     runs, json, quiet = running.runs, running.json, running.quiet
     plan, outcomes, confirmed = record.plan, record.outcomes(), confirmation_of(record)
     failed = [outcome for outcome in outcomes if outcome.state == "FAIL"]
     if failed:
-        reasons = "; ".join(f"trial {o.number}: {o.reason}" for o in failed[:3])
-        more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
-        say(f"{len(failed)} of {len(outcomes)} trials failed: {reasons}{more}", stderr=True)
+        said = f"{len(failed)} of {len(outcomes)} trials failed: {failures_text(failed)}"
+        say(said, stderr=True)
     chosen = confirmed is not None and confirmed.judged is not None
     if not json:
         say_front(outcomes, plan, confirmed=chosen)
         say_confirmation(confirmed)
     write_report([record], record.folder / "report.html")
     page = runs / plan.study / "report.html"
-    good = bool(finished(outcomes))
+    # A search that mostly failed is none, whatever its first trial says.
+    good = bool(finished(outcomes)) and 2 * len(failed) <= len(outcomes)
     if json:
         found = front_json(outcomes, plan, confirmed)
         say_json({"study": plan.study, "folder": page.parent, "report": page, **found})

@@ -62,7 +62,9 @@ def status(
 
 def doctor(
     *,
-    study: flags.StudyName = None,
+    study: Annotated[
+        str | None, Parameter(help="The study to look over; none: this machine.")
+    ] = None,
     look_only: Annotated[flags.Switch, Parameter(help="Mend nothing.")] = False,
     data_root: flags.DataRoot = None,
     storage: flags.Storage = None,

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.study import StudyDirection
@@ -62,7 +63,7 @@ def test_dry_run_tells_the_plan_and_makes_nothing(cli: Cli, tmp_path):
         "alpha 30 5 10 10",
         "after epoch 10, 20: the best 1 in 2 goes on",
         "1 worker, 1 thread a trial, fast kernels, fp32",
-        "900 epochs, 2 min 42 s (1,000 images/s a worker), ",
+        "900 epochs, 6 min 40 s (1,000 images/s a worker), ",
         " of checkpoints at a time",
     ):
         assert part in said.out, part
@@ -292,9 +293,40 @@ def test_a_search_that_fails_altogether_is_1(cli: Cli, monkeypatch):
     monkeypatch.setattr("studies.trial.run", fails)
     said = cli(TINY)
     assert said.code == 1
-    assert "3 of 3 trials failed: trial 0: OSError: [bold]disk is gone" in said.err
+    assert "3 of 3 trials failed: trials 0, 1 and 2: OSError: [bold]disk is gone" in said.err
     assert "No trial has run its full length (3 failed)" in said.out
     assert "Next:" not in said.out
+
+
+def test_a_search_that_mostly_fails_is_1(cli: Cli, untrained, monkeypatch):
+    from studies.trial import run  # the untrained one
+
+    def fails(config: TrialConfig, **given: Any) -> Iterator[object]:
+        if set(config.alpha) != {3.0}:  # all but the paper's default
+            raise OSError("disk is gone")
+        yield from run(config, **given)
+
+    monkeypatch.setattr("studies.trial.run", fails)
+    said = cli(TINY)
+    assert said.code == 1 and "2 of 3 trials failed: trials 1 and 2: OSError" in said.err
+
+
+@pytest.mark.parametrize("more", ["", " --dry-run", " --trials 9"])
+def test_a_space_that_was_edited_is_refused_before_anything_is_said(
+    cli: Cli, untrained, tmp_path, more
+):
+    space = tmp_path / "mine.py"
+    text = (
+        "def starts(base):\n    return [{'t': 3.0}]\n\n\ndef suggest(trial, base):\n"
+        "    return base.with_(temperature=trial.suggest_float('t', 1, 9))\n"
+    )
+    space.write_text(text)
+    words = TINY.replace("diverse_alpha", str(space))
+    assert cli(words).code == 0
+    space.write_text(f"{text}# mended\n")
+    said = cli(words.replace("--trials 3", "") + more)
+    assert said.code == 2 and said.out == ""
+    assert "has changed since study 'digits-cnn4-mine' was made: put it back, start" in said.err
 
 
 def test_a_storage_elsewhere(cli: Cli, untrained, tmp_path, monkeypatch):

@@ -135,7 +135,7 @@ def test_a_users_file_may_hold_dataclasses_and_say_nothing_of_itself(tmp_path):
         "'t', Bounds().low, 9))\n"
     )
     space = load_space(str(path))
-    assert space.title == "no description"
+    assert space.title == "no description (the docstring of its file)"
     assert ask(space, BASES[0], {"t": 5.0})[1].temperature == 5.0
     (other := tmp_path / "other").mkdir()
     (other / "json.py").write_text(path.read_text() + "raise RuntimeError('boom')\n")

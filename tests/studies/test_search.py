@@ -7,7 +7,7 @@ import pytest
 from studies import local, machine
 from studies.front import objective
 from studies.record import StudyRecord
-from studies.search import drive, make_plan, search
+from studies.search import drive, estimate, make_plan, search
 from trainers import dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -155,6 +155,17 @@ def test_processes_of_a_cluster_take_no_turns_on_its_one_gpu(monkeypatch):
 def test_a_share_of_a_gpu_goes_with_a_gpu():
     with pytest.raises(InputError, match="gpus_per_trial 0.5 goes with --device cuda"):
         make_plan("single_alpha", device="cpu", gpus_per_trial=0.5)
+
+
+def test_the_time_of_a_plan_has_what_is_scored_and_what_is_no_training(monkeypatch):
+    plan = make_plan(
+        "single_alpha", workers=1, threads=1, device="cpu", precision="fp32", epochs=10, trials=20
+    )
+    monkeypatch.setattr(machine, "measure", lambda *_: machine.Speed(1000.0, 1))
+    epoch = (180 + 717 / 3) / 1000 + 0.02
+    assert estimate(plan).seconds == pytest.approx(200 * epoch + 20 * 0.15)
+    averaged = plan.with_(base=plan.base.with_(ema=0.9))  # both networks are scored
+    assert estimate(averaged).seconds - estimate(plan).seconds == pytest.approx(200 * 0.717 / 3)
 
 
 def test_a_space_that_returns_nothing_is_one_line(tmp_path):

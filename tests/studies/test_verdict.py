@@ -214,6 +214,19 @@ def test_a_hypervolume_is_never_called_points() -> None:
     assert "%" not in re.sub(r"\(.*?\)", "", text)
 
 
+def test_failures_are_told_once_for_all_that_failed_alike() -> None:
+    failed = [made_up.outcome(n, "FAIL", reason=why) for n, why in enumerate("aabacde")]
+    said = "trials 0, 1 and 3: a; trial 2: b; trial 4: c; and 2 more"
+    assert v.failures_text(failed) == said
+    assert v.failures_text(failed[2:3]) == "trial 2: b"
+
+
+def test_what_rounds_to_zero_has_no_sign() -> None:
+    assert [v.signed(value) for value in (0.004, -0.004, 0.006, -0.006)] == [
+        "0.00", "0.00", "+0.01", f"{v.MINUS}0.01",
+    ]  # fmt: skip
+
+
 def test_numbers_are_short() -> None:
     assert v.setting({"alpha": 30.2345, "scheme": "mate", "n": 7}) == (
         "alpha = 30.2, scheme = mate, n = 7"

@@ -319,6 +319,6 @@ def test_counting_opens_and_caches_nothing(official_tree, monkeypatch, tmp_path)
     monkeypatch.setattr(Image, "open", lambda *args, **how: pytest.fail("an image was opened"))
     for name in NAMES:
         root = official_tree(name)
-        assert sources.training_images(config_of(name), root) == 9
-        assert sources.training_images(config_of(name).with_(limit_train=5), root) == 5
+        assert sources.epoch_images(config_of(name), root) == (9, 3)
+        assert sources.epoch_images(config_of(name).with_(limit_train=5), root)[0] == 5
     assert not (tmp_path / "cache").exists()
