@@ -167,6 +167,23 @@ def test_an_average_is_proposed_where_it_saves_epochs():
     assert calibration_json(alone)["other_flags"] is None
 
 
+def test_a_usual_rule_that_is_cheaper_by_luck_is_said_to_be_so():
+    rng = np.random.default_rng(0)
+    curves = np.linspace(0.5, 0.7, 12)[:, None, None, None] + rng.normal(0, 2e-3, (12, 3, 10, 1))
+    curves[:, :, :7] = rng.normal(0.5, 0.1, (12, 3, 7, 1))
+    found = calibrate(curves, Rule(3), draws=300)
+    assert found.chosen.rule.grace > 7 and found.usual.epochs < found.chosen.epochs
+    said = (
+        "after epoch 3 the order of configs cannot be told from luck, so that another search need"
+    )
+    assert any(
+        said in line for line in calibration_lines(Findings(found, None, 0.0, None), planned())
+    )
+    later = calibrate(curves, Rule(9), draws=300)  # no cheaper, and told from luck there
+    lines = calibration_lines(Findings(later, None, 0.0, None), planned())
+    assert not any("cannot be told from luck, so" in line for line in lines)
+
+
 def test_a_run_that_diverged_is_at_chance_from_there_on(tmp_path):
     record = StudyRecord.create_or_open(planned(seeds=1), InMemoryStorage(), tmp_path)
     ticket = record.ask()
