@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from automate import flags
 from automate.bench_text import say_rows
-from automate.printing import say_json
+from automate.printing import patience, say_json
 from trainers.catalog import InputError, unknown
 
 if TYPE_CHECKING:
@@ -51,7 +51,8 @@ def bench(
 
     Ratios are against the plain trainer: eager fp32, a DataLoader over PIL images, the loss as a
     double loop. Each is the median of interleaved rounds, with the least and the greatest, and
-    says how many rounds count. Ratios hold on a busy machine too, images/s do not.
+    says how many rounds count. Ratios hold on a busy machine too, images/s do not. All of it takes
+    some minutes.
     """
     from studies.machine import cores
     from trainers.bench import NETS, SHORT, loss_table, machine, path_table, step_table
@@ -71,14 +72,15 @@ def bench(
     if not json:
         say_rows(TITLES["paths"], made["paths"])
     for part in parts:
-        if part == "step":
-            made[part] = step_table(nets, rounds=rounds)
-        elif part == "loss":
-            made[part] = loss_table(rounds=rounds)
-        elif part == "pipeline":
-            made[part] = pipeline_table(rounds=rounds)
-        else:
-            made[part] = [row for net in nets for row in machine_table(net, cores(), rounds)]
+        with patience(f"Timing {part} ..."):
+            if part == "step":
+                made[part] = step_table(nets, rounds=rounds)
+            elif part == "loss":
+                made[part] = loss_table(rounds=rounds)
+            elif part == "pipeline":
+                made[part] = pipeline_table(rounds=rounds)
+            else:
+                made[part] = [row for net in nets for row in machine_table(net, cores(), rounds)]
         if not json:
             say_rows(TITLES[part], made[part])
     if json:
