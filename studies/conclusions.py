@@ -344,7 +344,14 @@ def test(c: Confirmation) -> str:
         f"{f', {v.p_text(one.p)}' if math.isfinite(one.low) else ''})"
         for one in tested.differences
     ]
-    return f"{text} Against {names[0]}: {'; '.join(differences)}." if differences else text
+    if differences:
+        text += f" Against {names[0]}: {'; '.join(differences)}."
+    called = {c.rows[one.config].name for one in judged.separated if one.difference > 0}
+    behind = [names[one.config] for one in tested.differences if one.difference < 0]
+    unborne = [name for name in behind if name in called]
+    if unborne:
+        text += f" They do not bear out that {' and '.join(unborne)} is better."
+    return text
 
 
 def readings(after: Sequence[int]) -> str:

@@ -112,7 +112,18 @@ def test_the_test_split_is_named_with_its_rule():
     assert judged is not None
     assert all(made.rows[row].name in text for row in judged.finalists)
     assert "Against the paper's default: trial 11 +" in text
+    assert "bear out" not in text
     assert on_test(confirmation([1.0, 0.0], tested=False)) == ""
+
+
+def test_test_images_that_contradict_the_verdict_are_said_to():
+    made = confirmation([2.0, 0.0])
+    assert made.judged is not None and made.judged.separated[0].difference > 0
+    row = made.judged.separated[0].config
+    below = made.test_values.copy()
+    below[row] = made.test_values[0] - np.linspace(0.1, 0.4, below.shape[1])
+    other = replace(made, test_values=below)
+    assert on_test(other).endswith(f"They do not bear out that {made.rows[row].name} is better.")
 
 
 @pytest.mark.parametrize("hits", [True, False])
