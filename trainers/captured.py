@@ -32,6 +32,7 @@ from trainers.exits import MultiExitNet
 from trainers.fused import checked, fuse
 from trainers.graphs import Pass, Shown, has_graphs, living, own_stream
 from trainers.losses import Knobs, knobs, loss
+from trainers.own import file_digest
 from trainers.reports import EpochReport
 from trainers.run import Run, fresh, learning_rate
 from trainers.scoring import Tally
@@ -54,6 +55,7 @@ def kind_of(config: TrialConfig, data: Data, device: str) -> tuple[Any, ...]:
     held = 0 if data.calibrate is None else len(data.calibrate)
     return (
         device,
+        file_digest(config.backbone),
         one_expression,
         len(data.fit),
         len(data.score),

@@ -81,6 +81,9 @@ class Run:
     def __init__(self, config: TrialConfig, device: str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
+        self.digest = file_digest(
+            config.backbone
+        )  # of what it is made of, whatever is edited later
         network, teachers = fresh(config)
         if self.device.type == "cpu":
             use_fast_paths(network)
@@ -243,7 +246,7 @@ class Run:
             path,
             {
                 "config": self.config.model_dump_json(),
-                "backbone": file_digest(self.config.backbone),
+                "backbone": self.digest,
                 "network": self.network.state_dict(),
                 "teachers": self.teachers.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -262,7 +265,7 @@ class Run:
         mine, named = self.config, dict(stored)
         other = named["backbone"] != mine.backbone
         if is_path(named["backbone"]) and is_path(mine.backbone):
-            other = digest != file_digest(mine.backbone)
+            other = digest != self.digest
         if is_path(named["dataset"]) and is_path(mine.dataset):
             named["dataset"] = mine.dataset
         before = TrialConfig.read({**named, "backbone": mine.backbone}).model_dump()

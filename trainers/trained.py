@@ -159,7 +159,7 @@ def save(
         path,
         {
             "config": content["config"],
-            "backbone": file_digest(config["backbone"]),
+            "backbone": content.get("backbone"),
             "places": noted((config["backbone"], config["dataset"], data_root), folder.absolute()),
             "network": judged["network"],
             "teachers": judged["teachers"],

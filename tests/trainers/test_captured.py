@@ -114,8 +114,13 @@ def test_what_other_threads_draw_is_left_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_what_is_baked_in_makes_another_kind():
+def test_what_is_baked_in_makes_another_kind(tmp_path: Path):
     data = load(BASE)
+    own = tmp_path / "net.py"
+    own.write_text("EXITS = 4\n")
+    before = kind_of(BASE.with_(backbone=str(own)), data, "cpu")
+    own.write_text("EXITS = 4  # edited\n")
+    assert kind_of(BASE.with_(backbone=str(own)), data, "cpu") != before
 
     def kind(**changes: object) -> object:
         return kind_of(BASE.with_(**changes), data, "cpu")

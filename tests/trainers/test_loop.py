@@ -192,6 +192,20 @@ def test_a_checkpoint_goes_on_with_the_network_that_it_is_of_wherever_that_lies(
     assert [report.epoch for report in runs] == [2, 3]
 
 
+def test_a_network_that_is_edited_while_it_trains_is_kept_as_what_it_was(tmp_path):
+    net, path = tmp_path / "net.py", tmp_path / "run.pt"
+    net.write_text(NETWORK)
+    config = DIGITS.with_(backbone=str(net))
+    runs = train(config, checkpoint=path)
+    next(runs)
+    net.write_text(f"{NETWORK}# edited\n")
+    next(runs)
+    with pytest.raises(checkpoints.OtherRunError, match="another run: backbone differ"):
+        next(train(config, checkpoint=path))
+    net.write_text(NETWORK)
+    assert [report.epoch for report in train(config, checkpoint=path)][-1] == 3
+
+
 def test_the_checkpoint_is_written_before_the_report_is_given(tmp_path):
     path = tmp_path / "run.pt"
     for report in train(DIGITS, checkpoint=path):
