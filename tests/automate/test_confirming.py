@@ -128,7 +128,7 @@ def test_a_search_keeps_a_share_of_its_epochs_for_the_confirmation(cli: Cli, tmp
     dry = cli(f"{words} --dry-run --json")
     found = json.loads(dry.out)
     assert found["plan"]["trials"] == 10 and found["confirmation"]["epochs"] == 30
-    assert "50% of the 60 epochs: then the best 1 and the default on up to 5" in dry.err
+    assert "50 % of the 60 epochs: then the best 1 and the default on up to 5" in dry.err
     said = cli(words)
     assert said.code == 0
     assert "Confirming the best of digits-cnn4-diverse_alpha" in said.out
