@@ -194,7 +194,8 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
             twice or unknown, or values that no config takes.
     """
     if not path.is_file():
-        raise InputError(f"config file {str(path)!r} does not exist or is not a file")
+        hint = ": `automate export` writes it" if path.parent.name == "best" else ""
+        raise InputError(f"config file {str(path)!r} does not exist or is not a file{hint}")
     if path.stat().st_size > LARGEST:
         raise InputError(f"{path} has {path.stat().st_size:,} bytes: this is no exported config")
     try:

@@ -192,6 +192,8 @@ def test_broken_configs_get_one_line(tmp_path, monkeypatch, text):
 def test_files_that_are_no_config(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         read_exported(tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="is not a file: `automate export` writes it"):
+        read_exported(tmp_path / "best" / "1.yaml")
     with pytest.raises(InputError, match="not a file"):
         read_exported(tmp_path)
     large = tmp_path / "large.yaml"
