@@ -9,7 +9,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -88,9 +88,6 @@ def say(text: object = "", *, style: str = "", stderr: bool = False) -> None:
 
     A line that begins with two spaces is a command, which is never broken: it can be copied.
     """
-    if stderr:  # after what stdout has so far, where both go to one place
-        with suppress(OSError, ValueError):
-            sys.stdout.flush()
     screen = console(stderr)
     line, room = clean(text), _room(screen)
     if room is not None:

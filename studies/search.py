@@ -33,6 +33,7 @@ from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.devices import settled_device
 from trainers.folders import describe_folder
+from trainers.own import missing
 from trainers.sources import check, epoch_images
 
 KeptCalibration = Callable[[str], tuple[StudyPlan, dict[str, Any]] | None]
@@ -41,7 +42,7 @@ KeptCalibration = Callable[[str], tuple[StudyPlan, dict[str, Any]] | None]
 def _absolute(kind: str, file: str) -> str:
     """A user's file as it is given; unlike one of a record it needs to be there."""
     if not Path(file).is_file():
-        raise InputError(f"{kind} file {file!r} does not exist or is not a file")
+        raise missing(kind, file)
     return str(Path(file).absolute())
 
 

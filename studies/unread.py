@@ -1,4 +1,4 @@
-"""What a space searches that the scheme does not read, so that it changes no run."""
+"""A space tried before a search: whether it can be drawn from, and what of it changes no run."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from types import ModuleType
 from trainers.catalog import BACKBONES, InputError, is_path, shortened, unknown
 
 
-def _missing(kind: str, name: str) -> InputError:
-    """No such file."""
+def missing(kind: str, name: str) -> InputError:
+    """The refusal of a file of the user that is not there."""
     return InputError(f"{kind} file {name!r} does not exist or is not a file")
 
 
@@ -39,7 +39,7 @@ def run_file(kind: str, name: str) -> ModuleType:
     """
     path = Path(name)
     if not path.is_file():
-        raise _missing(kind, name)
+        raise missing(kind, name)
     digest = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
     module_name = f"{kind}_{path.stem}_{digest}"  # no other module's, nor that of another file
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -93,7 +93,7 @@ def exits_of(backbone: str) -> int:
     if not is_path(backbone):
         raise unknown("backbone", backbone, BACKBONES, "or a path to a .py file")
     if not Path(backbone).is_file():
-        raise _missing("backbone", backbone)
+        raise missing("backbone", backbone)
     return _exits_in(backbone, Path(backbone).read_bytes())
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ from tests.benchmarks import (
     step,
     tables,
 )
+from trainers import SPINS, teams
 from trainers.config import TrialConfig
 from trainers.teams import Team, team_table
 
@@ -255,6 +257,17 @@ def test_a_run_that_fails_costs_the_others_nothing(tmp_path, capsys):
     arms = {json.loads(line)["params"]["arm"] for line in runs.read_text().splitlines()}
     assert arms == {points[0]["params"]["arm"], points[2]["params"]["arm"]}
     assert "gone.py" in capsys.readouterr().err
+
+
+def test_the_plain_trainers_threads_wait_as_nobody_has_set_it(monkeypatch):
+    monkeypatch.setenv(SPINS, "1000")
+    for plain, spins in ((True, "300000"), (False, "1000")):
+        with teams._as_installed(plain):
+            assert os.environ[SPINS] == spins
+        assert os.environ[SPINS] == "1000"
+    monkeypatch.delenv(SPINS)  # where OMP_WAIT_POLICY is set
+    with teams._as_installed(True):
+        assert SPINS not in os.environ
 
 
 def test_one_that_ends_while_it_is_timed_costs_the_others_nothing(tmp_path, capsys, monkeypatch):
