@@ -221,6 +221,6 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
 
 
 def is_edited(config: TrialConfig, source: Mapping[str, Any]) -> bool:
-    """Whether a user's network is another one than that which was exported, as far as is known."""
+    """Whether a user's network is another one than that which was searched, as far as is known."""
     exported = source.get("backbone_digest")
     return exported is not None and exported != file_digest(config.backbone)

@@ -53,7 +53,8 @@ def train(
     watch = _Lines(title, config.epochs, stderr=json)
 
     if is_edited(config, source):
-        say_error(f"{config.backbone} has changed since {file} was exported: trained as it is now")
+        now = "has changed since the search that"
+        say_error(f"{config.backbone} {now} {file} is of: trained as it is now")
 
     def on_report(seed: int, report: "EpochReport") -> None:
         if not quiet:

@@ -99,7 +99,7 @@ def test_an_edited_network_is_said_to_be_trained_as_it_is(cli: Cli, tmp_path, tr
     assert cli("train 2.yaml").err == ""
     net.write_text("EXITS = 2  # edited\n")
     assert cli("train 2.yaml").err == (
-        f"automate: {net} has changed since 2.yaml was exported: trained as it is now\n"
+        f"automate: {net} has changed since the search that 2.yaml is of: trained as it is now\n"
     )
 
 
