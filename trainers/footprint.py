@@ -5,7 +5,6 @@ within a round are compared. Random images: what is measured is the step, not th
 """
 
 import contextlib
-import ctypes
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -127,9 +126,6 @@ def _start(device: str) -> int | None:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    # What earlier rounds freed goes back to the system, or it would hide what this one takes.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
     return memory.status("VmRSS") if memory.begin() else None
 
 

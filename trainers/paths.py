@@ -8,7 +8,8 @@ and in the backward pass of depthwise convolutions in bf16. Each rule here was k
 - a depthwise 3x3 convolution that leaves one pixel is a weighted sum of what it covers;
 - depthwise convolutions stay in fp32 under autocast;
 - in bf16 a 3x3 convolution onto a map up to 2x2, with many channels up to 4x4, is im2col and a
-  matrix product.
+  matrix product;
+- pooling to one pixel gives back a gradient that lies in memory as its images do.
 """
 
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainers.heads import use_fast_heads
+from trainers.stages import every_other
 
 SMALL = 2  # pixels a side made, up to which a matrix product beats oneDNN's bf16 convolution
 SMALL_WIDE = 4  # and up to which it does with many channels
@@ -45,7 +47,7 @@ class FastConv2d(nn.Conv2d):
             return super().forward(input)
         if self.kernel_size == (1, 1) and self.padding == (0, 0) and side <= POINTWISE:
             if stride > 1:
-                input = input[:, :, ::stride, ::stride]
+                input = every_other(input, stride, stride)
             made = functional.linear(input.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
             return made.permute(0, 3, 1, 2)
         small = SMALL if self.in_channels < WIDE else SMALL_WIDE
@@ -66,10 +68,10 @@ def to_one_pixel(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
         (B, C, 1, 1).
     """
     height, width = images.shape[2:]
-    made = images * weight[:, 0, 1 : 1 + height, 1 : 1 + width]
-    if height * width > 1:
-        made = made.sum((2, 3), keepdim=True)
-    return made if bias is None else made + bias.view(1, -1, 1, 1)
+    # channels last, so that what the sum gives back to the images lies as they do
+    taps = weight[:, 0, 1 : 1 + height, 1 : 1 + width].permute(1, 2, 0).contiguous()
+    made = (images.permute(0, 2, 3, 1) * taps).sum((1, 2))
+    return (made if bias is None else made + bias)[:, :, None, None]
 
 
 class _SmallConvolution(torch.autograd.Function):
@@ -78,11 +80,12 @@ class _SmallConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
         height, width = ((side + stride - 1) // stride for side in x.shape[2:])
-        columns = _im2col(x.bfloat16(), height, width, stride)
+        columns = _im2col(x.permute(0, 2, 3, 1).bfloat16(), height, width, stride)
         kernel = weight.permute(0, 2, 3, 1).reshape(len(weight), -1).bfloat16()
-        made = columns @ kernel.t()
-        if bias is not None:
-            made += bias
+        if bias is None:
+            made = columns @ kernel.t()
+        else:
+            made = torch.addmm(bias.bfloat16(), columns, kernel.t())
         ctx.save_for_backward(columns, kernel)
         ctx.shape, ctx.dtype, ctx.bias, ctx.stride = x.shape, x.dtype, bias is not None, stride
         return made.view(len(x), height, width, -1).permute(0, 3, 1, 2)
@@ -90,22 +93,31 @@ class _SmallConvolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         columns, kernel = ctx.saved_tensors
-        channels = ctx.shape[1]
-        grad = grads[0].permute(0, 2, 3, 1).reshape(len(columns), -1).bfloat16()
-        of_weight = (grad.t() @ columns).float().view(-1, 3, 3, channels).permute(0, 3, 1, 2)
-        of_bias = grad.sum(0, dtype=torch.float32) if ctx.bias else None
+        _, channels, *_ = ctx.shape
+        grad = grads[0].permute(0, 2, 3, 1).bfloat16().contiguous()
+        images, height, width, made = grad.shape
+        rows = grad.view(-1, made)
+        # Transposed in memory: as the left factor, read by columns, it costs AMX half its speed.
+        of_weight = (rows.t().contiguous() @ columns).float()
+        of_weight = of_weight.view(made, 3, 3, channels).permute(0, 3, 1, 2)
+        of_bias = rows.sum(0).float() if ctx.bias else None
         of_input = None
         if ctx.needs_input_grad[0]:
-            height, width = grads[0].shape[2:]
-            of_columns = (grad @ kernel).view(-1, height, width, 3, 3, channels)
-            of_input = _col2im(of_columns, ctx.shape, ctx.stride).to(ctx.dtype)
+            if ctx.stride == 1:  # a convolution with the same kernel, turned round
+                turned = kernel.view(made, 9, channels).flip(1).transpose(0, 1).flatten(0, 1)
+                of_input = _im2col(grad, height, width, 1) @ turned
+                of_input = of_input.view(images, height, width, channels)
+            else:
+                around = (rows @ kernel).view(images, height, width, 3, 3, channels)
+                of_input = _col2im(around, ctx.shape[2], ctx.shape[3], ctx.stride)
+            of_input = of_input.permute(0, 3, 1, 2).to(ctx.dtype)
         return of_input, of_weight, of_bias, None
 
 
 def _im2col(x: Tensor, height: int, width: int, stride: int) -> Tensor:
-    """(B, C, H, W) -> (B H' W', 9 C), the 3x3 surroundings of each pixel made, channels last."""
-    images, channels = x.shape[:2]
-    padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()
+    """(B, H, W, C) -> (B H' W', 9 C), the 3x3 surroundings of each pixel made."""
+    images, _, _, channels = x.shape
+    padded = functional.pad(x, (0, 0, 1, 1, 1, 1)).contiguous()
     image, row, column, channel = padded.stride()
     around = padded.as_strided(
         (images, height, width, 3, 3, channels),
@@ -114,15 +126,28 @@ def _im2col(x: Tensor, height: int, width: int, stride: int) -> Tensor:
     return around.reshape(images * height * width, 9 * channels)
 
 
-def _col2im(columns: Tensor, shape: torch.Size, stride: int) -> Tensor:
-    """The adjoint of `_im2col`: (B, H', W', 3, 3, C) -> (B, C, H, W)."""
-    images, channels, height, width = shape
-    padded = columns.new_zeros(images, height + 2, width + 2, channels)
+def _col2im(columns: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """The adjoint of `_im2col`: (B, H', W', 3, 3, C) -> (B, H, W, C)."""
+    padded = columns.new_zeros(len(columns), height + 2, width + 2, columns.shape[-1])
     down, right = stride * columns.shape[1], stride * columns.shape[2]
     for i in range(3):
         for j in range(3):
             padded[:, i : i + down : stride, j : j + right : stride] += columns[:, :, :, i, j]
-    return padded[:, 1:-1, 1:-1].permute(0, 3, 1, 2)
+    return padded[:, 1:-1, 1:-1].contiguous()
+
+
+class FastPool(nn.AdaptiveAvgPool2d):
+    """`nn.AdaptiveAvgPool2d(1)` whose gradient lies in memory as its images do, channels last.
+
+    PyTorch's lies otherwise, and so does all that a residual stream hands on from it: sums and
+    ReLU's gradients of two layouts take three times as long. (B, C, H, W) -> (B, C, 1, 1).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """As `nn.AdaptiveAvgPool2d`."""
+        if input.dim() != 4 or self.output_size not in (1, (1, 1)):
+            return super().forward(input)
+        return input.permute(0, 2, 3, 1).mean((1, 2))[:, :, None, None]
 
 
 def use_fast_paths(network: nn.Module) -> None:
@@ -131,3 +156,5 @@ def use_fast_paths(network: nn.Module) -> None:
     for module in network.modules():
         if type(module) is nn.Conv2d:
             module.__class__ = FastConv2d
+        elif type(module) is nn.AdaptiveAvgPool2d:
+            module.__class__ = FastPool

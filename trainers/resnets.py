@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainers.stages import Backbone, scaled, stem
+from trainers.stages import Backbone, every_other, scaled, stem
 
 PLANES = (64, 128, 256, 512)
 
@@ -37,7 +37,7 @@ class Projection(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """(B, cin, H, W) -> (B, cout, ceil(H / stride), ceil(W / stride))."""
         rows, columns = self.stride
-        return functional.conv2d(input[:, :, ::rows, ::columns], self.weight, self.bias)
+        return functional.conv2d(every_other(input, rows, columns), self.weight, self.bias)
 
 
 def resnet(family: Family, width: float, image_size: int, image_channels: int) -> Backbone:

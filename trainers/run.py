@@ -19,6 +19,7 @@ from trainers.data import Images, batches, score_batch
 from trainers.draws import Draws
 from trainers.exits import MultiExitNet, build_network
 from trainers.losses import loss
+from trainers.memory import keep_freed
 from trainers.own import file_digest
 from trainers.paths import use_fast_paths
 from trainers.reports import EpochReport
@@ -86,6 +87,7 @@ class Run:
         )  # of what it is made of, whatever is edited later
         network, teachers = fresh(config)
         if self.device.type == "cpu":
+            keep_freed()
             use_fast_paths(network)
         self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teachers = teachers.to(self.device)

@@ -71,10 +71,14 @@ class SGD:
         """
         if not given:
             return
+        buffers = [self._buffer(parameter) for parameter in given] if group["momentum"] else []
+        # Of what is not contiguous PyTorch copies the gradient first, on a CPU: channels_last
+        # is the same memory with the channels as the last dimension.
+        last = [p.dim() == 4 and not p.is_contiguous() for p in given]
         torch._fused_sgd_(
-            given,
-            grads,
-            [self._buffer(parameter) for parameter in given] if group["momentum"] else [],
+            _in_order(given, last),
+            _in_order(grads, last),
+            _in_order(buffers, last[: len(buffers)]),
             weight_decay=group["weight_decay"],
             momentum=group["momentum"],
             lr=lr,
@@ -119,3 +123,10 @@ class SGD:
             if saved.shape != here.shape:
                 raise ValueError(f"the momentum of parameter {index} has another shape")
             here.copy_(saved)
+
+
+def _in_order(tensors: Sequence[Tensor], last: Sequence[bool]) -> list[Tensor]:
+    return [
+        one.permute(0, 2, 3, 1) if is_last else one
+        for one, is_last in zip(tensors, last, strict=True)
+    ]

@@ -11,7 +11,7 @@ from trainers.catalog import BACKBONES
 from trainers.config import TrialConfig
 from trainers.exits import build_network
 from trainers.losses import loss
-from trainers.paths import WIDE, FastConv2d, use_fast_paths
+from trainers.paths import WIDE, FastConv2d, FastPool, use_fast_paths
 from trainers.resnets import Projection
 from trainers.run import Run
 from trainers.teachers import Teachers
@@ -180,6 +180,44 @@ def test_the_first_steps_bf16_loss_agrees(backbone):
     _, exact = gradients(plain.double(), config)
     # Of networks of 50 layers and more, PyTorch's own bf16 is further off on so few images.
     assert abs(ours - exact) <= max(1e-3 * exact, 2 * abs(theirs - exact))
+
+
+@pytest.mark.parametrize("backbone", ["vgg16", "resnet18", "resnet50"])
+def test_every_gradient_of_a_map_lies_in_memory_as_the_map_does(backbone):
+    run = Run(config_of(backbone, precision="bf16"))
+    seen: list[Tensor] = []
+
+    def watch(module: nn.Module, given: object, made: Tensor) -> None:
+        made.register_hook(seen.append)  # type: ignore[no-untyped-call]
+
+    for module in run.network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.ReLU | nn.MaxPool2d):
+            module.register_forward_hook(watch)
+    run.network.train()
+    run.step(torch.rand(4, 3, 32, 32), torch.arange(4))
+    maps = [grad for grad in seen if grad.dim() == 4]
+    assert len(maps) > 20
+    assert all(grad.is_contiguous(memory_format=torch.channels_last) for grad in maps)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 4, 4), (2, 8, 1, 1), (8, 4, 4)])
+def test_pooling_agrees(shape):
+    plain = nn.AdaptiveAvgPool2d(1)
+    fast = copy.deepcopy(plain)
+    use_fast_paths(nn.ModuleList([fast]))
+    assert type(fast) is FastPool
+    images = torch.randn(shape)
+    for got, want in zip(passed(fast, images, False), passed(plain, images, False), strict=True):
+        assert got.shape == want.shape
+        assert apart(got, want) < 1e-6
+
+
+def test_pooling_to_more_than_a_pixel_is_as_it_was():
+    plain = nn.AdaptiveAvgPool2d((2, 1))
+    fast = copy.deepcopy(plain)
+    use_fast_paths(nn.ModuleList([fast]))
+    images = torch.randn(2, 3, 4, 4)
+    assert torch.equal(fast(images), plain(images))
 
 
 def test_a_run_on_a_cpu_takes_them_and_its_state_dict_is_the_same():

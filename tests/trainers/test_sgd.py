@@ -82,6 +82,24 @@ def test_either_goes_on_from_the_others_state(giver):
         assert torch.equal(mine, given)
 
 
+def test_gradients_that_lie_as_their_parameters_are_not_copied():
+    last = torch.channels_last
+    weights = [torch.randn(4, 3, 3, 3).to(memory_format=last), torch.randn(4, 3, 1, 1)]
+    ours, theirs = ([w.clone().requires_grad_() for w in weights] for _ in range(2))
+    mine = SGD([{"params": ours}], **SETTINGS)
+    plain = torch.optim.SGD(theirs, **SETTINGS, fused=True)
+    for _ in range(2):
+        for parameter, other in zip(ours, theirs, strict=True):
+            other.grad = torch.randn_like(other)
+            parameter.grad = other.grad.clone()
+        plain.step()
+        with torch.profiler.profile() as profiled:
+            mine.step()
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    called = {event.key for event in profiled.key_averages()}
+    assert "aten::_fused_sgd_" in called and "aten::clone" not in called
+
+
 def test_another_networks_state_is_refused():
     optimizer = both()[0][1]
     other = SGD([{"params": parameters()}], **SETTINGS)
