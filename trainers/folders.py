@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ MODES = {
     "P": "palette",
     "RGBA": "RGB with alpha",
 }
+NAMED = 5  # images that a refusal of several tells of
 FORM = "train/<class>/*.png and test/<class>/*.png"
 
 
@@ -258,6 +259,34 @@ def _read(path: Path, side: int | None) -> Bytes:
     raise InputError(f"{str(path)!r} is {width}x{height} pixels, expected {expected}")
 
 
+def all_of(read: Callable[[Path], Bytes], paths: Sequence[Path]) -> Iterator[Bytes]:
+    """Every image; after one that is refused the others are looked at, and none is given any more.
+
+    Args:
+        read: One image; raises InputError.
+
+    Raises:
+        InputError: Some were refused: how many, and why of the first `NAMED`.
+    """
+    refused: list[str] = []
+    for path in paths:
+        try:
+            piece = read(path)
+        except InputError as error:
+            refused.append(str(error))
+            continue
+        if not refused:
+            yield piece
+    if len(refused) == 1:
+        raise InputError(refused[0])
+    if refused:
+        rest = len(refused) - NAMED
+        raise InputError(
+            f"{len(refused):,} of {len(paths):,} images cannot be used: "
+            f"{'; '.join(refused[:NAMED])}{f'; and {rest:,} more' if rest > 0 else ''}"
+        )
+
+
 def _side(path: Path) -> int:
     return len(_read(path, None))
 
@@ -265,8 +294,11 @@ def _side(path: Path) -> int:
 def _open(folder: Path, files: list[File], labels: Labels, classes: tuple[str, ...]) -> Opened:
     """In one thread: Pillow holds the interpreter's lock, two were no faster."""
     side = _side(folder / files[0][0])
-    pieces = (_read(folder / name, side).transpose(2, 0, 1)[np.newaxis] for name, _, _ in files)
-    return Opened(labels, classes, pieces)
+
+    def piece(path: Path) -> Bytes:
+        return _read(path, side).transpose(2, 0, 1)[np.newaxis]
+
+    return Opened(labels, classes, all_of(piece, [folder / name for name, _, _ in files]))
 
 
 def describe_folder(path: str | Path) -> dict[str, int]:

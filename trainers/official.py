@@ -20,7 +20,7 @@ from PIL import Image
 
 from trainers import lists
 from trainers.catalog import DATASETS, InputError
-from trainers.folders import FORMATS, Bytes, File, Listing, Opened, Split
+from trainers.folders import FORMATS, Bytes, File, Listing, Opened, Split, all_of
 
 CIFAR100 = "cifar-100-python"  # the folder in CIFAR-100's published archive
 
@@ -79,7 +79,7 @@ def listing(name: str, root: Path, split: Split) -> Listing:
     one = partial(_square, side=side, banner=layout.banner)
 
     def opened() -> Opened:
-        return Opened(labels, found.classes, map(one, paths))
+        return Opened(labels, found.classes, all_of(one, paths))
 
     def first_side() -> int:
         one(paths[0])

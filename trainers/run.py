@@ -82,9 +82,7 @@ class Run:
     def __init__(self, config: TrialConfig, device: str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
-        self.digest = file_digest(
-            config.backbone
-        )  # of what it is made of, whatever is edited later
+        self.digest = file_digest(config.backbone)  # of its own file, whatever is edited later
         network, teachers = fresh(config)
         if self.device.type == "cpu":
             keep_freed()

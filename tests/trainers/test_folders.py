@@ -11,7 +11,7 @@ from PIL import EpsImagePlugin, Image, ImageFile
 
 from trainers import folders
 from trainers.catalog import InputError
-from trainers.folders import Decoded, describe_folder, list_tree
+from trainers.folders import NAMED, Decoded, describe_folder, list_tree
 
 
 def image(path, size=(8, 8), mode="RGB", **how):
@@ -167,6 +167,20 @@ def test_classes_of_test_that_are_not_those_of_train(class_folders, change):
         expected = "only test/ has 'another'"
     assert expected in refusal(list_tree, root, "test")
     assert list_tree(root, "train").counts == (4, 4, 4)
+
+
+def test_several_images_that_cannot_be_used_are_told_at_once(class_folders):
+    root = class_folders()
+    (root / "train" / "class000" / "torn.png").write_bytes(b"no image")
+    image(root / "train" / "class001" / "grey.png", mode="L")
+    text = refusal(lambda: list_tree(root, "train").decode())
+    assert text.startswith("2 of 14 images cannot be used: ")
+    assert "torn.png" in text and "grey.png' is no RGB image" in text and "more" not in text
+    for number in range(6):
+        (root / "train" / "class002" / f"torn{number}.png").write_bytes(b"")
+    text = refusal(lambda: list_tree(root, "train").decode())
+    assert text.startswith("8 of 20 images") and text.endswith("; and 3 more")
+    assert text.count("cannot read") + text.count("is no RGB") == NAMED
 
 
 @pytest.mark.parametrize(
