@@ -36,7 +36,7 @@ def race_pairs(plan: StudyPlan, storage: str, read: Sequence[int] = ()) -> dict[
         "compared with": rows[0].name,
         "seeds": f"{len(race)}, from {base.seed} to {last}, each with a hold-out of its own; none "
         "was used by the search",
-        "race": f"{_round_sizes(race)} a round, and {rows[0].name}",
+        "race": f"{_round_sizes(race)}, and {rows[0].name}",
         "training": f"{v.count_text(base.epochs, 'epoch')}, nothing is stopped early",
         "test images": readings(after),
         "runs on": machine_text(plan),
@@ -44,8 +44,11 @@ def race_pairs(plan: StudyPlan, storage: str, read: Sequence[int] = ()) -> dict[
 
 
 def _round_sizes(race: Sequence[int]) -> str:
-    """`8 then 4 then 1 candidate`."""
-    return " then ".join([*map(str, race[:-1]), *(v.count_text(n, "candidate") for n in race[-1:])])
+    """`8 then 4 then 1 candidate a round`, or `1 candidate in each of 2 rounds`."""
+    if len(race) > 1 and len(set(race)) == 1:
+        return f"{v.count_text(race[0], 'candidate')} in each of {len(race)} rounds"
+    last = [v.count_text(number, "candidate") for number in race[-1:]]
+    return f"{' then '.join([*map(str, race[:-1]), *last])} a round"
 
 
 def say_confirmation(c: Confirmation | None) -> None:

@@ -1,5 +1,6 @@
 """`automate status`, `doctor`, `clean`: how a study and its machine are."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,7 @@ def status(
         outcomes = record.outcomes()
         ghosts = {o.number for o in outcomes if o.state == "RUNNING" and record.is_ghost(o.number)}
         plan, label = record.plan, record.place.label
-    rows = []
+    rows: list[Row] = []
     for outcome in outcomes:
         begun = outcome.state == "WAITING" and outcome.epochs
         if outcome.state not in ("RUNNING", "FAIL") and not begun:
@@ -57,7 +58,22 @@ def status(
         return
     say(f"{plan.study} ({label}): {states_text(outcomes)} of {count_text(plan.trials, 'trial')}")
     if rows:
-        say_table(("trial", "state", "attempt", "epochs", "why"), rows)
+        say_table(("trial", "state", "attempt", "epochs", "why"), _said_once(rows))
+
+
+Row = tuple[int, str, int, str, str]
+LONG = 60  # characters of a reason that is not said again
+
+
+def _said_once(rows: Sequence[Row]) -> list[Row]:
+    """A long reason in the row of the first trial that has it, `as trial 3` in the others'."""
+    first: dict[str, int] = {}
+    shown = []
+    for number, state, attempt, epochs, why in rows:
+        earlier = first.setdefault(why, number)
+        again = earlier != number and len(why) > LONG
+        shown.append((number, state, attempt, epochs, f"as trial {earlier}" if again else why))
+    return shown
 
 
 def doctor(

@@ -52,6 +52,7 @@ def test_from_the_race_to_the_verdict(cli: Cli, searched, tmp_path):
         "the paper's default", "read once, after the race", "at most ", "weights until the test",
     ):  # fmt: skip
         assert text in dry.out, text
+    assert "1 candidate in each of 2 rounds" in cli("confirm --top 1 --seeds 2 --dry-run").out
     assert not (tmp_path / "runs" / f"{searched}-confirm").exists()
     said = cli("confirm --top 5 --seeds 4")
     assert said.code == 0

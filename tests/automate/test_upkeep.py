@@ -3,12 +3,14 @@
 import json
 import shutil
 import time
+from contextlib import closing
 
 import pytest
 
 from automate.flags import span
 from studies.record import StudyRecord
 from tests.automate.conftest import Cli
+from tests.studies import made_up
 from trainers import checkpoints
 
 
@@ -58,6 +60,18 @@ def test_status_shows_a_study(cli: Cli, made: StudyRecord):
     found = json.loads(cli("status made-up --json").out)
     assert found["trials"] == sum(found["states"].values()) == 6
     assert found["shown"] == []
+
+
+def test_status_says_a_long_reason_once(cli: Cli):
+    reason = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (128x64 and 32x10), in net.py"
+    with closing(StudyRecord.create_or_open(made_up.plan(trials=4, study="broken"))) as record:
+        for why in (reason, "short", reason, "short"):
+            record.fail(record.ask(), why)
+    said = cli("status broken")
+    assert said.out.count("RuntimeError") == 1 and said.out.count("as trial 0") == 1
+    assert said.out.count("short") == 2
+    shown = json.loads(cli("status broken --json").out)["shown"]
+    assert [row["why"] for row in shown] == [reason, "short", reason, "short"]
 
 
 def test_doctor_looks_the_machine_and_a_study_over(cli: Cli, made: StudyRecord):
