@@ -47,7 +47,7 @@ def plan_pairs(
         "search": f"{trials}, {plan.sampler} (seed {plan.seed}): "
         f"{SAMPLERS[plan.sampler].replace(' (default)', '')}",
         "objective": _objective(plan),
-        "data": _data(plan),
+        "data": _data(plan, estimate),
         "network": f"{base.backbone}" + (f", width {base.width:g}" if base.width != 1 else ""),
         "training": training_text(base),
         "base": _base(base),
@@ -94,13 +94,18 @@ def _objective(plan: StudyPlan) -> str:
     return f"{name}: {text}"
 
 
-def _data(plan: StudyPlan) -> str:
+def _data(plan: StudyPlan, estimate: Estimate | None) -> str:
     base = plan.base
     text = f"{base.dataset}: {base.classes} classes, {base.image_size}x{base.image_size} pixels"
-    if base.limit_train is not None:
-        text += f", {base.limit_train:,} training images"
-    held = "four fifths" if base.dataset == "digits" else f"{100 * base.validation:g} %"
-    text += f"; scored on {held} of the training images, the test images stay unread"
+    if estimate is None:
+        if base.limit_train is not None:
+            text += f", {base.limit_train:,} training images"
+        held = "four fifths" if base.dataset == "digits" else f"{100 * base.validation:g} %"
+        text += f"; scored on {held} of the training images"
+    else:
+        text += f"; trains on {estimate.trained:,} images, scored on {estimate.scored:,} others "
+        text += f"(one is {100 / estimate.scored:.2g} points)"
+    text += ", the test images stay unread"
     return text + (f"; in {plan.data_root}" if _is_placed(plan) else "")
 
 

@@ -225,12 +225,15 @@ class Estimate:
             share a GPU as if they took turns: some networks fill it alone.
         disk: Bytes of checkpoints at a time: two for each worker, and one being written.
         images_per_second: Of one worker by itself, with the base's network.
+        trained, scored: Images of an epoch, and those that are held out.
     """
 
     epochs: int
     seconds: float
     disk: int
     images_per_second: float
+    trained: int
+    scored: int
 
 
 def estimate(plan: StudyPlan, ray_address: str | None = None) -> Estimate:
@@ -267,6 +270,8 @@ def estimate(plan: StudyPlan, ray_address: str | None = None) -> Estimate:
         seconds=(epochs * (dearer * images / speed + EPOCH) + plan.trials * TRIAL) / together,
         disk=3 * 2 * 4 * weights * plan.workers,  # two kept, one written; weights and momentum
         images_per_second=speed,
+        trained=trained,
+        scored=scored,
     )
 
 

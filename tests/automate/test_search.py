@@ -60,6 +60,7 @@ def test_dry_run_tells_the_plan_and_makes_nothing(cli: Cli, tmp_path):
         "digits-cnn4-diverse_alpha",
         "runs/digits-cnn4-diverse_alpha/study.db",
         "30 trials, tpe (seed 0)",
+        "trains on 180 images, scored on 717 others (one is 0.14 points), the test images stay ",
         "alpha 30 5 10 10",
         "after epoch 10, 20: the best 1 in 2 goes on",
         "1 worker, 1 thread a trial, fast kernels, fp32",
@@ -70,6 +71,8 @@ def test_dry_run_tells_the_plan_and_makes_nothing(cli: Cli, tmp_path):
     assert not list(tmp_path.iterdir())
     said = cli(f"search --space diverse_alpha --rungs 16,23 --eta 4 --dry-run {QUICK}")
     assert "after epoch 16, 23: the best 1 in 4 goes on" in said.out
+    said = cli(f"search --space diverse_alpha --limit-train 50 --dry-run {QUICK}")
+    assert "trains on 50 images, scored on 717 others" in said.out
 
 
 def test_dry_run_as_json(cli: Cli, tmp_path):
@@ -80,6 +83,7 @@ def test_dry_run_as_json(cli: Cli, tmp_path):
     assert found["plan"]["sampler"] == "grid"
     assert found["goes_on_from"] is None
     assert found["estimate"]["epochs"] == 30 * found["plan"]["trials"]
+    assert (found["estimate"]["trained"], found["estimate"]["scored"]) == (180, 717)
     assert "stored in" in said.err
     assert not list(tmp_path.iterdir())
 
