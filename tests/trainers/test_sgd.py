@@ -84,7 +84,8 @@ def test_either_goes_on_from_the_others_state(giver):
 
 def test_gradients_that_lie_as_their_parameters_are_not_copied():
     last = torch.channels_last
-    weights = [torch.randn(4, 3, 3, 3).to(memory_format=last), torch.randn(4, 3, 1, 1)]
+    weights = [torch.randn(4, 3, *kernel) for kernel in ((3, 3), (3, 3), (1, 1))]
+    weights[0] = weights[0].to(memory_format=last)
     ours, theirs = ([w.clone().requires_grad_() for w in weights] for _ in range(2))
     mine = SGD([{"params": ours}], **SETTINGS)
     plain = torch.optim.SGD(theirs, **SETTINGS, fused=True)
