@@ -9,7 +9,7 @@ from studies.limits import Limits, Shared
 from studies.plan import FRONT_FLOPS, OBJECTIVES, SAMPLERS, StudyPlan, is_front, objective_key
 from studies.search import Estimate
 from studies.unread import unread_text
-from studies.verdict import count_text, objective_name, tolerance_text
+from studies.verdict import count_text, number_text, objective_name, tolerance_text
 from trainers.catalog import is_path
 from trainers.config import TrialConfig
 from trainers.schemes import scheme_named
@@ -104,7 +104,7 @@ def _data(plan: StudyPlan, estimate: Estimate | None) -> str:
         text += f"; scored on {held} of the training images"
     else:
         text += f"; trains on {estimate.trained:,} images, scored on {estimate.scored:,} others "
-        text += f"(one is {100 / estimate.scored:.2g} points)"
+        text += f"(one is {number_text(100 / estimate.scored)} points)"
     text += ", the test images stay unread"
     return text + (f"; in {plan.data_root}" if _is_placed(plan) else "")
 

@@ -15,7 +15,7 @@ from studies.verdict import count_text, finished, recommended_first
 from trainers.catalog import InputError, shortened
 from trainers.checkpoints import put
 from trainers.config import TrialConfig
-from trainers.own import file_digest
+from trainers.own import file_digest, missing
 from trainers.places import found, noted, renamed
 
 CONFIRMED = "confirmed.yaml"
@@ -195,7 +195,7 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
     """
     if not path.is_file():
         hint = ": `automate export` writes it" if path.parent.name == "best" else ""
-        raise InputError(f"config file {str(path)!r} does not exist or is not a file{hint}")
+        raise InputError(f"{missing('config', str(path))}{hint}")
     if path.stat().st_size > LARGEST:
         raise InputError(f"{path} has {path.stat().st_size:,} bytes: this is no exported config")
     try:

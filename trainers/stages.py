@@ -37,7 +37,7 @@ def scaled(channels: int, width: float) -> int:
 
 
 def every_other(images: Tensor, rows: int, columns: int) -> Tensor:
-    """Every so many-th row and column, as a 1x1 convolution with a stride reads them.
+    """The rows and columns that a 1x1 convolution with a stride reads.
 
     The gradient lies in memory channels last, as the images do: sliced otherwise it would not, and
     the sums and activations of the residual stream before it would take three times as long.

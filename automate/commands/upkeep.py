@@ -11,6 +11,9 @@ from cyclopts import Parameter
 from automate import flags
 from automate.printing import command, say, say_json, say_table, size
 
+Row = tuple[int, str, int, str, str]  # trial, state, attempt, epochs, why
+
+LONG = 60  # characters of a reason that is not said again
 MARKS = {"ok": "ok", "note": "note", "wrong": "WRONG", "mended": "mended"}
 
 
@@ -59,10 +62,6 @@ def status(
     say(f"{plan.study} ({label}): {states_text(outcomes)} of {count_text(plan.trials, 'trial')}")
     if rows:
         say_table(("trial", "state", "attempt", "epochs", "why"), _said_once(rows))
-
-
-Row = tuple[int, str, int, str, str]
-LONG = 60  # characters of a reason that is not said again
 
 
 def _said_once(rows: Sequence[Row]) -> list[Row]:

@@ -60,7 +60,7 @@ def test_dry_run_tells_the_plan_and_makes_nothing(cli: Cli, tmp_path):
         "digits-cnn4-diverse_alpha",
         "runs/digits-cnn4-diverse_alpha/study.db",
         "30 trials, tpe (seed 0)",
-        "trains on 180 images, scored on 717 others (one is 0.14 points), the test images stay ",
+        "trains on 180 images, scored on 717 others (one is 0.139 points), the test images stay ",
         "alpha 30 5 10 10",
         "after epoch 10, 20: the best 1 in 2 goes on",
         "1 worker, 1 thread a trial, fast kernels, fp32",
