@@ -17,7 +17,7 @@ def keep_freed() -> None:
     """What is freed stays with this process until `begin`, where the C library is glibc.
 
     Else the large activations of every step go back to the system and are asked for again, page by
-    page: 18,000 page faults a step of ResNet18, and more than a tenth of DenseNet121's time.
+    page: 18,000 page faults a step of ResNet18 (LOG.md).
     """
     _glibc("mallopt", MMAP_THRESHOLD, LARGE)
     _glibc("mallopt", TRIM_THRESHOLD, -1)  # never by itself
