@@ -96,7 +96,11 @@ def _objective(plan: StudyPlan) -> str:
 
 def _data(plan: StudyPlan, estimate: Estimate | None) -> str:
     base = plan.base
-    text = f"{base.dataset}: {base.classes} classes, {base.image_size}x{base.image_size} pixels"
+    made = "" if base.resize is None else "made "
+    size = f"{base.image_size}x{base.image_size}"
+    text = f"{base.dataset}: {base.classes} classes, {made}{size} pixels"
+    if base.stored_size != base.image_size:
+        text += f", cut from {base.stored_size}x{base.stored_size}"
     if estimate is None:
         if base.limit_train is not None:
             text += f", {base.limit_train:,} training images"

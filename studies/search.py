@@ -58,7 +58,7 @@ def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
     if dataset in catalog.DATASETS or not catalog.is_path(dataset):
         return TrialConfig(dataset=dataset, **fields)
     dataset = str(Path(dataset).absolute())
-    seen = describe_folder(dataset)
+    seen = describe_folder(dataset, fields.get("resize"))
     takes = [
         name for name, entry in catalog.BACKBONES.items() if seen["image_size"] in entry.image_sizes
     ]

@@ -2,9 +2,10 @@
 
     <cache>/<data set>-<split>/<fingerprint>/    pixels.npy, labels.npy, about.json
 
-A data set's folder is known by a digest of its path, its content by the fingerprint of its files,
-so a changed tree is decoded again. One process decodes, the others wait for it. Each split lies in
-its own folder: "train" needs and holds nothing of "test". Nothing is unpickled.
+A data set's folder is known by a digest of its path and of what its images are made into, its
+content by the fingerprint of its files, so a changed tree is decoded again. One process decodes,
+the others wait for it. Each split lies in its own folder: "train" needs and holds nothing of
+"test". Nothing is unpickled.
 """
 
 import fcntl
@@ -63,7 +64,8 @@ def stored(listing: Listing) -> Decoded:
     """
     where = ""
     try:
-        key = hashlib.sha256(os.fsencode(listing.folder)).hexdigest()[:16]
+        # With the form: one tree in two sizes is decoded twice, not in turns again and again.
+        key = hashlib.sha256(os.fsencode(str(listing.folder) + listing.form)).hexdigest()[:16]
         split = f"{key}-{listing.split}"
         folder = place() / split / listing.fingerprint()
         where = f"{str(folder)!r}: "

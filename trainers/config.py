@@ -15,6 +15,9 @@ from trainers.catalog import InputError
 from trainers.reports import Record
 from trainers.schemes import scheme_named
 
+# ImageNet's way, 256 pixels to cut 224 from; small images have no border to spare.
+CUT_FROM, CUT_SHARE = 64, 7 / 8
+
 Augmentation = Literal["none", "crop_flip", "autoaugment"]
 
 
@@ -33,6 +36,13 @@ class TrialConfig(Record):
     dataset: str = Field("digits", description="a data set's name, or a folder of class folders")
     classes: int = Field(ge=2, description="number of classes (comes with the data set)")
     image_size: int = Field(ge=1, description="pixels a side (comes with the data set)")
+    resize: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="class folders of your own: make RGB squares of N pixels of images of any "
+        "shape; from 64 on they are kept an eighth larger and training cuts them at random",
+    )
     limit_train: int | None = Field(
         None,
         ge=1,
@@ -145,6 +155,14 @@ class TrialConfig(Record):
         return entry.channels if entry else 3
 
     @property
+    def stored_size(self) -> int:
+        """Side of the images as they are decoded, from which `image_size` is cut (pixels)."""
+        if self.resize is not None and self.resize >= CUT_FROM:
+            return round(self.resize / CUT_SHARE)
+        entry = catalog.DATASETS.get(self.dataset)
+        return entry.stored if entry and entry.stored else self.image_size
+
+    @property
     def milestones(self) -> tuple[int, ...]:
         """Completed epochs after which the learning rate drops to a tenth; () without steps."""
         if self.schedule != "step":
@@ -170,12 +188,18 @@ class TrialConfig(Record):
         if not isinstance(name, str):
             return fields
         entry = catalog.DATASETS.get(name)
+        if entry is not None and fields.get("resize") is not None:
+            raise InputError(
+                f"resize is for class folders of your own (--dataset path/to/tree), {name} has "
+                "a size of its own"
+            )
         if entry is None:
             if not catalog.is_path(name):
                 here = f", ./{name} for the one here" if Path(name).is_dir() else ""
                 hint = f"or a folder's path{here}"
                 raise catalog.unknown("dataset", name, catalog.DATASETS, hint)
-            return fields
+            resized = {} if fields.get("resize") is None else {"image_size": fields["resize"]}
+            return {**resized, **fields}
         brought = {"classes": entry.classes, "image_size": entry.image_size, **entry.defaults}
         return {**brought, **fields}
 
@@ -200,12 +224,13 @@ class TrialConfig(Record):
                 *some, last = map(str, every)
                 raise InputError(
                     f"no built-in network takes images of {self.image_size}x{self.image_size} "
-                    f"pixels, as {self.dataset} has: resize them to {', '.join(some)} or {last}, "
-                    "or give --backbone a Python file of your own"
+                    f"pixels, as {self.dataset} has: --resize {', '.join(some)} or {last} makes "
+                    "them fit, or give --backbone a Python file of your own"
                 )
+            fit = "" if catalog.DATASETS.get(self.dataset) else f", or --resize {takes}"
             raise InputError(
                 f"backbone {self.backbone} takes images of {takes} pixels, "
-                f"{self.dataset} has {self.image_size}: choose another --backbone"
+                f"{self.dataset} has {self.image_size}: choose another --backbone{fit}"
             )
         for name, values in (("alpha", self.alpha), ("alpha_teacher", self.alpha_teacher)):
             if values is None:
@@ -215,6 +240,9 @@ class TrialConfig(Record):
                 raise InputError(f"{name} needs {counts}, got {len(values)}")
             if any(not 0 <= value <= 1e6 for value in values):
                 raise InputError(f"{name} needs values from 0 to 1e6, got {list(values)}")
+        if self.resize is not None and self.image_size != self.resize:
+            raise InputError(f"image_size needs to be {self.resize}, to which images are resized, "
+                             f"got {self.image_size}")  # fmt: skip
         weights = self.exit_weights
         if weights is not None and len(weights) != exits:
             raise InputError(f"exit_weights needs {exits} values, got {len(weights)}")

@@ -10,7 +10,7 @@ import hashlib
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,28 +18,14 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from trainers.catalog import InputError
+from trainers.imagefiles import EXTENSIONS, Bytes, all_of, exact, square
 
 Split = Literal["train", "test"]
-Bytes = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 File = tuple[str, int, int]  # name, bytes, time of change in ns
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
-# Named one by one because Pillow goes by the content: its EPS reader would start Ghostscript on
-# a file that is merely called .png.
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
-MODES = {
-    "1": "black and white",
-    "L": "grey",
-    "LA": "grey with alpha",
-    "I;16": "16-bit grey",
-    "P": "palette",
-    "RGBA": "RGB with alpha",
-}
-NAMED = 5  # images that a refusal of several tells of
 FORM = "train/<class>/*.png and test/<class>/*.png"
 
 
@@ -118,7 +104,7 @@ class Listing:
         classes: Names of the classes, in the order of the labels.
         counts: Images of each class.
         files: Name, size (bytes) and time of change (ns) of every file that `open` reads.
-        side: Height and width that the images have or are cut to (pixels); may open one of them.
+        side: Height and width that the decoded images will have (pixels); may open one of them.
         open: Begins to read them all.
         form: What is done to the images before they are stored, in words.
     """
@@ -174,18 +160,26 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
 def _class_names(root: Path, split: Split) -> list[str]:
     need_folder(root, f"a data set is a folder with {FORM}; `--dataset digits` needs no files")
     folder = root / split
-    need_folder(folder, f"a data set is a folder with {FORM}")
+    others = [name for name in ("val", "valid", "validation") if (root / name).is_dir()]
+    hint = f"; rename {others[0]}/ to test/ if it is for the test" if others else ""
+    need_folder(folder, f"a data set is a folder with {FORM}{hint if split == 'test' else ''}")
     names = [entry.name for entry in entries(folder) if entry.is_dir()]
     if not names:
         raise InputError(f"{str(folder)!r} holds no class folders: expected {FORM}")
     return names
 
 
-def list_tree(root: Path, split: Split) -> Listing:
+def list_tree(root: Path, split: Split, resize: int | None = None) -> Listing:
     """One split of a tree of class folders. Looks at names only, and for "train" not at test/.
 
     Hidden files and files that are no images by their extension are passed over; symbolic links
     are followed.
+
+    Args:
+        root: The tree's folder.
+        split: Which part.
+        resize: What side the middle squares of the images are given (pixels); None: the images are
+            RGB, square and of one size already, and stay as they are.
 
     Raises:
         InputError: Not such a tree, unreadable, a class without images, or classes of "test" that
@@ -214,8 +208,9 @@ def list_tree(root: Path, split: Split) -> Listing:
         classes=tuple(names),
         counts=tuple(counts),
         files=tuple(files),
-        side=partial(_side, root / split / files[0][0]),
-        open=partial(_open, root / split, files, labels, tuple(names)),
+        side=partial(_side, root / split / files[0][0], resize),
+        open=partial(_open, root / split, files, labels, tuple(names), resize),
+        form="" if resize is None else f"upright square {resize}",
     )
 
 
@@ -239,72 +234,35 @@ def _images(folder: Path) -> list[File]:
     return found
 
 
-def _read(path: Path, side: int | None) -> Bytes:
-    """One image, (side, side, 3); of any side if None."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            mode, (width, height) = image.mode, image.size
-            # The header is judged before the pixels: a huge image is refused, not unpacked.
-            if mode == "RGB" and width == height and side in (None, width):
-                return np.asarray(image)
-    except Exception as error:  # Pillow's readers raise every kind on a broken file
-        reason = getattr(error, "strerror", None) or "it is damaged, or no image"
-        raise InputError(f"cannot read {str(path)!r}: {reason}") from None
-    if mode != "RGB":
-        named = f"{MODES[mode]}, " if mode in MODES else ""
-        raise InputError(
-            f"{str(path)!r} is no RGB image ({named}mode {mode}): convert the images to RGB"
-        )
-    expected = f"{side}x{side} like the images before it" if side else "a square image"
-    raise InputError(f"{str(path)!r} is {width}x{height} pixels, expected {expected}")
+def _open(
+    folder: Path, files: list[File], labels: Labels, classes: tuple[str, ...], resize: int | None
+) -> Opened:
+    paths = [folder / name for name, _, _ in files]
+    one = _reader(_side(paths[0], None) if resize is None else None, resize)
+    return Opened(labels, classes, all_of(one, paths))
 
 
-def all_of(read: Callable[[Path], Bytes], paths: Sequence[Path]) -> Iterator[Bytes]:
-    """Every image; after one that is refused the others are looked at, and none is given any more.
-
-    Args:
-        read: One image; raises InputError.
-
-    Raises:
-        InputError: Some were refused: how many, and why of the first `NAMED`.
-    """
-    refused: list[str] = []
-    for path in paths:
-        try:
-            piece = read(path)
-        except InputError as error:
-            refused.append(str(error))
-            continue
-        if not refused:
-            yield piece
-    if len(refused) == 1:
-        raise InputError(refused[0])
-    if refused:
-        rest = len(refused) - NAMED
-        raise InputError(
-            f"{len(refused):,} of {len(paths):,} images cannot be used: "
-            f"{'; '.join(refused[:NAMED])}{f'; and {rest:,} more' if rest > 0 else ''}"
-        )
+def _side(path: Path, resize: int | None) -> int:
+    """Of what an image gives (pixels)."""
+    (image,) = all_of(_reader(None, resize), [path])
+    return int(image.shape[-1])
 
 
-def _side(path: Path) -> int:
-    return len(_read(path, None))
+def _reader(side: int | None, resize: int | None) -> Callable[[Path], Bytes]:
+    """Reads an image of that side (any if None), or makes one of whatever there is."""
+    if resize is None:
+        return partial(exact, side=side)
+    return partial(square, side=resize, photo=True)
 
 
-def _open(folder: Path, files: list[File], labels: Labels, classes: tuple[str, ...]) -> Opened:
-    """In one thread: Pillow holds the interpreter's lock, two were no faster."""
-    side = _side(folder / files[0][0])
-
-    def piece(path: Path) -> Bytes:
-        return _read(path, side).transpose(2, 0, 1)[np.newaxis]
-
-    return Opened(labels, classes, all_of(piece, [folder / name for name, _, _ in files]))
-
-
-def describe_folder(path: str | Path) -> dict[str, int]:
+def describe_folder(path: str | Path, resize: int | None = None) -> dict[str, int]:
     """Number of classes and image side of a tree of class folders, from train/ alone.
 
-    Opens one image.
+    Opens one image, or none where they are resized.
+
+    Args:
+        path: The tree's folder.
+        resize: Side that a config wants the images to have (pixels); None: the one that they have.
 
     Returns:
         {"classes": K, "image_size": side in pixels}, fields of a `TrialConfig`.
@@ -315,4 +273,4 @@ def describe_folder(path: str | Path) -> dict[str, int]:
     listing = list_tree(Path(os.path.expanduser(path)).absolute(), "train")
     if len(listing.counts) < 2:
         raise InputError(f"{str(path)!r} has 1 class folder, at least 2 are needed")
-    return {"classes": len(listing.counts), "image_size": listing.side()}
+    return {"classes": len(listing.counts), "image_size": resize or listing.side()}

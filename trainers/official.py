@@ -16,11 +16,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image
 
 from trainers import lists
 from trainers.catalog import DATASETS, InputError
-from trainers.folders import FORMATS, Bytes, File, Listing, Opened, Split, all_of
+from trainers.folders import File, Listing, Opened, Split
+from trainers.imagefiles import all_of, square
 
 CIFAR100 = "cifar-100-python"  # the folder in CIFAR-100's published archive
 
@@ -76,14 +76,13 @@ def listing(name: str, root: Path, split: Split) -> Listing:
     labels = np.array([label for _, label in found.images])
     paths = [folder / path for path, _ in found.images]
     side = entry.stored or entry.image_size
-    one = partial(_square, side=side, banner=layout.banner)
+    one = partial(square, side=side, banner=layout.banner)
 
     def opened() -> Opened:
         return Opened(labels, found.classes, all_of(one, paths))
 
     def first_side() -> int:
-        one(paths[0])
-        return entry.image_size
+        return int(one(paths[0]).shape[-1])
 
     return Listing(
         folder=folder.resolve(),
@@ -139,24 +138,6 @@ def _about(name: str, folder: Path, path: str) -> File:
     except OSError as error:
         raise _incomplete(name, f"cannot read {str(folder / path)!r} ({error.strerror})") from None
     return path, about.st_size, about.st_mtime_ns
-
-
-def _square(path: Path, side: int, banner: int) -> Bytes:
-    """(1, 3, side, side): the middle square of an image, whatever its mode."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            # A palette's transparent colour would be a warning.
-            plain = (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
-            # Cut, not left out by the box below: the filter reaches beyond that one.
-            whole = plain.crop((0, 0, image.width, image.height - banner))
-            short = min(whole.size)
-            left, top = (whole.width - short) / 2, (whole.height - short) / 2
-            box = (left, top, left + short, top + short)
-            resized = whole.resize((side, side), Image.Resampling.BILINEAR, box)
-            return np.asarray(resized).transpose(2, 0, 1)[np.newaxis]
-    except Exception as error:  # Pillow's readers raise every kind on a broken file
-        reason = getattr(error, "strerror", None) or "it is damaged, or no image"
-        raise InputError(f"cannot read {str(path)!r}: {reason}") from None
 
 
 LAYOUTS = {

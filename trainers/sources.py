@@ -35,10 +35,7 @@ def decoded(config: TrialConfig, split: Split, root: str | Path | None = None) -
         return _digits(split)
     found = _listing(config, split, root)
     images = cache.stored(found)
-    entry, side = DATASETS.get(config.dataset), images.pixels.shape[-1]
-    if entry and side == entry.stored:
-        side = entry.image_size  # cut from these
-    _agree(config, str(found.folder), "image_size", side)
+    _agree(config, str(found.folder), "image_size", _cut(config, images.pixels.shape[-1]))
     return images
 
 
@@ -61,11 +58,11 @@ def check(config: TrialConfig, root: str | Path | None = None, test: bool = Fals
         epoch_images(config)
         return
     found = _listing(config, "train", root)
-    _agree(config, str(found.folder), "image_size", found.side())
+    _agree(config, str(found.folder), "image_size", _cut(config, found.side()))
     splits.training(config, found.labels, found.classes)
     if test:
         found = _listing(config, "test", root)
-        _agree(config, str(found.folder), "image_size", found.side())
+        _agree(config, str(found.folder), "image_size", _cut(config, found.side()))
 
 
 def epoch_images(config: TrialConfig, root: str | Path | None = None) -> tuple[int, int]:
@@ -88,9 +85,15 @@ def _listing(config: TrialConfig, split: Split, root: str | Path | None) -> List
     elif config.dataset in official.LAYOUTS:
         found = official.listing(config.dataset, data_root(root), split)
     else:
-        found = list_tree(Path(os.path.expanduser(config.dataset)).absolute(), split)
+        tree = Path(os.path.expanduser(config.dataset)).absolute()
+        found = list_tree(tree, split, None if config.resize is None else config.stored_size)
     _agree(config, str(found.folder), "classes", len(found.counts))
     return found
+
+
+def _cut(config: TrialConfig, side: int) -> int:
+    """The side of a batch's images, given that of the stored ones (pixels)."""
+    return config.image_size if side == config.stored_size else side
 
 
 def _agree(

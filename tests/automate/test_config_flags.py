@@ -36,7 +36,10 @@ def words_for(name: str, value: Any) -> str:
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_has_a_flag_that_gives_its_value_back(name):
     several = {"alpha_teacher": (1.0, 2.0, 3.0, 4.0), "exit_weights": (1.0, 0.5, 0.5, 2.0)}
-    config = TrialConfig(limit_train=50, mix_scale=0.5, temperatures=(1.0, 4.0), **several)
+    config = TrialConfig(
+        dataset="./tree", classes=10, resize=8, limit_train=50, mix_scale=0.5,
+        temperatures=(1.0, 4.0), **several,
+    )  # fmt: skip
     value = getattr(config, name)
     found = parsed(words_for(name, value))
     assert found == {name: value}

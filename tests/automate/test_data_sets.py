@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image
 
 from tests.automate.conftest import Cli
 
@@ -35,3 +36,27 @@ def test_what_is_missing_is_said_in_one_line(cli: Cli, tmp_path):
     assert said.code == 2 and said.out == "" and len(said.err.splitlines()) == 1
     for part in (str(tmp_path / "none"), "datasets fetch stanford_dogs", "--dataset digits"):
         assert part in said.err
+
+
+def test_photographs_of_any_shape_and_mode(cli: Cli, class_folders, tmp_path, monkeypatch):
+    """Refused as they are, with the flag that takes them; searched and trained with it."""
+    monkeypatch.setenv("AUTOMATE_CACHE", str(tmp_path / "cache"))
+    root = class_folders(classes=2, train=6, test=2)
+    for split in ("train", "test"):
+        for number, path in enumerate(sorted((root / split).rglob("*.png"))):
+            made = Image.open(path).resize((40 + 9 * number, 50)).convert("LP"[number % 2])
+            made.save(path)
+    words = f"{SMALL} --dataset {root} --validation 0.25"
+    said = cli(words)
+    assert said.code == 2 and said.out == "" and "`--resize N`" in said.err
+    said = cli(f"{words} --resize 16")
+    assert said.code == 2 and "--resize 8, 32 or 224 makes them fit" in said.err
+    said = cli(f"{words} --resize 8")
+    assert said.code == 0, said.err
+    plan = json.loads(cli(f"{words} --resize 8 --dry-run --json").out)["plan"]
+    assert plan["base"]["resize"] == 8 and plan["base"]["image_size"] == 8
+    said = cli(f"{words} --resize 32")
+    assert said.code == 2 and "resize" in said.err, "another config than the study's"
+    assert cli("export s --top 1").code == 0
+    trained = cli("train runs/s/best/1.yaml --seeds 1 --device cpu --json")
+    assert trained.code == 0, trained.err

@@ -34,3 +34,14 @@ def test_a_data_set_lies_in_the_data_folder_unless_it_is_a_folder() -> None:
     for place in ("/tree", "./tree"):
         folder = named.model_copy(update={"base": named.base.model_copy(update={"dataset": place})})
         assert network_text(folder).endswith(f" on {place}")
+
+
+def test_images_that_are_resized_are_said_to_be() -> None:
+    base = made_up.plan().base.with_(
+        dataset="./tree", classes=3, backbone="resnet18", image_size=224, resize=224
+    )
+    said = plan_pairs(made_up.plan().model_copy(update={"base": base}), "", "", None, None)["data"]
+    assert said.startswith("./tree: 3 classes, made 224x224 pixels, cut from 256x256; scored on")
+    plain = base.with_(resize=None)
+    said = plan_pairs(made_up.plan().model_copy(update={"base": plain}), "", "", None, None)["data"]
+    assert said.startswith("./tree: 3 classes, 224x224 pixels; scored on")

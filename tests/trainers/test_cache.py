@@ -96,6 +96,15 @@ def test_splits_and_trees_lie_apart(class_folders, folder):
         assert same(cache.stored(undecodable(listing)), listing.decode())
 
 
+def test_a_tree_in_two_sizes_is_decoded_once_in_each(class_folders, folder):
+    root = class_folders()
+    listings = [list_tree(root, "train", resize=side) for side in (None, 4, 6)]
+    for listing in listings:
+        cache.stored(listing)
+    for listing in listings:
+        assert same(cache.stored(undecodable(listing)), listing.decode())
+
+
 def test_the_cache_of_train_needs_nothing_of_test(class_folders):
     root = class_folders()
     first = cache.stored(list_tree(root, "train"))
@@ -178,8 +187,8 @@ def test_processes_at_once(class_folders, folder):
     root = class_folders(train=40)
     program = (
         "import sys, zlib; from pathlib import Path; from trainers import cache, folders\n"
-        "read, real = [], folders._read\n"
-        "folders._read = lambda *args: read.append(args) or real(*args)\n"
+        "read, real = [], folders.exact\n"
+        "folders.exact = lambda *args, **more: read.append(args) or real(*args, **more)\n"
         "pixels = cache.stored(folders.list_tree(Path(sys.argv[1]), 'train')).pixels\n"
         "print(zlib.crc32(pixels), len(read))"
     )

@@ -70,9 +70,19 @@ BAD = [
     ({"backbone": "vgg16"}, "vgg16 takes images of 32 pixels, digits has 8"),
     (
         {"dataset": "./tree", "classes": 3, "image_size": 16},
-        "^no built-in network takes images of 16x16 pixels, as ./tree has: resize them to 8, 32 or "
-        "224, or give --backbone a Python file of your own$",
+        "^no built-in network takes images of 16x16 pixels, as ./tree has: --resize 8, 32 or "
+        "224 makes them fit, or give --backbone a Python file of your own$",
     ),
+    (
+        {"dataset": "./tree", "classes": 3, "image_size": 224, "backbone": "vgg16"},
+        "takes images of 32 pixels, ./tree has 224: choose another --backbone, or --resize 32$",
+    ),
+    ({"resize": 32}, "resize is for class folders of your own .*, digits has a size of its own"),
+    (
+        {"dataset": "./tree", "classes": 3, "resize": 32, "image_size": 8},
+        "image_size needs to be 32, to which images are resized, got 8",
+    ),
+    ({"dataset": "./tree", "classes": 3, "resize": 0}, "resize: .*greater than or equal to 1"),
     ({"backbone": "./mine.py"}, "does not exist"),
     ({"scheme": "matte"}, "unknown scheme 'matte'.*did you mean 'mate'"),
     ({"dataset": "cifar10"}, "unknown dataset 'cifar10'.*did you mean 'cifar100'"),
@@ -91,6 +101,14 @@ def test_what_is_wrong_is_said_in_one_line(fields, says):
         assert "\n" not in str(caught.value)
         with pytest.raises(InputError):
             TrialConfig().with_(**fields)
+
+
+@pytest.mark.parametrize(("resize", "stored"), [(224, 256), (32, 32)])
+def test_images_are_kept_larger_where_there_is_a_border_to_spare(resize, stored):
+    config = TrialConfig(dataset="./tree", classes=3, resize=resize, backbone="resnet18")
+    assert (config.image_size, config.stored_size) == (resize, stored)
+    plain = TrialConfig(dataset="./tree", classes=3, image_size=resize, backbone="resnet18")
+    assert plain.stored_size == resize
 
 
 @pytest.mark.parametrize(

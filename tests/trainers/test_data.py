@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from trainers import data
 from trainers.augment import crop_flip
 from trainers.config import TrialConfig
-from trainers.data import Images, batches, load
+from trainers.data import Images, batches, load, passes
 from trainers.folders import describe_folder
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -180,6 +180,22 @@ def test_an_experiment_trains_on_all_images_and_is_scored_on_test(class_folders)
     assert seen.split == "test" and len(seen.fit) == 15 and len(seen.score) == 6
     few = load(config.with_(limit_train=6), "reproduce")
     assert few.fit.labels.bincount().tolist() == [2, 2, 2]
+
+
+def test_photos_are_cut_from_larger_ones(class_folders):
+    """At random in training, their middle where they are scored; all of them the size asked for."""
+    root = class_folders(train=10, side=80)
+    config = TrialConfig(
+        dataset=str(root), classes=3, resize=224, backbone="resnet18", validation=0.2
+    )
+    data = load(config)
+    assert data.fit.stored.shape == (30, 3, 256, 256) and data.fit.side == 224
+    middle, _ = next(passes(data.score, 4))
+    assert middle.equal(data.score.read(slice(0, 4))[..., 16:240, 16:240])
+    generator = torch.Generator().manual_seed(0)
+    cut, _ = next(passes(data.fit, 4, augmentation="crop_flip", generator=generator))
+    assert cut.shape == (4, 3, 224, 224)
+    assert not cut.equal(data.fit.read(slice(0, 4))[..., 16:240, 16:240])
 
 
 def test_the_normalisation_is_of_the_training_images(class_folders):

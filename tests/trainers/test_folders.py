@@ -11,7 +11,8 @@ from PIL import EpsImagePlugin, Image, ImageFile
 
 from trainers import folders
 from trainers.catalog import InputError
-from trainers.folders import NAMED, Decoded, describe_folder, list_tree
+from trainers.folders import Decoded, describe_folder, list_tree
+from trainers.imagefiles import ADVICE, NAMED
 
 
 def image(path, size=(8, 8), mode="RGB", **how):
@@ -181,7 +182,7 @@ def test_several_images_that_cannot_be_used_are_told_at_once(class_folders):
     for number in range(6):
         (root / "train" / "class002" / f"torn{number}.png").write_bytes(b"")
     text = refusal(lambda: list_tree(root, "train").decode())
-    assert text.startswith("8 of 20 images") and text.endswith("; and 3 more")
+    assert text.startswith("8 of 20 images") and text.endswith(f"; and 3 more{ADVICE}")
     assert text.count("cannot read") + text.count("is no RGB") == NAMED
 
 
@@ -212,6 +213,36 @@ def test_images_of_unequal_size(class_folders):
     image(path, size=(9, 9))
     text = refusal(list_tree(root, "train").decode)
     assert str(path) in text and "9x9 pixels, expected 8x8" in text
+
+
+def test_images_of_any_form_are_resized(class_folders):
+    root = class_folders()
+    for number, (mode, size) in enumerate(
+        [("L", (20, 30)), ("RGBA", (9, 9)), ("P", (64, 12)), ("RGB", (8, 8))]
+    ):
+        image(root / "train" / "class001" / f"odd{number}.png", mode=mode, size=size)
+    listing = list_tree(root, "train", resize=10)
+    assert listing.side() == 10 and listing.decode().pixels.shape == (16, 3, 10, 10)
+    assert describe_folder(root, resize=10) == {"classes": 3, "image_size": 10}
+    path = root / "train" / "class002" / "torn.png"
+    path.write_bytes(b"")
+    text = refusal(list_tree(root, "train", resize=10).decode)
+    assert str(path) in text and "damaged" in text
+
+
+def test_a_tree_in_two_sizes_has_two_fingerprints(class_folders):
+    root = class_folders()
+    sizes = (None, 8, 10)
+    assert len({list_tree(root, "train", size).fingerprint() for size in sizes}) == 3
+
+
+def test_a_test_split_of_another_name(class_folders):
+    root = class_folders()
+    (root / "test").rename(root / "val")
+    text = refusal(list_tree, root, "test")
+    assert text.endswith("; rename val/ to test/ if it is for the test")
+    (root / "train").rename(root / "training")
+    assert "rename" not in refusal(list_tree, root, "train")
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty", "bits"])
