@@ -49,6 +49,13 @@ def flops(type_: Any, tokens: Sequence[Token]) -> tuple[float, ...]:
     return tuple(read_flops(part) for token in tokens for part in token.value.split(","))
 
 
+def budget(type_: Any, tokens: Sequence[Token]) -> float:
+    """One number of FLOPs: `150M`."""
+    from trainers.dynamic import read_flops
+
+    return read_flops(tokens[0].value)
+
+
 def span(type_: Any, tokens: Sequence[Token]) -> float:
     """Seconds: `2h`, `1h30m`, `90 min`, `45s`, or a plain number of them."""
     text = " ".join(token.value for token in tokens)
@@ -94,6 +101,7 @@ Flops = Annotated[
         negative_none=(),
     ),
 ]
+Budget = Annotated[float | None, Parameter(converter=budget, metavar="FLOPS")]
 Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
 Json = Annotated[Switch, Parameter(help="Print JSON on stdout, and everything else on stderr.")]
 Quiet = Annotated[Switch, Parameter(help="Print the result alone, no plan and no progress.")]

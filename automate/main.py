@@ -50,6 +50,7 @@ COMMANDS = {
     "export": ("results:export", "Write the best configs as YAML, or all trials as CSV."),
     "train": ("training:train", "Train an exported config in full, with several seeds."),
     "evaluate": ("measuring:evaluate", "Evaluate a trained run: exits, budgets, calibration."),
+    "predict": ("predicting:predict", "Classify image files with a trained network."),
     "reproduce": ("reproduction:reproduce", "Run an experiment of the paper; ours beside it."),
     "calibrate": (
         "calibrating:calibrate",

@@ -205,7 +205,7 @@ def evaluate(
     from trainers.data import check, load
     from trainers.trained import load as load_trained
 
-    folder, folders = _runs(Path(path))
+    folder, folders = runs_in(Path(path))
     check_threads(threads)
     device = settled_device(device)
     if threads is not None:
@@ -244,8 +244,15 @@ def evaluate(
     )
 
 
-def _runs(path: Path) -> tuple[Path, list[Path]]:
-    """What was asked for, and the folders of its runs by seed."""
+def runs_in(path: Path) -> tuple[Path, list[Path]]:
+    """What was asked for, and the folders of its trained runs by seed.
+
+    Args:
+        path: Of one run, of its weights file, or of a folder with runs.
+
+    Raises:
+        InputError: There is none.
+    """
     weights = "weights.pt"  # trainers.trained.FILE, which needs torch
     path = path.parent if path.name == weights else path
     if (path / weights).is_file():

@@ -23,6 +23,7 @@ Whole = NDArray[np.integer[Any]]
 
 FIRST_P = 0.005
 STORED, FINE = 38, 200  # values of p: in a report, which the storage keeps; in an evaluation
+ROUNDED = 5e-5  # what `flops_text` may take from a number
 NOISE = 1e-9  # 9 * (1 / 3) is 3, whatever the floats say
 
 
@@ -90,6 +91,30 @@ def leaving(confidence: Floats, limits: Floats) -> Whole:
     goes[:, -1] = True  # whatever is left, were its confidence not a number
     first: Whole = goes.argmax(axis=1)
     return first
+
+
+def limits_within(confidence: Floats, flops: Sequence[float], most: float) -> Floats:
+    """The thresholds of one network for a budget: the dearest of the sweep that keep within it.
+
+    Args:
+        confidence: (M, n), of held-out images.
+        flops: M cascade costs.
+        most: FLOPs, mean per held-out image; from the first exit's cost, where all leave there, to
+            the last one's.
+
+    Returns:
+        (M,).
+
+    Raises:
+        InputError: A budget that the network cannot spend.
+    """
+    most = checked_cost(most, flops[0], flops[-1])
+    ends = np.full((2, len(confidence)), np.inf)
+    ends[0], ends[1, -1] = -np.inf, -np.inf
+    limits = np.concatenate((ends, thresholds(confidence, sweep(FINE))))
+    spent = np.asarray(flops, dtype=np.float64)[leaving(confidence, limits)].mean(axis=1)
+    found: Floats = limits[np.where(spent <= most * (1 + NOISE), spent, -np.inf).argmax()]
+    return found
 
 
 def measured(left: Whole, top1: Flags, top5: Flags, flops: Sequence[float]) -> Curve:
@@ -216,14 +241,17 @@ def at(
 
 
 def checked_cost(flops: float, low: float, high: float) -> float:
-    """The mean cost, if a network that costs `low` to `high` can have it. Raises InputError."""
-    if not low * (1 - NOISE) <= flops <= high * (1 + NOISE):
+    """The mean cost, if a network that costs `low` to `high` can have it. Raises InputError.
+
+    The ends may be given as `flops_text` writes them.
+    """
+    if not low * (1 - ROUNDED) <= flops <= high * (1 + ROUNDED):
         raise InputError(
             f"a budget of {flops_text(flops)} FLOPs per image cannot be spent: this network's "
             f"exits cost from {flops_text(low)} (exit 1) to {flops_text(high)} (the last one, "
             "earlier heads included)"
         )
-    return flops
+    return min(max(flops, low), high)
 
 
 def flops_text(flops: float) -> str:

@@ -83,6 +83,40 @@ class MultiExitNet(nn.Module):
         stacked = features if isinstance(features, Tensor) else torch.stack(list(features))
         return stacked, logits
 
+    def stop_early(self, images: Tensor, limits: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """What each image's first exit says that is sure enough, and which exit that is.
+
+        An exit is sure if the largest value of its softmax is at least its threshold (Huang et al.
+        2018); the last one answers whatever is left. Later stages run on what is left alone.
+
+        Args:
+            images: (B, channels, H, W), normalised.
+            limits: M thresholds, e.g. a row of `trainers.dynamic.thresholds`.
+
+        Returns:
+            logits (B, K), and (B,) int64, 0 = shallowest.
+        """
+        left = torch.arange(len(images), device=images.device)  # who has not answered yet
+        exits, logits = torch.empty_like(left), torch.empty(0)
+        x: Any = images
+        for k, stage in enumerate(self.stages):
+            x = stage(x)
+            if k not in self.taps:
+                continue
+            index = self.taps.index(k)
+            said = self.classifiers[index](self.heads[index](x))
+            sure = said.softmax(dim=-1).amax(dim=-1).double() >= limits[index]
+            if index == len(self.taps) - 1:
+                sure = torch.ones_like(sure)
+            if index == 0:
+                logits = said.new_empty(len(images), said.shape[-1])
+            logits[left[sure]], exits[left[sure]] = said[sure], index
+            left = left[~sure]
+            if not len(left):
+                break
+            x = _rows(x, ~sure)
+        return logits, exits
+
     def path(self, index: int) -> nn.Sequential:
         """One exit alone: the stages up to it, its head and its classifier; the weights are shared.
 
@@ -94,6 +128,18 @@ class MultiExitNet(nn.Module):
         """
         stages = list(self.stages)[: self.taps[index] + 1]
         return nn.Sequential(*stages, self.heads[index], self.classifiers[index])
+
+
+def _rows(x: Any, keep: Tensor) -> Any:
+    """Some images of what a stage passes on, a tensor or a list of them. keep: (B,) bool."""
+    if isinstance(x, Tensor):
+        return x[keep]
+    if isinstance(x, list | tuple):
+        return [_rows(part, keep) for part in x]
+    raise InputError(
+        "images cannot leave early where a stage passes on what is no tensor and no list of "
+        f"tensors, got {type(x).__name__}"
+    )
 
 
 def _sepconv_head(channels: tuple[int, ...]) -> nn.Module:

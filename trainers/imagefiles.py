@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from PIL import Image, ImageOps
 from trainers.catalog import InputError
 
 Bytes = NDArray[np.uint8]
+Read = TypeVar("Read")  # what an image is read as
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 # Named one by one because Pillow goes by the content: its EPS reader would start Ghostscript on
@@ -121,7 +123,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"cannot read {str(path)!r}: {reason}")
 
 
-def all_of(read: Callable[[Path], Bytes], paths: Sequence[Path]) -> Iterator[Bytes]:
+def all_of(read: Callable[[Path], Read], paths: Sequence[Path]) -> Iterator[Read]:
     """Every image; after one that is refused the others are looked at, and none is given any more.
 
     In one thread: Pillow holds the interpreter's lock, two were no faster.

@@ -2,9 +2,11 @@
 
 trained = load("runs/digits-cnn4-diverse_alpha/best/1-0f3a.../seed-1")
 probabilities = trained.predict(images)      # (M, B, K), a row an exit
+early = trained.stop_early(images, trained.thresholds(100e3))      # for 100 kFLOPs an image
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainers import checkpoints
+from trainers import checkpoints, dynamic
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.costs import ExitCost, costs
 from trainers.data import Images, batches
+from trainers.data import load as load_data
 from trainers.exits import MultiExitNet, build_network
+from trainers.imagefiles import square
 from trainers.own import file_digest
 from trainers.places import found, noted, renamed
 from trainers.reports import EpochReport
@@ -42,6 +46,20 @@ class Answers(NamedTuple):
     probabilities: NDArray[np.float32]
     taught: NDArray[np.int64] | None
     labels: NDArray[np.int64]
+
+
+class Early(NamedTuple):
+    """What a network says to B images, each at the first exit that is sure enough.
+
+    Attributes:
+        probabilities: (B, K), that exit's softmax.
+        exits: (B,) int64, which exit, 0 = shallowest.
+        flops: Mean per image, the heads that it passes included.
+    """
+
+    probabilities: Tensor
+    exits: Tensor
+    flops: float
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,90 @@ class Trained:
         Raises:
             InputError: Images of another size or type.
         """
+        self._check(pixels)
+        logits = self.network(self.normalise(pixels))[1]
+        return torch.softmax(logits, dim=-1)
+
+    @torch.inference_mode()
+    def stop_early(self, pixels: Tensor, limits: Sequence[float]) -> Early:
+        """Dynamic inference: each image leaves at the first exit that is sure enough of its class.
+
+        Later stages run on the images that are left alone.
+
+        Args:
+            pixels: (B, channels, H, W), a uint8 tensor.
+            limits: M thresholds of the largest class probability, e.g. of `thresholds`; the last
+                exit takes whatever is left.
+
+        Raises:
+            InputError: Images of another size or type, or another number of thresholds.
+        """
+        self._check(pixels)
+        if len(limits) != len(self.exits):
+            raise InputError(
+                f"limits needs {len(self.exits)} values, one per exit, got {len(limits)}"
+            )
+        logits, exits = self.network.stop_early(self.normalise(pixels), limits)
+        spent = torch.tensor([cost.flops_cascade for cost in self.exits], dtype=torch.float64)
+        mean = spent[exits].mean().item() if len(exits) else 0.0
+        return Early(torch.softmax(logits, dim=-1), exits, mean)
+
+    def thresholds(self, flops: float, data_root: str | Path | None = None) -> tuple[float, ...]:
+        """Thresholds for `stop_early` that keep within a mean cost, set on the held-out images.
+
+        As in budgeted batch classification (Huang et al. 2018); no test image is read.
+
+        Args:
+            flops: Most per image, from the first exit's cost to the last one's.
+            data_root: Where a named data set lies; where it lay in training if not given.
+
+        Returns:
+            M values: probabilities, and infinities where no image or every one leaves.
+
+        Raises:
+            InputError: A budget that the network cannot spend, data that is missing or other data,
+                or a network that has one exit or was trained on the hold-out too.
+        """
+        spent = [cost.flops_cascade for cost in self.exits]
+        dynamic.checked_cost(flops, spent[0], spent[-1])  # before data is looked for
+        if len(spent) == 1:
+            raise InputError("a network with one exit has no thresholds")
+        if not self.held_out:
+            raise InputError(
+                "thresholds need images that the network was not trained on, and this one was "
+                "trained on the hold-out too: `automate train CONFIG --keep-validation` trains "
+                "one that was not"
+            )
+        held = load_data(self.config, root=data_root or self.data_root).score
+        if held.classes != self.classes:
+            raise InputError(
+                "the data has other classes than the network was trained on: point --data-root at "
+                "the data of that run"
+            )
+        confidence = self.answers(held).probabilities.max(axis=-1)
+        return tuple(dynamic.limits_within(confidence, spent, flops).tolist())
+
+    def read(self, path: str | Path) -> Tensor:
+        """An image file as the network takes it: its middle, upright, RGB, of the right size.
+
+        Returns:
+            (channels, H, W) uint8.
+
+        Raises:
+            InputError: It cannot be read, or the network takes no RGB images.
+        """
+        if self.config.channels != 3:
+            raise InputError(
+                f"a network for {self.config.dataset} takes images of "
+                f"{self.config.channels} channel, which no file is read as"
+            )
+        image = torch.from_numpy(square(Path(path), self.config.stored_size, photo=True).copy())
+        edge = (image.shape[-1] - self.config.image_size) // 2
+        inside = slice(edge, edge + self.config.image_size)
+        return image[0, :, inside, inside]
+
+    def _check(self, pixels: Tensor) -> None:
+        """Raises InputError for images of another size or type."""
         wanted = (self.config.channels, self.config.image_size, self.config.image_size)
         if not isinstance(pixels, Tensor):
             raise InputError(
@@ -103,8 +205,6 @@ class Trained:
                 f"images need to be torch.uint8 of shape (B, {', '.join(map(str, wanted))}), "
                 f"got {pixels.dtype} of shape {tuple(pixels.shape)}"
             )
-        logits = self.network(self.normalise(pixels))[1]
-        return torch.softmax(logits, dim=-1)
 
     @torch.no_grad()  # not inference_mode: what moves to a device and back stays trainable
     def answers(self, images: Images, device: str = "cpu") -> Answers:

@@ -231,3 +231,37 @@ def test_the_stored_sweep_reads_like_the_fine_one():
     assert np.abs(apart).max() < 0.004
     assert np.abs(apart).mean() < 0.001
     assert abs(apart.mean()) < 0.0003
+
+
+@given(networks(), st.floats(0, 1))
+def test_thresholds_for_a_budget_keep_within_it_and_come_near(network, share):
+    """Of the sweep and its two ends the dearest that costs no more, by a loop over images."""
+    held, *_, flops = network
+    if not held.shape[1]:
+        return
+    most = flops[0] + share * (flops[-1] - flops[0])
+    limits = dynamic.limits_within(held, flops, most)
+
+    def cost(limits):
+        return naive_score(held.tolist(), held > 0, flops, limits)[0]
+
+    rows = [naive_thresholds(held.tolist(), p) for p in dynamic.sweep(dynamic.FINE)[::20].tolist()]
+    assert cost(limits) <= most * (1 + 1e-6)
+    within = [spent for spent in map(cost, rows) if spent <= most]
+    assert cost(limits) >= max([flops[0], *within]) * (1 - 1e-6)
+
+
+def test_the_ends_of_a_budget():
+    held = np.random.default_rng(0).random((3, 50))
+    flops = [1_783_449, 2_000_000, 5_248_349]
+    for end, exit_index in ((flops[0], 0), (flops[2], 2)):
+        written = dynamic.read_flops(dynamic.flops_text(end))
+        assert written < end, "rounded, and yet no refusal"
+        limits = dynamic.limits_within(held, flops, written)
+        left = dynamic.leaving(held, limits[None])[0]
+        assert np.array(flops)[left].mean() == pytest.approx(end, rel=0.02)
+        limits = dynamic.limits_within(held, flops, end)
+        assert (dynamic.leaving(held, limits[None]) == exit_index).all()
+    for beyond in (1.7e6, 5.3e6):
+        with pytest.raises(InputError, match="cannot be spent: .* from 1.7834M .* to 5.2483M"):
+            dynamic.limits_within(held, flops, beyond)

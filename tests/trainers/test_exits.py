@@ -6,6 +6,7 @@ import sys
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 from tests.trainers.networks import config
 from trainers.backbones import BACKBONES
@@ -292,3 +293,71 @@ def test_a_backbone_of_the_users_draws_no_other_weights_for_being_tried(tmp_path
         first.state_dict()["stages.0.0.weight"],
     )
     assert torch.equal(torch.rand(()), after) and first.training
+
+
+def early_by_a_loop(logits, limits):
+    """Each image's first exit whose largest softmax reaches its threshold, one at a time."""
+    exits, images = logits.shape[:2]
+    found = []
+    for i in range(images):
+        sure = (k for k in range(exits) if logits[k, i].softmax(-1).max().item() >= limits[k])
+        found.append(next(sure, exits - 1))
+    return found
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_an_image_leaves_at_the_first_exit_that_is_sure(backbone):
+    """What comes after sees the images that are left alone; float64, so that batches agree."""
+    torch.manual_seed(0)
+    c = config(backbone, width=NARROW)
+    network = build_network(c).double().eval()
+    images = torch.randn(12, c.channels, c.image_size, c.image_size, dtype=torch.float64)
+    rows = []
+    for stage in network.stages:
+        stage.register_forward_pre_hook(lambda _, given: rows.append(batch_of(given[0])))
+    with torch.inference_mode():
+        whole = network(images)[1]
+        rows.clear()
+        # between two confidences, so that a third of those that are left leave each time
+        limits, left = [], list(range(len(images)))
+        for k in range(c.exits):
+            sure = sorted((whole[k, i].softmax(-1).max().item() for i in left), reverse=True)
+            place = len(left) // 3
+            limits.append(sum(sure[place - 1 : place + 1]) / 2 if place else float("inf"))
+            left = [i for i in left if whole[k, i].softmax(-1).max().item() < limits[-1]]
+        logits, exits = network.stop_early(images, limits)
+    expected = early_by_a_loop(whole, limits)
+    assert exits.tolist() == expected and len(set(expected)) >= 3
+    assert_close(logits, whole[expected, range(len(images))])
+    counts = [sum(e >= k for e in expected) for k in range(c.exits)]
+    assert rows == counts, "images that each stage saw"
+
+
+def batch_of(passed):
+    return len(passed) if isinstance(passed, torch.Tensor) else batch_of(passed[0])
+
+
+def test_all_images_may_leave_at_one_exit():
+    network = build_network(TrialConfig()).eval()
+    images = torch.randn(5, 1, 8, 8)
+    never = float("inf")
+    with torch.inference_mode():
+        whole = network(images)[1]
+        for k in range(4):
+            limits = [never] * k + [0.0] + [never] * (3 - k)
+            logits, exits = network.stop_early(images, limits)
+            assert exits.tolist() == [k] * 5
+            assert_close(logits, whole[k])
+        assert network.stop_early(images, [never] * 4)[1].tolist() == [3] * 5, "whatever is left"
+        logits, exits = network.stop_early(images[:0], [0.5] * 4)
+        assert logits.shape == (0, 10) and exits.shape == (0,)
+
+
+def test_a_network_is_exported_by_torch_as_any_other():
+    """For whatever runs it elsewhere: it is a plain module, of one pass to all exits."""
+    network = build_network(TrialConfig()).eval()
+    images = torch.randn(3, 1, 8, 8)
+    exported = torch.export.export(network, (images,)).module()
+    with torch.inference_mode():
+        for one, other in zip(exported(images), network(images), strict=True):
+            assert_close(one, other)

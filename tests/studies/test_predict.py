@@ -1,0 +1,132 @@
+"""A trained network on image files: the same answers as a loop over its exits, image by image."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from studies.export import write_config
+from studies.final import train_finals
+from studies.predict import BATCH, predict
+from trainers import trained
+from trainers.catalog import InputError
+from trainers.config import TrialConfig
+from trainers.data import load
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Stripes, upright or lying, of any shape: two classes that a small network tells apart."""
+    root, rng = tmp_path_factory.mktemp("tree"), np.random.default_rng(0)
+    for split, count in (("train", 30), ("test", 10)):
+        for label in ("lying", "upright"):
+            folder = root / split / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                high, wide = rng.integers(20, 50, 2).tolist()
+                stripes = (
+                    np.indices((high, wide))[int(label == "upright")] * 4 // min(high, wide) % 2
+                )
+                noisy = 120 * stripes + rng.integers(0, 135, (high, wide))
+                Image.fromarray(noisy.astype(np.uint8)).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(tree, tmp_path_factory):
+    """Trained with its hold-out unseen."""
+    folder = tmp_path_factory.mktemp("best")
+    config = TrialConfig(
+        dataset=str(tree), classes=2, resize=8, epochs=6, batch_size=8, validation=0.5
+    )
+    write_config(folder / "1.yaml", config, {"study": "stripes"})
+    return train_finals(folder / "1.yaml", seeds=1, keep_validation=True).folder
+
+
+def files_of(tree):
+    return [str(path) for path in sorted((tree / "test").rglob("*.png"))]
+
+
+def test_files_are_read_as_the_data_set_is(run, tree):
+    network = trained.load(run / "seed-1")
+    stored = load(network.config, "final-holdout").score
+    pixels = torch.stack([network.read(file) for file in files_of(tree)])
+    assert pixels.equal(stored.pixels)
+
+
+def test_the_last_exit_answers_where_no_budget_is_given(run, tree):
+    files = files_of(tree)
+    found = predict(run, files)
+    network = trained.load(run / "seed-1")
+    probabilities = network.predict(torch.stack([network.read(file) for file in files]))[-1]
+    best = probabilities.max(dim=-1)
+    assert [image.file for image in found.images] == files
+    assert [image.label for image in found.images] == [network.classes[i] for i in best.indices]
+    assert [image.probability for image in found.images] == pytest.approx(best.values.tolist())
+    assert found.limits is None and found.leaving == (0, 0, 0, len(files))
+    assert found.flops == network.exits[-1].flops < network.exits[-1].flops_cascade
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7, 1.0])
+def test_a_budget_is_kept_on_the_held_out_images(run, tree, share):
+    """And every image leaves where a loop over the exits says, at that exit's cost."""
+    network, files = trained.load(run / "seed-1"), files_of(tree)
+    costs = [cost.flops_cascade for cost in network.exits]
+    budget = costs[0] + share * (costs[-1] - costs[0])
+    held = load(network.config).score
+    limits = network.thresholds(budget)
+    on_held = network.stop_early(held.pixels, limits)
+    assert on_held.flops <= budget * (1 + 1e-6)
+    assert on_held.flops == pytest.approx(np.mean([costs[k] for k in on_held.exits]))
+    found = predict(run / "seed-1", files, budget=budget)
+    assert found.limits == limits
+    whole = network.predict(torch.stack([network.read(file) for file in files]))
+    for i, image in enumerate(found.images):
+        sure = (k for k in range(3) if whole[k, i].max() >= limits[k])
+        k = next(sure, 3)
+        assert (image.exit, image.flops) == (k + 1, costs[k])
+        assert image.label == network.classes[whole[k, i].argmax()]
+    assert sum(found.leaving) == len(files)
+
+
+def test_more_images_than_a_batch(run, tree):
+    files = (files_of(tree) * 9)[: 2 * BATCH + 3]
+    found = predict(run, files).images
+    assert [image.file for image in found] == files
+    assert found[BATCH].label == predict(run, files[BATCH : BATCH + 1]).images[0].label
+
+
+def test_what_cannot_be(run, tree, tmp_path):
+    network = trained.load(run / "seed-1")
+    with pytest.raises(InputError, match="limits needs 4 values, one per exit, got 2"):
+        network.stop_early(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), (0.5, 0.5))
+    with pytest.raises(InputError, match=r"uint8 of shape \(B, 3, 8, 8\)"):
+        network.stop_early(torch.zeros(1, 3, 9, 9, dtype=torch.uint8), (0.5,) * 4)
+    with pytest.raises(InputError, match="budget of 1G FLOPs per image cannot be spent"):
+        network.thresholds(1e9)
+    (tmp_path / "torn.png").write_bytes(b"")
+    with pytest.raises(InputError, match="2 of 3 images cannot be used: .*torn.png.*none.png"):
+        predict(run, [str(tmp_path / "torn.png"), files_of(tree)[0], str(tmp_path / "none.png")])
+    with pytest.raises(InputError, match="has no trained run"):
+        predict(tmp_path, files_of(tree))
+
+
+def test_thresholds_need_images_that_were_not_trained_on(run, tree, tmp_path):
+    config = trained.load(run / "seed-1").config
+    write_config(tmp_path / "1.yaml", config.with_(epochs=1), {"study": "stripes"})
+    seen = train_finals(tmp_path / "1.yaml", seeds=1).folder
+    with pytest.raises(InputError, match="trained on the hold-out too: .* --keep-validation"):
+        predict(seen, files_of(tree), budget=100e3)
+    write_config(tmp_path / "2.yaml", config.with_(epochs=1, scheme="baseline"), {"study": "one"})
+    one = train_finals(tmp_path / "2.yaml", seeds=1, keep_validation=True).folder
+    cost = trained.load(next(one.glob("seed-*"))).exits[0].flops
+    with pytest.raises(InputError, match="one exit has no thresholds"):
+        predict(one, files_of(tree), budget=cost)
+
+
+def test_the_digits_are_no_files(tmp_path, tree):
+    config = TrialConfig(epochs=1, limit_train=60)
+    write_config(tmp_path / "1.yaml", config, {"study": "tiny"})
+    folder = train_finals(tmp_path / "1.yaml", seeds=1).folder
+    with pytest.raises(InputError, match="a network for digits takes images of 1 channel"):
+        predict(folder, files_of(tree))
