@@ -68,7 +68,7 @@ class Trained:
 
     Attributes:
         config: What it was trained with.
-        network: In evaluation mode, on the CPU.
+        network: In evaluation mode, on the CPU; moved elsewhere, it takes images that are there.
         mean, std: Per channel, of pixels scaled to 0..1.
         classes: Names, in the order of the logits.
         exits: What each exit costs.
@@ -93,8 +93,8 @@ class Trained:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(B, channels, H, W) uint8 -> float32 as the network was trained on."""
-        mean = torch.tensor(self.mean).view(1, -1, 1, 1)
-        std = torch.tensor(self.std).view(1, -1, 1, 1)
+        mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
         return (pixels.float() / 255 - mean) / std
 
     @torch.inference_mode()
@@ -135,7 +135,7 @@ class Trained:
             )
         logits, exits = self.network.stop_early(self.normalise(pixels), limits)
         spent = torch.tensor([cost.flops_cascade for cost in self.exits], dtype=torch.float64)
-        mean = spent[exits].mean().item() if len(exits) else 0.0
+        mean = spent[exits.cpu()].mean().item() if len(exits) else 0.0
         return Early(torch.softmax(logits, dim=-1), exits, mean)
 
     def thresholds(self, flops: float, data_root: str | Path | None = None) -> tuple[float, ...]:

@@ -35,7 +35,8 @@ def predict(
     """Classify image files with a trained network.
 
     With --budget an image leaves at the first exit that is sure enough, and nothing beyond that
-    exit is computed for it. The thresholds are set on the hold-out, if the run was trained without it (`automate train --keep-validation`).
+    exit is computed for it. The thresholds are set on the hold-out, if the run was trained without
+    it (`automate train --keep-validation`).
 
     Args:
         run: A folder that `automate train` left; of several seeds the first is taken.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from automate import flags
-from automate.printing import say, say_error, say_json, say_table
+from automate.printing import command, say, say_error, say_json, say_table
 
 if TYPE_CHECKING:
     from studies.final import FinalSummary
@@ -127,6 +127,10 @@ def _say_summary(summary: "FinalSummary") -> None:
     if n:
         run = summary.folder / f"seed-{summary.seeds[0]}"
         say(f"In Python: from trainers.trained import load; load({str(run)!r})")
+        say("Next:")
+        say(f"  {command('evaluate', summary.folder)}")
+        if summary.config.channels == 3:
+            say(f"  {command('predict', run)} photo.jpg")
 
 
 def spread_text(mean: float, std: float | None) -> str:

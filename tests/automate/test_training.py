@@ -74,6 +74,18 @@ def test_the_summary_is_a_table_with_its_n_and_spread(cli: Cli, file, trained):
     assert "/seed-1')" in said.out
 
 
+def test_what_comes_next_is_a_command_each(cli: Cli, file, trained, monkeypatch):
+    """Pictures where the network takes them: the digits are no files."""
+    said = cli(f"train {file} --seeds 1")
+    lines = said.out.splitlines()
+    after = lines[lines.index("Next:") + 1 :]
+    assert len(after) == 1 and after[0].split()[-2] == "evaluate" and "1-abc" in after[0]
+    with_pictures = TrialConfig(dataset="cifar100", epochs=3)
+    monkeypatch.setattr("tests.automate.test_training.CONFIG", with_pictures)
+    said = cli(f"train {file} --seeds 1")
+    assert said.out.rstrip().endswith("1-abc/seed-1 photo.jpg") and " predict " in said.out
+
+
 def test_a_training_that_goes_on_tells_no_epoch_of_before(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])

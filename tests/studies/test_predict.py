@@ -89,6 +89,22 @@ def test_a_budget_is_kept_on_the_held_out_images(run, tree, share):
     assert sum(found.leaving) == len(files)
 
 
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
+def test_a_network_that_was_moved_takes_images_that_are_there(run, tree, device):
+    network = trained.load(run / "seed-1")
+    held = load(network.config).score.pixels
+    limits = network.thresholds(network.exits[2].flops_cascade)
+    here = network.stop_early(held, limits)
+    network.network.to(device)
+    there = network.stop_early(held.to(device), limits)
+    assert (there.exits.cpu() != here.exits).float().mean() < 0.05  # on a threshold
+    assert there.flops == pytest.approx(here.flops, rel=0.05)
+    torch.testing.assert_close(
+        network.predict(held.to(device)).cpu(), trained.load(run / "seed-1").predict(held),
+        rtol=1e-3, atol=1e-3,
+    )  # fmt: skip
+
+
 def test_more_images_than_a_batch(run, tree):
     files = (files_of(tree) * 9)[: 2 * BATCH + 3]
     found = predict(run, files).images
