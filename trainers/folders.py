@@ -160,13 +160,22 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
 def _class_names(root: Path, split: Split) -> list[str]:
     need_folder(root, f"a data set is a folder with {FORM}; `--dataset digits` needs no files")
     folder = root / split
-    others = [name for name in ("val", "valid", "validation") if (root / name).is_dir()]
-    hint = f"; rename {others[0]}/ to test/ if it is for the test" if others else ""
-    need_folder(folder, f"a data set is a folder with {FORM}{hint if split == 'test' else ''}")
+    need_folder(folder, f"a data set is a folder with {FORM}{_instead(root, split)}")
     names = [entry.name for entry in entries(folder) if entry.is_dir()]
     if not names:
         raise InputError(f"{str(folder)!r} holds no class folders: expected {FORM}")
     return names
+
+
+def _instead(root: Path, split: Split) -> str:
+    """What a tree without that split may have in its place, and what to do about it."""
+    there = [entry.name for entry in entries(root) if entry.is_dir()]
+    others = [name for name in there if name in ("val", "valid", "validation")]
+    if split == "test" and others:
+        return f"; rename {others[0]}/ to test/ if it is for the test"
+    if split == "train" and there and not others and "test" not in there:
+        return f"; if {there[0]}/ is a class, put the class folders into train/"
+    return ""
 
 
 def list_tree(root: Path, split: Split, resize: int | None = None) -> Listing:

@@ -242,7 +242,13 @@ def test_a_test_split_of_another_name(class_folders):
     text = refusal(list_tree, root, "test")
     assert text.endswith("; rename val/ to test/ if it is for the test")
     (root / "train").rename(root / "training")
-    assert "rename" not in refusal(list_tree, root, "train")
+    assert refusal(list_tree, root, "train").endswith("test/<class>/*.png")
+
+
+def test_class_folders_without_a_split(class_folders):
+    tree = class_folders()
+    text = refusal(list_tree, tree / "test", "train")
+    assert text.endswith("; if class000/ is a class, put the class folders into train/")
 
 
 @pytest.mark.parametrize("damage", ["cut", "text", "empty", "bits"])
