@@ -30,7 +30,7 @@ from trainers.folders import Decoded, Listing, Moments, Opened
 
 WRITING = "writing-"  # begins the name of a folder that is not complete yet
 LARGE = 1_000_000_000  # bytes of pixels that no process holds in memory of its own
-ANNOUNCED = 200_000_000  # bytes whose decoding takes long enough to be said
+ANNOUNCED = 200_000_000  # bytes, of files or of pixels, that take long enough to be said
 ABANDONED = 3600.0  # seconds after which such a folder belongs to a process that was killed
 
 
@@ -142,7 +142,7 @@ def _write(folder: Path, listing: Listing) -> Decoded:
     own.mkdir()
     try:
         opened = listing.open()
-        mean, std = _save_pixels(own / "pixels.npy", opened, listing.folder)
+        mean, std = _save_pixels(own / "pixels.npy", opened, listing)
         about = {
             "source": ascii(str(listing.folder)),
             "classes": opened.classes,
@@ -169,7 +169,7 @@ def _write(folder: Path, listing: Listing) -> Decoded:
 
 
 def _save_pixels(
-    path: Path, opened: Opened, source: Path
+    path: Path, opened: Opened, listing: Listing
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Writes the pieces one after the other. Returns mean and standard deviation.
 
@@ -182,20 +182,20 @@ def _save_pixels(
                 shape = (len(opened.labels), *piece.shape[1:])
                 form = {"descr": "|u1", "fortran_order": False, "shape": shape}
                 np.lib.format.write_array_header_1_0(file, form)
-                _announce(source, shape)
+                _announce(listing, shape)
                 first = False
             file.write(np.ascontiguousarray(piece).data)
             moments.add(piece)
     return moments.mean_and_std()
 
 
-def _announce(source: Path, shape: tuple[int, ...]) -> None:
+def _announce(listing: Listing, shape: tuple[int, ...]) -> None:
     """Says what takes a while; a warning, because logging shows nothing less by itself."""
-    total = math.prod(shape)
-    if total > ANNOUNCED:
+    total, read = math.prod(shape), sum(size for _, size, _ in listing.files)
+    if max(total, read) > ANNOUNCED:
         logging.getLogger(__name__).warning(
-            "decoding %s images of %s into the cache, once: %.1f GB", f"{shape[0]:,}", source,
-            total / 1e9,
+            "decoding %s images of %s into the cache, once: %.1f GB of files, %.1f GB of pixels",
+            f"{shape[0]:,}", listing.folder, read / 1e9, total / 1e9,
         )  # fmt: skip
 
 

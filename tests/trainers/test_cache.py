@@ -249,10 +249,21 @@ def test_images_are_written_as_they_come(listing, folder):
     assert before == ["pixels.npy"] and not list(folder.rglob("*.npy"))
 
 
-def test_what_takes_a_while_is_said(listing, monkeypatch, caplog):
-    monkeypatch.setattr(cache, "ANNOUNCED", 100)
-    cache.stored(listing)
+def test_what_takes_a_while_is_said(class_folders, monkeypatch, caplog):
+    """By the pixels that are made, or by the files that are read for a few of them."""
+    pixels = 12 * 3 * 8 * 8
+    monkeypatch.setattr(cache, "ANNOUNCED", pixels - 1)
+    cache.stored(list_tree(class_folders(), "train"))
     assert "decoding 12 images" in caplog.text
+    caplog.clear()
+    tree = class_folders("large", side=40)
+    files = sum(path.stat().st_size for path in (tree / "train").rglob("*.png"))
+    monkeypatch.setattr(cache, "ANNOUNCED", files - 1)
+    cache.stored(list_tree(tree, "train", resize=4))
+    assert "decoding 12 images" in caplog.text
+    caplog.clear()
+    cache.stored(list_tree(class_folders("small"), "train", resize=4))
+    assert caplog.text == ""
 
 
 def test_another_form_is_another_state(listing):
