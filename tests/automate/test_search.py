@@ -519,7 +519,7 @@ def test_a_damaged_study_is_one_line(cli: Cli, tmp_path):
 def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
     """Ctrl-C after the first epoch, then the very command that it printed."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = [sys.executable, "-m", "automate", *TINY.replace("--epochs 2", "--epochs 100").split()]
+    words = [sys.executable, "-m", "automate", *TINY.replace("--epochs 2", "--epochs 40").split()]
     process = subprocess.Popen(
         words,
         cwd=tmp_path,
@@ -530,7 +530,7 @@ def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if " epoch 1 of 100" in line:
+        if " epoch 1 of 40" in line:
             break
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
@@ -545,7 +545,7 @@ def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "goes on from" in done.stdout
-    assert "trial 0 complete after epoch 100" in done.stdout
+    assert "trial 0 complete after epoch 40" in done.stdout
     assert "3 of 3 trials done" in done.stdout
     assert (tmp_path / "runs" / "digits-cnn4-diverse_alpha" / "report.html").exists()
 

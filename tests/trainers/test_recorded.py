@@ -105,9 +105,8 @@ def few(config: TrialConfig) -> Data:
     ["vgg16", "resnet18", "msdnet", pytest.param("densenet121", marks=pytest.mark.slow)],
 )
 def test_every_network_can_be_captured(backbone, precision, monkeypatch):
-    width = 1.0 if backbone in ("densenet121", "msdnet") else 0.125
     config = config_of(
-        backbone, width=width, precision=precision, batch_size=4, epochs=2, ema=0.9, lr=0.01
+        backbone, width=0.125, precision=precision, batch_size=4, epochs=2, ema=0.9, lr=0.01
     )
     data = few(config)
     runs = both(monkeypatch, config, data)
