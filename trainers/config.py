@@ -41,7 +41,7 @@ class TrialConfig(Record):
         ge=1,
         le=4096,
         description="class folders of your own: make RGB squares of N pixels of images of any "
-        "shape; from 64 on they are kept an eighth larger and training cuts them at random",
+        "shape; from 64 on they are kept a seventh larger and training cuts them at random",
     )
     limit_train: int | None = Field(
         None,

@@ -160,7 +160,8 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
 def _class_names(root: Path, split: Split) -> list[str]:
     need_folder(root, f"a data set is a folder with {FORM}; `--dataset digits` needs no files")
     folder = root / split
-    need_folder(folder, f"a data set is a folder with {FORM}{_instead(root, split)}")
+    hint = "" if folder.is_dir() else _instead(root, split)
+    need_folder(folder, f"a data set is a folder with {FORM}{hint}")
     names = [entry.name for entry in entries(folder) if entry.is_dir()]
     if not names:
         raise InputError(f"{str(folder)!r} holds no class folders: expected {FORM}")
