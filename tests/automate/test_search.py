@@ -515,10 +515,13 @@ def test_a_damaged_study_is_one_line(cli: Cli, tmp_path):
         assert "is no SQLite file" in found.err or "no study" in found.err
 
 
+LEFT_OPEN = "always::ResourceWarning"  # files and databases that nobody closed, said on stderr
+
+
 @pytest.mark.slow
 def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
     """Ctrl-C after the first epoch, then the very command that it printed."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": LEFT_OPEN}
     words = [sys.executable, "-m", "automate", *TINY.replace("--epochs 2", "--epochs 40").split()]
     process = subprocess.Popen(
         words,
@@ -552,7 +555,7 @@ def test_a_real_search_is_interrupted_and_goes_on_to_its_end(tmp_path):
 
 @pytest.mark.slow
 def test_a_real_search_ended_by_sigterm_gives_its_trial_back(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": LEFT_OPEN}
     words = TINY.replace("--epochs 2", "--epochs 300").split()
     process = subprocess.Popen(
         [sys.executable, "-m", "automate", *words],
