@@ -1,8 +1,12 @@
-"""Steps timed by network, scheme and precision; the loss alone; operations; the matrix peak."""
+"""Steps timed by network, scheme and precision; the loss alone; operations; the matrix peak;
+inference that stops early."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainers.config import TrialConfig
 from trainers.costs import costs
+from trainers.exits import build_network
 from trainers.losses import loss
 from trainers.plain import PlainRun, plain_loss
 from trainers.rounds import Row, interleaved
@@ -138,6 +143,64 @@ def loss_table(*, rounds: int = 6, seconds: float = 0.1) -> list[Row]:
     finally:
         torch.set_num_threads(before)
     return rows
+
+
+def early_table(nets: Sequence[str], *, rounds: int = 6, seconds: float = 0.2) -> list[Row]:
+    """Inference that stops early, in one thread and fp32: the last exit alone, all exits, and as
+    many images leaving at each. Its note is the ratio that the FLOPs promise.
+
+    One image at a time and in batches; the network is untrained, so that only the shares matter.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows = []
+    try:
+        for net in nets:
+            config = TrialConfig(**NETS[net])
+            network = build_network(config).eval()
+            spent = costs(config)
+            mean = sum(cost.flops_cascade for cost in spent) / len(spent)
+            note = f"{spent[-1].flops / mean:.2f} by FLOPs"
+            for batch in (1, 32 * config.exits):
+                images = torch.randn(4 * max(batch, config.exits), config.channels,
+                                     *[config.image_size] * 2)  # fmt: skip
+                with torch.inference_mode():
+                    limits = evenly(network(images)[1])
+                parts = torch.split(images, batch)
+                calls = {
+                    "last exit": partial(_each, network.path(config.exits - 1), parts),
+                    "all exits": partial(_each, network, parts),
+                    "early": partial(_each, partial(network.stop_early, limits=limits), parts),
+                }
+                found = interleaved(
+                    f"{net}, {batch} at a time", calls, amount=float(len(images)), rounds=rounds,
+                    seconds=seconds,
+                )  # fmt: skip
+                rows += [*found[:-1], replace(found[-1], note=note)]
+    finally:
+        torch.set_num_threads(before)
+    return rows
+
+
+def evenly(logits: Tensor) -> list[float]:
+    """Thresholds under which as many images leave at each exit.
+
+    Args:
+        logits: (M, B, K), B a multiple of M.
+    """
+    exits, number, _ = logits.shape
+    confidence = logits.softmax(dim=-1).amax(dim=-1).double()
+    left, limits = torch.ones(number, dtype=torch.bool), []
+    for row in confidence[:-1]:
+        limits.append(row[left].topk(number // exits).values[-1].item())
+        left &= row < limits[-1]
+    return [*limits, -math.inf]
+
+
+@torch.inference_mode()
+def _each(network: Callable[[Tensor], object], parts: Sequence[Tensor]) -> None:
+    for images in parts:
+        network(images)
 
 
 def machine() -> dict[str, Any]:

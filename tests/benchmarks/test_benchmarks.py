@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from studies.curve_tables import read_table
 from studies.overhead import beyond_table, start_table, trial_table
 from tests.benchmarks import (
     against,
     confirming,
+    early,
     epochs,
     fronts,
     longest,
@@ -31,7 +33,9 @@ from tests.benchmarks import (
     tables,
 )
 from trainers import SPINS, teams
+from trainers.bench import evenly
 from trainers.config import TrialConfig
+from trainers.dynamic import leaving
 from trainers.teams import Team, team_table
 
 TINY = ["--rounds", "1", "--seconds", "0.01"]
@@ -54,6 +58,20 @@ def test_epochs(capsys):
         "one more begins", "beside 3 that train",
     ]  # fmt: skip
     assert all(row.value > 0 for row in rows) and rows[0].ratio == 1
+
+
+def test_early(capsys):
+    rows = early.main([*TINY, "--nets", "digits"])
+    assert [row.side for row in rows] == ["last exit", "all exits", "early"] * 2
+    assert {row.what for row in rows} == {"digits, 1 at a time", "digits, 128 at a time"}
+    assert all(row.value > 0 for row in rows) and rows[2].note == rows[5].note != ""
+
+
+def test_as_many_images_leave_at_each_exit():
+    torch.manual_seed(0)
+    logits = torch.randn(4, 40, 10)
+    left = leaving(logits.softmax(dim=-1).amax(dim=-1).numpy(), np.array([evenly(logits)]))
+    assert np.bincount(left[0]).tolist() == [10] * 4
 
 
 def test_loss(capsys):
