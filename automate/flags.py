@@ -101,6 +101,12 @@ Flops = Annotated[
         negative_none=(),
     ),
 ]
+Resize = Annotated[
+    int | None,
+    Parameter(
+        converter=whole, help="Squares of N pixels of the images of --dataset, class folders."
+    ),
+]
 Budget = Annotated[float | None, Parameter(converter=budget, metavar="FLOPS")]
 Switch = Annotated[bool, Parameter(negative=(), show_default=False)]
 Json = Annotated[Switch, Parameter(help="Print JSON on stdout, and everything else on stderr.")]

@@ -235,7 +235,12 @@ def say_pairs(pairs: Mapping[str, object], *, stderr: bool = False) -> None:
 def say_json(value: Any) -> None:
     """JSON alone on stdout. Never a password: URLs are redacted in every text, names too."""
     # Before they are quoted: what follows a password would be taken for a part of it.
-    print(json.dumps(_safe(value), indent=2, allow_nan=False, ensure_ascii=False), flush=True)
+    text = json.dumps(_safe(value), indent=2, allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a file name that is no text: escaped, it is still JSON
+        text = json.dumps(_safe(value), indent=2, allow_nan=False)
+    print(text, flush=True)
 
 
 def _safe(value: Any) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from trainers import dynamic, quality
-from trainers.catalog import InputError
+from trainers.catalog import InputError, is_path
 from trainers.config import TrialConfig
 from trainers.devices import check_threads, settled_device
 from trainers.dynamic import Curve, Floats
@@ -192,7 +192,8 @@ def evaluate(
         path: A folder with `weights.pt`, or one with folders `seed-1`, `seed-2`, ... of those.
         budgets: FLOPs per image (cascade) to read the budget curve at; if not given those of the
             exits, and half-way between.
-        data_root: Where the data set lies; where it lay in training if not given.
+        data_root: Where the data set, or the folder of images, lies; where it lay in training if
+            not given.
         device: "cpu" or "cuda"; CUDA where there is one if not given.
         threads: CPU threads; all cores if not given.
 
@@ -219,26 +220,27 @@ def evaluate(
         for flops in (_usual(spent) if budgets is None else budgets)
     )
     root = data_root if data_root is not None else first.data_root
-    check(first.config, root)
-    thresholds = first.held_out and len(spent) > 1
-    data = load(first.config, "final-holdout" if thresholds else "final", root)
+    config = first.config
+    if data_root is not None and is_path(config.dataset):  # a tree that lies elsewhere now
+        config = config.with_(dataset=str(Path(data_root).absolute()))
+    check(config, root)
+    data = load(config, "final", root)
     if data.score.classes != first.classes:
         raise InputError(
             f"the test images have other classes than {folders[0]} was trained on: point "
             "--data-root at the data of that run"
         )
-    held = data.calibrate if thresholds else None
-    scored = []
-    for run, network in zip(folders, networks, strict=True):
-        calibration = None if held is None else network.answers(held, device)
-        answers = network.answers(data.score, device)
-        scored.append(_scores(run, network.config.seed, answers, calibration, spent))
+    held = first.confidence if len(spent) > 1 else None
+    scored = [
+        _scores(run, network, network.answers(data.score, device), spent)
+        for run, network in zip(folders, networks, strict=True)
+    ]
     return Evaluation(
         folder=folder,
         config=first.config,
         costs=first.exits,
         images=len(data.score),
-        held=len(held) if held is not None else 0,
+        held=0 if held is None else held.shape[1],
         budgets=wanted,
         runs=tuple(scored),
     )
@@ -272,7 +274,7 @@ def _agree(folders: Sequence[Path], networks: Sequence["Trained"]) -> None:
     first = networks[0]
     for run, network in zip(folders, networks, strict=True):
         same = network.config.with_(seed=first.config.seed) == first.config
-        if not same or network.held_out != first.held_out:
+        if not same or (network.confidence is None) != (first.confidence is None):
             raise InputError(
                 f"{run} and {folders[0]} are runs of different configs: evaluate each by itself"
             )
@@ -284,21 +286,18 @@ def _usual(spent: Sequence[int]) -> list[float]:
     return sorted([*map(float, spent), *half])
 
 
-def _scores(
-    run: Path, seed: int, answers: "Answers", calibration: "Answers | None", spent: list[int]
-) -> RunScores:
+def _scores(run: Path, network: "Trained", answers: "Answers", spent: list[int]) -> RunScores:
     """Everything about one run, from what its exits say."""
     probabilities, labels = answers.probabilities, answers.labels
     confidence = probabilities.max(axis=-1)
     top1, top5 = quality.hits(probabilities, labels)
-    budget = None
-    if calibration is not None:
-        held = calibration.probabilities.max(axis=-1)
+    budget, held = None, network.confidence
+    if held is not None and len(spent) > 1:
         budget = dynamic.calibrated(held, confidence, top1, top5, spent, dynamic.FINE)
     taught = answers.taught
     return RunScores(
         folder=run,
-        seed=seed,
+        seed=network.config.seed,
         top1=top1.mean(axis=1),
         top5=top5.mean(axis=1),
         ensembles=quality.ensembles(probabilities, labels),

@@ -145,8 +145,9 @@ def train_finals(
             checkpoint,
             data.fit,
             run,
-            held_out=data.calibrate is not None,
+            held=data.calibrate,
             data_root=None if data_root is None else str(Path(data_root).absolute()),
+            device=device,
         )
         remove(checkpoint)
         last[seed] = report

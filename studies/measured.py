@@ -32,8 +32,8 @@ TOP_1 = ("table2", "table3", "fig5", "table6")  # tables with a top-1 accuracy a
 # Fields that the paper leaves open (augmentation, the weight network's) or that change no figure.
 OPEN = ("augmentation", "mix_width", "mix_scale", "mix_init", "mix_lr", "kl", "precision")
 NO_RECIPE = {
-    *OPEN, "schema_version", "dataset", "classes", "image_size", "limit_train", "validation",
-    "split_seed", "backbone", "width", "scheme", "epochs", "seed",
+    *OPEN, "schema_version", "dataset", "classes", "image_size", "resize", "limit_train",
+    "validation", "split_seed", "backbone", "width", "scheme", "epochs", "seed",
 }  # fmt: skip
 
 

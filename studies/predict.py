@@ -3,11 +3,16 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from studies.evaluate import runs_in
-from trainers.imagefiles import all_of
+from trainers.catalog import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainers.trained import Trained
 
 BATCH = 64  # images
 
@@ -32,6 +37,19 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """An image that could not be used.
+
+    Attributes:
+        file: As it was given.
+        reason: One line.
+    """
+
+    file: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Predictions:
     """What a network says of some images.
 
@@ -40,18 +58,22 @@ class Predictions:
         exits: M.
         limits: (M,) thresholds of the exits, infinite where no or every image leaves; None where
             the last exit answers all.
+        no_budget: Why this network takes no budget; None if it does.
         images: One by one, as they were given.
+        refused: Those that could not be used.
     """
 
     run: Path
     exits: int
     limits: tuple[float, ...] | None
+    no_budget: str | None
     images: tuple[Prediction, ...]
+    refused: tuple[Refused, ...]
 
     @property
-    def flops(self) -> float:
-        """Mean per image."""
-        return statistics.fmean(image.flops for image in self.images)
+    def flops(self) -> float | None:
+        """Mean per image; None without any."""
+        return statistics.fmean(one.flops for one in self.images) if self.images else None
 
     @property
     def leaving(self) -> tuple[int, ...]:
@@ -60,48 +82,60 @@ class Predictions:
         return tuple(at.count(k + 1) for k in range(self.exits))
 
 
-def predict(
-    run: str | Path,
-    files: Sequence[str],
-    *,
-    budget: float | None = None,
-    data_root: str | Path | None = None,
-) -> Predictions:
+def predict(run: str | Path, files: Sequence[str], budget: float | None = None) -> Predictions:
     """The classes of images.
 
     Args:
         run: A trained run; of a folder with several seeds the first is taken.
-        files: Image files of any shape and mode, one at least.
-        budget: FLOPs that an image may cost on average; thresholds that keep within it are set on
-            the held-out images. None: the last exit answers all.
-        data_root: Where the data set lies, for the thresholds; where it lay in training if not
-            given.
+        files: Image files of any shape.
+        budget: FLOPs that an image may cost on average; thresholds keep within it on the held-out
+            images. None: the last exit answers all.
 
     Raises:
-        InputError: No trained run there, images that cannot be used, a budget that the network
+        InputError: No trained run there, one that takes no image files, a budget that the network
             cannot spend, or no held-out images for it.
     """
-    import torch
-
     from trainers.trained import load
 
     folder = runs_in(Path(run))[1][0]
     network = load(folder)
-    limits = None if budget is None else network.thresholds(budget, data_root)
+    network.check_files()
+    limits = None if budget is None else network.thresholds(budget)
     found: list[Prediction] = []
-    images = all_of(network.read, [Path(file) for file in files])
-    while batch := list(islice(images, BATCH)):
-        pixels = torch.stack(batch)
-        if limits is None:
-            best = network.predict(pixels)[-1].max(dim=-1)
-            exits = [len(network.exits)] * len(batch)
-            costs = [network.exits[-1].flops] * len(batch)
-        else:
-            early = network.stop_early(pixels, limits)
-            best = early.probabilities.max(dim=-1)
-            exits = [index + 1 for index in early.exits.tolist()]
-            costs = [network.exits[number - 1].flops_cascade for number in exits]
-        names = [network.classes[label] for label in best.indices.tolist()]
-        rows = zip(names, best.values.tolist(), exits, costs, strict=True)
-        found += [Prediction(files[i], *row) for i, row in enumerate(rows, start=len(found))]
-    return Predictions(folder, len(network.exits), limits, tuple(found))
+    refused: list[Refused] = []
+    for start in range(0, len(files), BATCH):
+        named, pixels = [], []
+        for file in files[start : start + BATCH]:
+            try:
+                pixels.append(network.read(file))
+                named.append(file)
+            except InputError as error:
+                refused.append(Refused(file, str(error)))
+        if named:
+            found += _answers(network, named, pixels, limits)
+    return Predictions(
+        folder, len(network.exits), limits, network.no_thresholds(), tuple(found), tuple(refused)
+    )
+
+
+def _answers(
+    network: "Trained",
+    files: Sequence[str],
+    pixels: "Sequence[Tensor]",
+    limits: tuple[float, ...] | None,
+) -> list[Prediction]:
+    """Of one batch of images."""
+    import torch
+
+    if limits is None:
+        best = network.predict(torch.stack(list(pixels)))[-1].max(dim=-1)
+        exits = [len(network.exits)] * len(files)
+        costs = [network.exits[-1].flops] * len(files)
+    else:
+        early = network.stop_early(torch.stack(list(pixels)), limits)
+        best = early.probabilities.max(dim=-1)
+        exits = [index + 1 for index in early.exits.tolist()]
+        costs = [network.exits[number - 1].flops_cascade for number in exits]
+    names = [network.classes[label] for label in best.indices.tolist()]
+    rows = zip(files, names, best.values.tolist(), exits, costs, strict=True)
+    return [Prediction(*row) for row in rows]

@@ -22,7 +22,7 @@ from trainers.own import file_digest, told
 # What runs a study, not what it is: the stored value is kept unless another is given explicitly.
 RUNTIME = ("workers", "threads", "gpus_per_trial", "device", "precision")
 # What the trials of a study cannot differ in, or their values would not be of the same thing.
-COMMON = ("dataset", "classes", "image_size", "epochs", "validation", "limit_train")
+COMMON = ("dataset", "classes", "image_size", "resize", "epochs", "validation", "limit_train")
 # How far the hypervolume's box reaches beyond the exits of base config, starts and corners.
 MARGIN = 10.0
 

@@ -17,6 +17,7 @@ from trainers.schemes import scheme_named
 
 # ImageNet's way, 256 pixels to cut 224 from; small images have no border to spare.
 CUT_FROM, CUT_SHARE = 64, 7 / 8
+MOST_PIXELS = 4096  # a side
 
 Augmentation = Literal["none", "crop_flip", "autoaugment"]
 
@@ -39,7 +40,7 @@ class TrialConfig(Record):
     resize: int | None = Field(
         None,
         ge=1,
-        le=4096,
+        le=MOST_PIXELS,
         description="class folders of your own: make RGB squares of N pixels of images of any "
         "shape; from 64 on they are kept a seventh larger and training cuts them at random",
     )
@@ -198,8 +199,10 @@ class TrialConfig(Record):
                 here = f", ./{name} for the one here" if Path(name).is_dir() else ""
                 hint = f"or a folder's path{here}"
                 raise catalog.unknown("dataset", name, catalog.DATASETS, hint)
-            resized = {} if fields.get("resize") is None else {"image_size": fields["resize"]}
-            return {**resized, **fields}
+            resize = fields.get("resize")
+            if isinstance(resize, int) and not 1 <= resize <= MOST_PIXELS:
+                raise InputError(f"resize needs to be from 1 to {MOST_PIXELS}, got {resize}")
+            return fields if resize is None else {"image_size": resize, **fields}
         brought = {"classes": entry.classes, "image_size": entry.image_size, **entry.defaults}
         return {**brought, **fields}
 
@@ -241,8 +244,10 @@ class TrialConfig(Record):
             if any(not 0 <= value <= 1e6 for value in values):
                 raise InputError(f"{name} needs values from 0 to 1e6, got {list(values)}")
         if self.resize is not None and self.image_size != self.resize:
-            raise InputError(f"image_size needs to be {self.resize}, to which images are resized, "
-                             f"got {self.image_size}")  # fmt: skip
+            raise InputError(
+                f"resize is {self.resize} and image_size {self.image_size}: give resize alone, or "
+                "both the same value"
+            )
         weights = self.exit_weights
         if weights is not None and len(weights) != exits:
             raise InputError(f"exit_weights needs {exits} values, got {len(weights)}")

@@ -132,13 +132,14 @@ class MultiExitNet(nn.Module):
 
 def _rows(x: Any, keep: Tensor) -> Any:
     """Some images of what a stage passes on, a tensor or a list of them. keep: (B,) bool."""
-    if isinstance(x, Tensor):
+    if isinstance(x, Tensor) and x.shape[:1] == keep.shape:
         return x[keep]
     if isinstance(x, list | tuple):
-        return [_rows(part, keep) for part in x]
+        parts = [_rows(part, keep) for part in x]
+        return type(x)(*parts) if hasattr(x, "_fields") else type(x)(parts)
     raise InputError(
-        "images cannot leave early where a stage passes on what is no tensor and no list of "
-        f"tensors, got {type(x).__name__}"
+        "images cannot leave early where a stage passes on what is no tensor of a row an image, "
+        f"and no list of them, got {type(x).__name__}"
     )
 
 

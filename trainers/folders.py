@@ -168,13 +168,20 @@ def _class_names(root: Path, split: Split) -> list[str]:
     return names
 
 
+ALIKE = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "val", "valid", "validation"),
+}  # what others call a split
+
+
 def _instead(root: Path, split: Split) -> str:
     """What a tree without that split may have in its place, and what to do about it."""
     there = [entry.name for entry in entries(root) if entry.is_dir()]
-    others = [name for name in there if name in ("val", "valid", "validation")]
-    if split == "test" and others:
-        return f"; rename {others[0]}/ to test/ if it is for the test"
-    if split == "train" and there and not others and "test" not in there:
+    for name in there:
+        if name.lower() in ALIKE[split]:
+            return f"; rename {name}/ to {split}/ if it is for that"
+    others = [name for name in there if name.lower() in ALIKE["test"]]
+    if split == "train" and there and not others:
         return f"; if {there[0]}/ is a class, put the class folders into train/"
     return ""
 
@@ -283,4 +290,7 @@ def describe_folder(path: str | Path, resize: int | None = None) -> dict[str, in
     listing = list_tree(Path(os.path.expanduser(path)).absolute(), "train")
     if len(listing.counts) < 2:
         raise InputError(f"{str(path)!r} has 1 class folder, at least 2 are needed")
-    return {"classes": len(listing.counts), "image_size": resize or listing.side()}
+    return {
+        "classes": len(listing.counts),
+        "image_size": listing.side() if resize is None else resize,
+    }

@@ -14,7 +14,7 @@ from trainers.catalog import InputError
 Bytes = NDArray[np.uint8]
 Read = TypeVar("Read")  # what an image is read as
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".webp", ".ppm", ".tif", ".tiff"})
 # Named one by one because Pillow goes by the content: its EPS reader would start Ghostscript on
 # a file that is merely called .png.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "PPM", "TIFF")
@@ -117,7 +117,9 @@ def _channels_first(image: Bytes) -> Bytes:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or "it is damaged, or no image"
+    reason = getattr(error, "strerror", None) or "it is damaged, or no image: replace or remove it"
+    if isinstance(error, IsADirectoryError):
+        reason = "it is a folder, name the images in it, e.g. folder/*.jpg"
     if isinstance(error, Image.DecompressionBombError):
         reason = "it has too many pixels"
     return InputError(f"cannot read {str(path)!r}: {reason}")

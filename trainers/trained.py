@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainers import checkpoints, dynamic
-from trainers.catalog import InputError
+from trainers.catalog import InputError, is_path
 from trainers.config import TrialConfig
 from trainers.costs import ExitCost, costs
-from trainers.data import Images, batches
-from trainers.data import load as load_data
+from trainers.data import Images, batches, normalisation
 from trainers.exits import MultiExitNet, build_network
 from trainers.imagefiles import square
 from trainers.own import file_digest
@@ -75,8 +74,8 @@ class Trained:
         report: Of its last epoch, with the accuracies.
         teachers: The scheme's, in evaluation mode; None of an older file whose teachers had learned
             weights, which it does not hold.
-        held_out: Whether the config's hold-out was not trained on, so that thresholds can be set
-            on it.
+        confidence: (M, n), the largest class probability of each exit for n images of the hold-out,
+            which it was not trained on; None where it was.
         data_root: Where the data set lay; None if not known.
     """
 
@@ -88,14 +87,26 @@ class Trained:
     exits: tuple[ExitCost, ...]
     report: EpochReport
     teachers: Teachers | None
-    held_out: bool
+    confidence: NDArray[np.float32] | None
     data_root: str | None
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(B, channels, H, W) uint8 -> float32 as the network was trained on."""
-        mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
-        return (pixels.float() / 255 - mean) / std
+        labels = torch.empty(0, device=pixels.device)
+        scale, offset = normalisation(Images(pixels, labels, self.classes, self.mean, self.std))
+        return pixels.float().mul_(scale.view(1, -1, 1, 1)).add_(offset.view(1, -1, 1, 1))
+
+    def no_thresholds(self) -> str | None:
+        """Why there are no thresholds for `stop_early`; None if there are."""
+        if len(self.exits) == 1:
+            return "a network with one exit has no thresholds"
+        if self.confidence is None:
+            return (
+                "thresholds need images that the network was not trained on, and this one was "
+                "trained on the hold-out too: `automate train CONFIG --keep-validation` trains "
+                "one that was not"
+            )
+        return None
 
     @torch.inference_mode()
     def predict(self, pixels: Tensor) -> Tensor:
@@ -129,52 +140,44 @@ class Trained:
             InputError: Images of another size or type, or another number of thresholds.
         """
         self._check(pixels)
-        if len(limits) != len(self.exits):
+        given = list(limits) if isinstance(limits, Sequence) else [limits]
+        if len(given) != len(self.exits):
             raise InputError(
-                f"limits needs {len(self.exits)} values, one per exit, got {len(limits)}"
+                f"limits needs {len(self.exits)} values, one per exit, got {len(given)}"
             )
+        if not all(isinstance(limit, int | float) and limit == limit for limit in given):
+            raise InputError(f"limits needs numbers, inf where no image leaves, got {given}")
         logits, exits = self.network.stop_early(self.normalise(pixels), limits)
         spent = torch.tensor([cost.flops_cascade for cost in self.exits], dtype=torch.float64)
         mean = spent[exits.cpu()].mean().item() if len(exits) else 0.0
         return Early(torch.softmax(logits, dim=-1), exits, mean)
 
-    def thresholds(self, flops: float, data_root: str | Path | None = None) -> tuple[float, ...]:
-        """Thresholds for `stop_early` that keep within a mean cost, set on the held-out images.
+    def thresholds(self, flops: float) -> tuple[float, ...]:
+        """Thresholds for `stop_early` that keep within a mean cost on the held-out images.
 
-        As in budgeted batch classification (Huang et al. 2018); no test image is read.
+        As in budgeted batch classification (Huang et al. 2018). No image is read: what the exits
+        said of the held-out ones lies with the weights.
 
         Args:
             flops: Most per image, from the first exit's cost to the last one's.
-            data_root: Where a named data set lies; where it lay in training if not given.
 
         Returns:
             M values: probabilities, and infinities where no image or every one leaves.
 
         Raises:
-            InputError: A budget that the network cannot spend, data that is missing or other data,
-                or a network that has one exit or was trained on the hold-out too.
+            InputError: A budget that the network cannot spend, or a network that has one exit or
+                was trained on the hold-out too.
         """
+        if (reason := self.no_thresholds()) is not None:
+            raise InputError(reason)
+        assert self.confidence is not None
         spent = [cost.flops_cascade for cost in self.exits]
-        dynamic.checked_cost(flops, spent[0], spent[-1])  # before data is looked for
-        if len(spent) == 1:
-            raise InputError("a network with one exit has no thresholds")
-        if not self.held_out:
-            raise InputError(
-                "thresholds need images that the network was not trained on, and this one was "
-                "trained on the hold-out too: `automate train CONFIG --keep-validation` trains "
-                "one that was not"
-            )
-        held = load_data(self.config, root=data_root or self.data_root).score
-        if held.classes != self.classes:
-            raise InputError(
-                "the data has other classes than the network was trained on: point --data-root at "
-                "the data of that run"
-            )
-        confidence = self.answers(held).probabilities.max(axis=-1)
-        return tuple(dynamic.limits_within(confidence, spent, flops).tolist())
+        return tuple(dynamic.limits_within(self.confidence, spent, flops).tolist())
 
     def read(self, path: str | Path) -> Tensor:
-        """An image file as the network takes it: its middle, upright, RGB, of the right size.
+        """An image file as the network takes it: its middle, RGB, of the right size.
+
+        Upright by its EXIF, but for a network of a folder whose images were taken as they are.
 
         Returns:
             (channels, H, W) uint8.
@@ -182,15 +185,21 @@ class Trained:
         Raises:
             InputError: It cannot be read, or the network takes no RGB images.
         """
+        self.check_files()
+        config = self.config
+        as_stored = is_path(config.dataset) and config.resize is None
+        image = torch.from_numpy(square(Path(path), config.stored_size, photo=not as_stored).copy())
+        edge = (image.shape[-1] - config.image_size) // 2
+        inside = slice(edge, edge + config.image_size)
+        return image[0, :, inside, inside]
+
+    def check_files(self) -> None:
+        """Raises InputError unless an image file can be made into what the network takes."""
         if self.config.channels != 3:
             raise InputError(
-                f"a network for {self.config.dataset} takes images of "
-                f"{self.config.channels} channel, which no file is read as"
+                f"a network for {self.config.dataset} takes images of {self.config.channels} "
+                "channel, which no file is read as"
             )
-        image = torch.from_numpy(square(Path(path), self.config.stored_size, photo=True).copy())
-        edge = (image.shape[-1] - self.config.image_size) // 2
-        inside = slice(edge, edge + self.config.image_size)
-        return image[0, :, inside, inside]
 
     def _check(self, pixels: Tensor) -> None:
         """Raises InputError for images of another size or type."""
@@ -238,8 +247,9 @@ def save(
     images: Images,
     folder: Path,
     *,
-    held_out: bool = False,
+    held: Images | None = None,
     data_root: str | None = None,
+    device: str = "cpu",
 ) -> Path:
     """Makes a finished run's checkpoint a trained network in `folder`.
 
@@ -249,7 +259,9 @@ def save(
         checkpoint: Of a run that has come to its last epoch.
         images: What it was trained on; its normalisation and class names are kept.
         folder: Where `weights.pt` goes.
-        held_out, data_root: See `Trained`.
+        held: Of its hold-out, where that was not trained on: what the exits say of them is kept.
+        data_root: See `Trained`.
+        device: Where that is computed, "cpu" or "cuda".
     """
     content = checkpoints.read(checkpoint)
     config = json.loads(content["config"])
@@ -263,7 +275,7 @@ def save(
             "places": noted((config["backbone"], config["dataset"], data_root), folder.absolute()),
             "network": judged["network"],
             "teachers": judged["teachers"],
-            "held_out": held_out,
+            "confidence": None if held is None else _confidence(config, judged, held, device),
             "data_root": data_root,
             "report": content["reports"][-1],
             "mean": list(images.mean),
@@ -272,6 +284,21 @@ def save(
         },
     )
     return path
+
+
+@torch.no_grad()
+def _confidence(
+    config: dict[str, Any], judged: dict[str, Any], held: Images, device: str
+) -> Tensor:
+    """(M, n) of a run's network, on the CPU."""
+    network = build_network(TrialConfig.read(config))
+    network.load_state_dict(judged["network"])
+    network.eval().to(device)
+    sure = [
+        network(pixels.to(device))[1].softmax(dim=-1).amax(dim=-1)
+        for pixels, _ in batches(held, BATCH)
+    ]
+    return torch.cat(sure, dim=1).cpu()
 
 
 def load(run: str | Path) -> Trained:
@@ -283,6 +310,9 @@ def load(run: str | Path) -> Trained:
     """
     path = Path(run)
     file = path / FILE if path.is_dir() else path
+    seeds = [] if file.exists() else sorted(one.parent.name for one in path.glob(f"seed-*/{FILE}"))
+    if seeds:
+        raise InputError(f"{path} holds several runs: name one of them, {', '.join(seeds)}")
     content = checkpoints.read(file)
     try:
         named = json.loads(content["config"])
@@ -301,6 +331,7 @@ def load(run: str | Path) -> Trained:
             teachers.load_state_dict(content["teachers"])
         # a file from before they were kept has those that need no weights
         known = "teachers" in content or not scheme_named(config.scheme).learned
+        kept = content.get("confidence")
         return Trained(
             config=config,
             network=network.eval(),
@@ -310,7 +341,7 @@ def load(run: str | Path) -> Trained:
             exits=costs(config),
             report=EpochReport.model_validate_json(content["report"]),
             teachers=teachers if known else None,
-            held_out=bool(content.get("held_out", config.dataset == "digits")),
+            confidence=None if kept is None else kept.numpy(),
             data_root=renamed(content.get("data_root"), names),
         )
     except InputError:  # says by itself what it misses, e.g. a user's backbone

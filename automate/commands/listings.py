@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from automate import flags
 from automate.printing import duration, say, say_json, say_table, size
-from trainers.catalog import BACKBONES, DATASETS
+from trainers.catalog import BACKBONES, DATASETS, InputError
 from trainers.own import exits_of
 from trainers.schemes import SCHEMES
 
@@ -167,6 +167,7 @@ def backbones(
         Parameter(help="Whose images and classes to count for; none: what fits (a file: digits)."),
     ] = None,
     width: Annotated[float, Parameter(help="Multiplies the channels.")] = 1.0,
+    resize: flags.Resize = None,
     json: flags.Json = False,
 ) -> None:
     """List the backbones and what each exit costs.
@@ -180,7 +181,7 @@ def backbones(
     configs = [
         config
         for name in ([backbone] if backbone else BACKBONES)
-        for config in configs_for(name, dataset, width)
+        for config in configs_for(name, dataset, width, resize)
     ]
     if json:
         say_json(
@@ -214,10 +215,13 @@ def backbones(
     say_table(head, rows)
 
 
-def configs_for(backbone: str, dataset: str | None, width: float) -> "list[TrialConfig]":
+def configs_for(
+    backbone: str, dataset: str | None, width: float, resize: int | None
+) -> "list[TrialConfig]":
     """Configs with this backbone: on the named data set, or on one of each size that it takes.
 
-    A user's file does not say what it takes: it is put on the first data set.
+    A user's file does not say what it takes: it is put on the first data set. `resize` is of a
+    data set that is a folder.
 
     Raises:
         InputError: An unknown backbone or data set, or two that do not fit.
@@ -233,4 +237,6 @@ def configs_for(backbone: str, dataset: str | None, width: float) -> "list[Trial
         names = [of_size[pixels] for pixels in sizes if pixels in of_size]
     else:
         names = list(DATASETS)[:1]
-    return [make_config(name, backbone=backbone, width=width) for name in names]
+    if resize is not None and dataset is None:
+        raise InputError("--resize is of class folders of your own: name them by --dataset")
+    return [make_config(name, backbone=backbone, width=width, resize=resize) for name in names]

@@ -24,6 +24,7 @@ def profile(
         str | None, Parameter(help="Whose images and classes to take; none: what fits.")
     ] = None,
     width: Annotated[float, Parameter(help="Multiplies the channels.")] = 1.0,
+    resize: flags.Resize = None,
     batch_size: Annotated[flags.Whole, Parameter(help="Images at a time.")] = 1,
     threads: Annotated[flags.WholeOrNone, Parameter(help="CPU threads [default: all].")] = None,
     device: Annotated[str, Parameter(help="cpu or cuda.")] = "cpu",
@@ -41,7 +42,7 @@ def profile(
 
     if not backbones:
         raise InputError("profile needs a backbone, e.g. `automate profile vgg16 resnet18`")
-    configs = [configs_for(name, dataset, width)[0] for name in backbones]
+    configs = [configs_for(name, dataset, width, resize)[0] for name in backbones]
     timings = measured(
         *configs, batch_size=batch_size, repeats=repeats, device=device, threads=threads
     )
@@ -129,7 +130,10 @@ def evaluate(
     out: Path | None = None,
     data_root: Annotated[
         str | None,
-        Parameter(help="Where the data set lies [default: where it lay in training]."),
+        Parameter(
+            help="Where the data set, or your folder of images, lies [default: where it lay in "
+            "training]."
+        ),
     ] = None,
     device: str | None = None,
     threads: flags.WholeOrNone = None,

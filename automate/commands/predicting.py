@@ -3,19 +3,21 @@
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from automate import flags
-from automate.printing import say, say_json, say_table
+from automate.printing import say, say_error, say_json, say_table
 from trainers.catalog import InputError
 
 
 def predict(
     run: Path,
     /,
-    *images: Annotated[str, Parameter(help="Image files of any shape and mode.")],
+    *images: Annotated[
+        str, Parameter(help="Image files (PNG, JPEG, WebP, ...) of any shape, 8 bits a channel.")
+    ],
     budget: Annotated[
         flags.Budget,
         Parameter(
@@ -23,35 +25,37 @@ def predict(
             "costs, which then answers all]."
         ),
     ] = None,
-    data_root: Annotated[
-        str | None,
-        Parameter(
-            help="Where the data set lies, whose hold-out sets the thresholds for --budget "
-            "[default: where it lay in training]."
-        ),
-    ] = None,
     json: flags.Json = False,
-) -> None:
+) -> int:
     """Classify image files with a trained network.
 
     With --budget an image leaves at the first exit that is sure enough, and nothing beyond that
-    exit is computed for it. The thresholds are set on the hold-out, if the run was trained without
-    it (`automate train --keep-validation`).
+    exit is computed for it. The thresholds keep within the budget on the hold-out, if the run was
+    trained without it (`automate train --keep-validation`).
 
     Args:
         run: A folder that `automate train` left; of several seeds the first is taken.
     """
+    from automate.main import FAILED, WRONG
     from studies.predict import predict as predicted
     from trainers.dynamic import flops_text
 
     if not images:
         raise InputError("predict needs image files, e.g. `automate predict RUN photo.jpg`")
-    found = predicted(run, images, budget=budget, data_root=data_root)
+    found = predicted(run, images, budget)
+    for one in found.refused:
+        say_error(one.reason)
+    code = 0 if not found.refused else FAILED if found.images else WRONG
     if json:
         limits = None if found.limits is None else [_number(limit) for limit in found.limits]
-        said = {"run": found.run, "budget": budget, "thresholds": limits, "flops": found.flops}
-        say_json({**said, "images": [asdict(one) for one in found.images]})
-        return
+        said: dict[str, Any] = {"run": found.run, "budget": budget, "thresholds": limits}
+        said["flops"] = found.flops
+        said["images"] = [asdict(one) for one in found.images]
+        said["refused"] = [asdict(one) for one in found.refused]
+        say_json(said)
+        return code
+    if found.flops is None:
+        return code
     say_table(
         ("image", "class", "probability", "exit", "MFLOPs"),
         [
@@ -62,10 +66,12 @@ def predict(
     )
     spent = f"{flops_text(found.flops)} FLOPs an image on average"
     if budget is None:
-        say(f"{spent}: the last exit answered all; with --budget images leave early.")
-        return
+        hint = "" if found.no_budget else "; with --budget images leave early"
+        say(f"{spent}: the last exit answered all{hint}.")
+        return code
     left = ", ".join(f"{n} at exit {k}" for k, n in enumerate(found.leaving, 1) if n)
     say(f"{spent}: {left}. The thresholds keep within {flops_text(budget)} on the held-out images.")
+    return code
 
 
 def _number(limit: float) -> float | None:

@@ -1,6 +1,8 @@
 """`automate predict` over a real, tiny run."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,25 @@ def test_a_budget(cli: Cli, folder: Path):
     assert found["flops"] == pytest.approx(mean)
     said = cli("predict", str(folder / "run" / "seed-2"), *images, "--budget", "100k")
     assert said.code == 0 and "The thresholds keep within 100k on the held-out" in said.out
+
+
+def test_an_image_that_cannot_be_used_costs_the_others_nothing(cli: Cli, folder: Path):
+    image = str(folder / "photos" / "test" / "light" / "3.jpg")
+    said = cli("predict", str(folder / "run"), "none.jpg", image, "--json")
+    found = json.loads(said.out)
+    assert said.code == 1
+    assert said.err == "automate: cannot read 'none.jpg': No such file or directory\n"
+    assert [one["file"] for one in found["images"]] == [image]
+    assert [one["file"] for one in found["refused"]] == ["none.jpg"]
+
+
+def test_a_file_name_that_is_no_text_is_still_json(cli: Cli, folder: Path, tmp_path: Path):
+    name = os.fsencode(tmp_path) + b"/odd\xff.jpg"
+    shutil.copy(folder / "photos" / "test" / "light" / "3.jpg", name)
+    said = cli("predict", str(folder / "run"), os.fsdecode(name), "--json")
+    assert said.code == 0 and "\\udcff.jpg" in said.out
+    (image,) = json.loads(said.out)["images"]
+    assert os.fsencode(image["file"]) == name
 
 
 @pytest.mark.parametrize(

@@ -140,13 +140,13 @@ def test_an_older_file_opens_and_says_what_it_does_not_hold(run, tmp_path):
     old = tmp_path / "old"
     shutil.copytree(run / "seed-1", old)
     content = torch.load(old / "weights.pt", weights_only=True)
-    for name in ("teachers", "held_out", "data_root"):
+    for name in ("teachers", "confidence", "data_root"):
         del content[name]
     torch.save(content, old / "weights.pt")
     network = trained.load(old)
-    assert network.teachers is None and network.held_out, "the digits keep their hold-out"
+    assert network.teachers is None and network.no_thresholds() is not None
     found = evaluate(old)
-    assert found.teachers() is None and found.budget(found.budgets) is not None
+    assert found.teachers() is None and found.budget(found.budgets) is None
     assert "does not hold their weights" in texts.teachers_text(found)
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from studies.evaluate import evaluate
 from studies.export import write_config
 from studies.final import train_finals
 from studies.predict import BATCH, predict
@@ -121,10 +122,69 @@ def test_what_cannot_be(run, tree, tmp_path):
     with pytest.raises(InputError, match="budget of 1G FLOPs per image cannot be spent"):
         network.thresholds(1e9)
     (tmp_path / "torn.png").write_bytes(b"")
-    with pytest.raises(InputError, match="2 of 3 images cannot be used: .*torn.png.*none.png"):
-        predict(run, [str(tmp_path / "torn.png"), files_of(tree)[0], str(tmp_path / "none.png")])
+    for limits in ((0.5, float("nan"), 0.5, 0.5), ("a",) * 4, (None,) * 4):
+        with pytest.raises(InputError, match="limits needs numbers, inf where no image leaves"):
+            network.stop_early(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), limits)
+    with pytest.raises(InputError, match="limits needs 4 values, one per exit, got 1"):
+        network.stop_early(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 0.5)
+    with pytest.raises(InputError, match="holds several runs: name one of them, seed-1"):
+        trained.load(run)
     with pytest.raises(InputError, match="has no trained run"):
         predict(tmp_path, files_of(tree))
+
+
+def test_images_that_cannot_be_used_are_told_and_the_others_answered(run, tree, tmp_path):
+    (tmp_path / "torn.png").write_bytes(b"")
+    odd = [str(tmp_path / "torn.png"), str(tmp_path / "none.png"), str(tmp_path)]
+    one, *_, other = files_of(tree)
+    found = predict(run, [odd[0], one, *odd[1:], other])
+    assert [image.file for image in found.images] == [one, other]
+    assert [image.file for image in found.refused] == odd
+    for image, said in zip(found.refused, ("damaged", "No such file", "is a folder"), strict=True):
+        assert image.file in image.reason and said in image.reason
+    assert predict(run, odd).images == () and predict(run, odd).flops is None
+
+
+def test_thresholds_lie_between_two_held_out_images(run):
+    """So the last bit of a confidence, which a batch's size can change, moves none across."""
+    network = trained.load(run / "seed-1")
+    costs = [cost.flops_cascade for cost in network.exits]
+    for budget in np.linspace(costs[0], costs[-1], 30):
+        for sure, limit in zip(network.confidence, network.thresholds(budget), strict=True):
+            if np.isfinite(limit):
+                above, below = sure[sure >= limit].min(), sure[sure < limit].max(initial=0)
+                assert below < limit < above and limit == pytest.approx((below + above) / 2)
+
+
+def test_a_folder_that_changed_later_changes_no_thresholds(run, tree, tmp_path):
+    """They come with the weights: nothing of the folder is read."""
+    network = trained.load(run / "seed-1")
+    tree.rename(tmp_path / "elsewhere")
+    try:
+        assert trained.load(run / "seed-1").thresholds(100e3) == network.thresholds(100e3)
+        assert predict(run, [str(tmp_path / "elsewhere/test/lying/1.png")], 100e3).images
+        with pytest.raises(InputError, match="no folder"):
+            evaluate(run)
+        there = evaluate(run, data_root=tmp_path / "elsewhere")
+        assert there.held == network.confidence.shape[1] == 30
+    finally:
+        (tmp_path / "elsewhere").rename(tree)
+
+
+def test_images_that_were_taken_as_they_are_are_read_so(tree, tmp_path):
+    """A tree of RGB squares ignores how the camera was held, and so does the network's `read`."""
+    image = Image.fromarray(np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for split in ("train", "test"):
+        for name in ("one", "two"):
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(4):
+                image.save(tmp_path / split / name / f"{number}.png", exif=exif)
+    config = TrialConfig(dataset=str(tmp_path), classes=2, image_size=8, epochs=1, batch_size=4)
+    write_config(tmp_path / "1.yaml", config, {"study": "held"})
+    network = trained.load(next(train_finals(tmp_path / "1.yaml", seeds=1).folder.glob("seed-*")))
+    assert network.read(tmp_path / "test/one/0.png").equal(load(config).fit.pixels[0])
 
 
 def test_thresholds_need_images_that_were_not_trained_on(run, tree, tmp_path):

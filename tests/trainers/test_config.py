@@ -80,9 +80,12 @@ BAD = [
     ({"resize": 32}, "resize is for class folders of your own .*, digits has a size of its own"),
     (
         {"dataset": "./tree", "classes": 3, "resize": 32, "image_size": 8},
-        "image_size needs to be 32, to which images are resized, got 8",
+        "resize is 32 and image_size 8: give resize alone, or both the same value",
     ),
-    ({"dataset": "./tree", "classes": 3, "resize": 0}, "resize: .*greater than or equal to 1"),
+    (
+        {"dataset": "./tree", "classes": 3, "resize": 0},
+        "^resize needs to be from 1 to 4096, got 0$",
+    ),
     ({"backbone": "./mine.py"}, "does not exist"),
     ({"scheme": "matte"}, "unknown scheme 'matte'.*did you mean 'mate'"),
     ({"dataset": "cifar10"}, "unknown dataset 'cifar10'.*did you mean 'cifar100'"),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from trainers.catalog import BACKBONES as ENTRIES
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.costs import costs
-from trainers.exits import SepConv, build_network
+from trainers.exits import SepConv, _rows, build_network
 from trainers.resnets import Projection
 
 NARROW = 0.125
@@ -361,3 +362,18 @@ def test_a_network_is_exported_by_torch_as_any_other():
     with torch.inference_mode():
         for one, other in zip(exported(images), network(images), strict=True):
             assert_close(one, other)
+
+
+class Pair(NamedTuple):
+    x: torch.Tensor
+    half: torch.Tensor
+
+
+def test_what_stages_pass_on_keeps_its_kind():
+    x, keep = torch.arange(6.0).view(3, 2), torch.tensor([True, False, True])
+    left = _rows(Pair(x, x / 2), keep)
+    assert type(left) is Pair and left.half.tolist() == [[0, 0.5], [2, 2.5]]
+    assert type(_rows((x, [x]), keep)) is tuple and type(_rows([x], keep)) is list
+    for odd in ({"x": x}, [x, torch.ones(1)], 3):
+        with pytest.raises(InputError, match="images cannot leave early where a stage passes on"):
+            _rows(odd, keep)

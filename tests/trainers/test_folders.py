@@ -240,9 +240,13 @@ def test_a_test_split_of_another_name(class_folders):
     root = class_folders()
     (root / "test").rename(root / "val")
     text = refusal(list_tree, root, "test")
-    assert text.endswith("; rename val/ to test/ if it is for the test")
-    (root / "train").rename(root / "training")
-    assert refusal(list_tree, root, "train").endswith("test/<class>/*.png")
+    assert text.endswith("; rename val/ to test/ if it is for that")
+    (root / "train").rename(root / "Training")
+    assert refusal(list_tree, root, "train").endswith(
+        "; rename Training/ to train/ if it is for that"
+    )
+    (root / "Training").rename(root / "mine")
+    assert refusal(list_tree, root, "train").endswith("test/<class>/*.png"), "no guess"
 
 
 def test_class_folders_without_a_split(class_folders):
