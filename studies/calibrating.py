@@ -311,7 +311,7 @@ def kept_rule(
     plan, kept = found
     same = _same(plan.base) == _same(base) and plan.objective == objective
     same &= plan.calibrates == space or is_path(space)  # a file is what is in it
-    same &= plan.digests == found_digests(base.backbone, space)
+    same &= plan.digests == found_digests(base, space)
     if "grace" not in kept:  # what older versions kept was of the network that was scored
         kept = kept.get("averaged" if base.ema else "plain") or {}
         same &= base.ema in (0.0, plan.base.ema)

@@ -56,9 +56,13 @@ def checked_study_name(name: str) -> str:
     return name
 
 
-def found_digests(backbone: str, space: str) -> dict[str, str] | None:
+def found_digests(base: TrialConfig, space: str) -> dict[str, str] | None:
     """What a plan's `digests` are of the files as they are now; None without files."""
-    found = {"backbone": file_digest(backbone), "space": file_digest(space)}
+    found = {"backbone": file_digest(base.backbone), "space": file_digest(space)}
+    if catalog.is_path(base.dataset):
+        from trainers.folders import images_digest  # numpy, which the command line starts without
+
+        found["images"] = images_digest(base.dataset)
     return {kind: digest for kind, digest in found.items() if digest is not None} or None
 
 
@@ -207,8 +211,8 @@ class StudyPlan(Record):
     )
     digests: dict[str, str] | None = Field(
         None,
-        description="of the files of your own that it runs, by what they are, when the study was "
-        "made (none: no such file, or not kept)",
+        description="of the files of your own that it runs, by what they are, and of the names and "
+        "sizes of your training images, when the study was made (none: no such file, or not kept)",
     )
     places: dict[str, str] | None = Field(
         None,
@@ -258,18 +262,21 @@ class StudyPlan(Record):
 
     def check_files(self) -> None:
         """That the user's files are those that the study was made with: its trials would not be of
-        one network or one space any more. Raises InputError."""
+        one network, one space or one hold-out any more. Raises InputError."""
         space = self.space.removeprefix(CALIBRATION)
-        found = found_digests(self.base.backbone, space) or {}
+        found = found_digests(self.base, space) or {}
         for kind, digest in (self.digests or {}).items():
             if found.get(kind, digest) != digest:
-                path = self.base.backbone if kind == "backbone" else self.space
+                named = {"backbone": self.base.backbone, "images": self.base.dataset}
+                path = named.get(kind, self.space).removeprefix(CALIBRATION)
                 searched, do = self.study, "start over with --fresh, or take another --study NAME"
                 if self.confirms is not None:
                     searched, do = self.confirms, "or search anew"
+                what, it = f"{kind} file {path!r} has", "it"
+                if kind == "images":
+                    what, it = f"the training images of {path!r} have", "them"
                 raise InputError(
-                    f"{kind} file {path.removeprefix(CALIBRATION)!r} has changed since study "
-                    f"{searched!r} was made: put it back, {do}"
+                    f"{what} changed since study {searched!r} was made: put {it} back, {do}"
                 )
 
     @property

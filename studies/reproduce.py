@@ -120,7 +120,7 @@ def plans(
             only=None if only is None else tuple(keys),
             **runs_on,
         )
-        made.append(plan.with_(digests=found_digests(base.backbone, plan.space)))
+        made.append(plan.with_(digests=found_digests(base, plan.space)))
     return made
 
 

@@ -208,7 +208,7 @@ def make_plan(
         speeds=speeds,
         **runs_on,
     )
-    return plan.with_(digests=found_digests(base.backbone, space))
+    return plan.with_(digests=found_digests(base, space))
 
 
 SCORING = 1 / 3  # of training on an image: no gradients

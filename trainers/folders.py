@@ -294,3 +294,16 @@ def describe_folder(path: str | Path, resize: int | None = None) -> dict[str, in
         "classes": len(listing.counts),
         "image_size": listing.side() if resize is None else resize,
     }
+
+
+def images_digest(path: str | Path) -> str | None:
+    """A digest of the training images' names and sizes in bytes; None where there is no tree.
+
+    Not of their times, which a copy changes.
+    """
+    try:
+        files = list_tree(Path(os.path.expanduser(path)).absolute(), "train").files
+    except InputError:
+        return None
+    text = "\0".join(f"{name}\0{size}" for name, size, _ in files)
+    return hashlib.sha256(os.fsencode(text)).hexdigest()

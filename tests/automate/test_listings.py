@@ -67,9 +67,22 @@ def test_backbones_of_another_width_and_data_set(cli: Cli):
     assert rows[0]["flops"] < 163e6 / 4
 
 
+def test_backbones_on_images_of_ones_own(cli: Cli, class_folders):
+    tree = class_folders(classes=5, side=20)
+    words = f"backbones vgg16 --dataset {tree}"
+    said = cli(words)
+    assert said.code == 2 and "--resize 8, 32 or 224" in said.err
+    rows = json.loads(cli(f"{words} --resize 32 --json").out)
+    assert [row["image_size"] for row in rows] == [32] * 4
+    said = cli(f"profile vgg16 --dataset {tree} --resize 32 --repeats 1 --width 0.125 --json")
+    assert said.code == 0, said.err
+    assert [row["image_size"] for row in json.loads(said.out)["exits"]] == [32] * 4
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("backbones vgg16 --resize 32", "--resize is of class folders of your own: name them by"),
         ("backbones vgg17", "did you mean 'vgg16'?"),
         ("backbones ./nothing.py", "does not exist"),
         ("backbones vgg16 --dataset digits", "takes images of 32 pixels"),

@@ -1,5 +1,7 @@
 """A search for dynamic accuracy within a budget, from the plan to the resumed study."""
 
+import os
+import shutil
 from contextlib import closing
 
 import pytest
@@ -114,6 +116,32 @@ def test_an_edited_file_does_not_go_on_in_the_same_study(tmp_path, kind):
     run(3)
     files[kind].write_text(text + "# edited\n")
     run(1, fresh=True)
+
+
+def test_other_images_do_not_go_on_in_the_same_study(tmp_path, class_folders):
+    """With one more the hold-out is another. Touched, or with another test, they are the same."""
+    tree = class_folders(train=6)
+
+    def run(trials: int) -> None:
+        asked = make_plan(
+            "single_alpha", dataset=str(tree), epochs=1, trials=trials, device="cpu", workers=1,
+            threads=1, precision="fp32", study="own", validation=0.3,
+        )  # fmt: skip
+        with closing(search(asked, runs=tmp_path / "runs")) as record:
+            assert len(record.outcomes()) == trials
+
+    run(1)
+    first = tree / "train" / "class001" / "00001.png"
+    os.utime(first, ns=(1, 1))
+    (tree / "test" / "class001" / "00001.png").unlink()
+    run(2)
+    more = first.with_name("more.png")
+    shutil.copy(first, more)
+    said = r"training images of '.*tree' have changed since study 'own' was made: put them back"
+    with pytest.raises(InputError, match=said):
+        run(3)
+    more.unlink()
+    run(3)
 
 
 class Cluster(machine.Machine):
