@@ -109,7 +109,13 @@ def _data(plan: StudyPlan, estimate: Estimate | None) -> str:
     else:
         text += f"; trains on {estimate.trained:,} images, scored on {estimate.scored:,} others "
         text += f"(one is {number_text(100 / estimate.scored)} points)"
-    text += ", the test images stay unread"
+    if estimate is None or estimate.has_test:
+        text += ", the test images stay unread"
+    else:
+        text += ", no test/ is there yet, which confirm and train need"
+    if estimate is not None and estimate.passed_over:
+        kinds = ", ".join(f"{number:,} {kind}" for kind, number in estimate.passed_over.items())
+        text += f"; no images by their names, passed over: {kinds}"
     return text + (f"; in {plan.data_root}" if _is_placed(plan) else "")
 
 

@@ -5,7 +5,7 @@ record = search(plan)
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from trainers import catalog, sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.devices import settled_device
-from trainers.folders import describe_folder
+from trainers.folders import describe_folder, passed_over
 from trainers.own import missing
 from trainers.sources import check, epoch_images
 
@@ -226,6 +226,9 @@ class Estimate:
         disk: Bytes of checkpoints at a time: two for each worker, and one being written.
         images_per_second: Of one worker by itself, with the base's network.
         trained, scored: Images of an epoch, and those that are held out.
+        passed_over: Files of a folder of images that are none by their names: see
+            `trainers.folders.passed_over`.
+        has_test: Whether test images are there as far as it can be seen without looking at them.
     """
 
     epochs: int
@@ -234,6 +237,8 @@ class Estimate:
     images_per_second: float
     trained: int
     scored: int
+    passed_over: dict[str, int] = field(default_factory=dict)
+    has_test: bool = True
 
 
 def estimate(plan: StudyPlan, ray_address: str | None = None) -> Estimate:
@@ -256,6 +261,7 @@ def estimate(plan: StudyPlan, ray_address: str | None = None) -> Estimate:
         speed = where.ask(machine.measure, *given, device=plan.device).images_per_second
     epochs = plan.trials * plan.base.epochs
     trained, scored = epoch_images(plan.base, plan.data_root)
+    own = catalog.is_path(plan.base.dataset)
     images = trained + scored * (2 if plan.base.ema else 1) * SCORING
     base = costs(plan.base)[-1]
     others = corner_configs(space_of(plan), plan.base)
@@ -272,6 +278,8 @@ def estimate(plan: StudyPlan, ray_address: str | None = None) -> Estimate:
         images_per_second=speed,
         trained=trained,
         scored=scored,
+        passed_over=passed_over(plan.base.dataset) if own else {},
+        has_test=not own or (Path(plan.base.dataset) / "test").is_dir(),
     )
 
 

@@ -194,6 +194,8 @@ def read(path: Path, device: str = "cpu") -> dict[str, Any]:
         raise
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if reason.startswith("Weights only"):  # torch goes on about its own versions
+            reason = "it holds something else than weights"
         raise DamagedError(
             f"{path} is no checkpoint of ours or is damaged: {reason[:120]}"
         ) from None

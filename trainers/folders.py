@@ -10,6 +10,7 @@ import hashlib
 import math
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -294,6 +295,20 @@ def describe_folder(path: str | Path, resize: int | None = None) -> dict[str, in
         "classes": len(listing.counts),
         "image_size": listing.side() if resize is None else resize,
     }
+
+
+def passed_over(path: str | Path) -> dict[str, int]:
+    """What lies in a tree's training classes and is not read: how many of each extension, and
+    "folder" for folders. Hidden files do not count."""
+    tree, found = Path(os.path.expanduser(path)).absolute(), Counter[str]()
+    for name in _class_names(tree, "train"):
+        for entry in entries(tree / "train" / name):
+            kind = os.path.splitext(entry.name)[1].lower() or "without extension"
+            if entry.is_dir():
+                found["folder"] += 1
+            elif kind not in EXTENSIONS:
+                found[kind] += 1
+    return dict(found.most_common())
 
 
 def images_digest(path: str | Path) -> str | None:

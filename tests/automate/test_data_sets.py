@@ -60,3 +60,20 @@ def test_photographs_of_any_shape_and_mode(cli: Cli, class_folders, tmp_path, mo
     assert cli("export s --top 1").code == 0
     trained = cli("train runs/s/best/1.yaml --seeds 1 --device cpu --json")
     assert trained.code == 0, trained.err
+
+
+def test_a_plan_says_what_is_passed_over_and_what_is_not_there_yet(cli: Cli, class_folders):
+    root = class_folders(classes=2, train=6)
+    words = f"{SMALL.removesuffix(' --quiet')} --dataset {root} --validation 0.25 --dry-run"
+    said = " ".join(cli(words).out.split())
+    assert "the test images stay unread" in said and "passed over" not in said
+    folder = root / "train" / "class001"
+    for name in ("a.heic", "b.HEIC", "notes"):
+        (folder / name).write_bytes(b"")
+    (folder / "deeper").mkdir()
+    shutil.rmtree(root / "test")
+    said = " ".join(cli(words).out.split())
+    assert "no test/ is there yet, which confirm and train need; no images by their names" in said
+    assert "passed over: 2 .heic, 1 folder, 1 without extension" in said
+    found = json.loads(cli(f"{words} --json").out)["estimate"]
+    assert found["passed_over"][".heic"] == 2 and not found["has_test"]
