@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainers.config import TrialConfig
 from trainers.costs import costs
-from trainers.exits import build_network
+from trainers.exits import MultiExitNet, build_network
 from trainers.losses import loss
 from trainers.plain import PlainRun, plain_loss
 from trainers.rounds import Row, interleaved
@@ -157,7 +157,7 @@ def early_table(nets: Sequence[str], *, rounds: int = 6, seconds: float = 0.2) -
     try:
         for net in nets:
             config = TrialConfig(**NETS[net])
-            network = build_network(config).eval()
+            network = _settled(config)
             spent = costs(config)
             mean = sum(cost.flops_cascade for cost in spent) / len(spent)
             note = f"{spent[-1].flops / mean:.2f} by FLOPs"
@@ -180,6 +180,17 @@ def early_table(nets: Sequence[str], *, rounds: int = 6, seconds: float = 0.2) -
     finally:
         torch.set_num_threads(before)
     return rows
+
+
+@torch.no_grad()
+def _settled(config: TrialConfig) -> MultiExitNet:
+    """A fresh network whose norms have seen random images: without, deep features are nearly 0."""
+    network = build_network(config).train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    network(torch.randn(64, config.channels, *[config.image_size] * 2))
+    return network.eval()
 
 
 def evenly(logits: Tensor) -> list[float]:
