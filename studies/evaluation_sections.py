@@ -19,16 +19,6 @@ from studies.page import write as write_page
 from trainers import quality
 
 FILE = "evaluation.html"
-EXIT_HEAD = (
-    "exit",
-    "MFLOPs",
-    "MFLOPs with earlier heads",
-    "top-1",
-    "top-5",
-    "best so far",
-    "mean of exits",
-    "calibration error",
-)
 
 
 def shown(spread: Spread, *place: int) -> str:
@@ -42,21 +32,23 @@ def over_text(n: int) -> str:
     return f"mean ± std of n = {n} seeds" if n > 1 else v.UNCONFIRMED
 
 
-def exit_rows(evaluation: Evaluation) -> list[list[str]]:
-    """A row an exit, under `EXIT_HEAD`."""
-    columns = (
-        evaluation.over_runs(lambda run: run.top1),
-        evaluation.over_runs(lambda run: run.top5),
-        evaluation.over_runs(lambda run: quality.anytime(run.top1.tolist())),
-        evaluation.over_runs(lambda run: run.ensembles),
-        evaluation.errors(),
-    )
-    return [
+def exit_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
+    """Head, and a row an exit; without top-5 where that says nothing."""
+    columns = {
+        "top-1": evaluation.over_runs(lambda run: run.top1),
+        "top-5": evaluation.over_runs(lambda run: run.top5),
+        "best so far": evaluation.over_runs(lambda run: quality.anytime(run.top1.tolist())),
+        "mean of exits": evaluation.over_runs(lambda run: run.ensembles),
+        "calibration error": evaluation.errors(),
+    }
+    if not evaluation.config.tells_top5:
+        del columns["top-5"]
+    return ["exit", "MFLOPs", "MFLOPs with earlier heads", *columns], [
         [
             str(cost.exit),
             _mega(cost.flops),
             _mega(cost.flops_cascade),
-            *(shown(column, i) for column in columns),
+            *(shown(column, i) for column in columns.values()),
         ]
         for i, cost in enumerate(evaluation.costs)
     ]
@@ -64,8 +56,8 @@ def exit_rows(evaluation: Evaluation) -> list[list[str]]:
 
 def budget_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
     """Head and rows of the budget curve; no rows without thresholds."""
-    exits = range(len(evaluation.costs))
-    head = ["MFLOPs", "top-1", "top-5", *(f"leave at {i + 1}" for i in exits)]
+    exits, fives = range(len(evaluation.costs)), evaluation.config.tells_top5
+    head = ["MFLOPs", "top-1", *["top-5"] * fives, *(f"leave at {i + 1}" for i in exits)]
     read = evaluation.budget(evaluation.budgets)
     if read is None:
         return head, []
@@ -74,7 +66,7 @@ def budget_rows(evaluation: Evaluation) -> tuple[list[str], list[list[str]]]:
         [
             _mega(flops),
             shown(top1, q),
-            shown(top5, q),
+            *[shown(top5, q)] * fives,
             *(f"{100 * shares.mean[q, i]:.1f} %" for i in exits),
         ]
         for q, flops in enumerate(evaluation.budgets)
@@ -178,7 +170,7 @@ def _cost(evaluation: Evaluation) -> list[Html]:
         caption += " Bars and band: one standard deviation over the seeds."
     return [
         figure(cost_figure(evaluation), caption, wide=True),
-        table(EXIT_HEAD, exit_rows(evaluation)),
+        table(*exit_rows(evaluation)),
         paragraph(
             f"Accuracy on {evaluation.images:,} test images, {over_text(len(evaluation.runs))}. "
             "MFLOPs: this exit's head alone, as the paper's Table 1 counts; with earlier heads: "

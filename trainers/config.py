@@ -150,6 +150,11 @@ class TrialConfig(Record):
         return own.exits_of(self.backbone)
 
     @property
+    def tells_top5(self) -> bool:
+        """Whether top-5 accuracy says anything: of five classes or fewer it is always 1."""
+        return self.classes > 5
+
+    @property
     def channels(self) -> int:
         """Channels of an image: 1 or 3."""
         entry = catalog.DATASETS.get(self.dataset)

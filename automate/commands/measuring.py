@@ -165,8 +165,7 @@ def evaluate(
     length = count_text(config.epochs, "epoch")
     say(f"{run}: {config.backbone} on {config.dataset}, {config.scheme}, {length}")
     say_table(
-        texts.EXIT_HEAD,
-        texts.exit_rows(found),
+        *texts.exit_rows(found),
         title=f"On {found.images:,} test images, {texts.over_text(n)}",
     )
     head, rows = texts.budget_rows(found)

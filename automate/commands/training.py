@@ -106,20 +106,20 @@ class _Lines:
 
 
 def _say_summary(summary: "FinalSummary") -> None:
-    n = len(summary.seeds)
+    n, fives = len(summary.seeds), summary.config.tells_top5
     rows = [
         (
             str(row.exit),
             f"{row.flops / 1e6:.3f}",
             spread_text(row.mean, row.std),
-            spread_text(row.top5, row.top5_std),
+            *[spread_text(row.top5, row.top5_std)] * fives,
         )
         for row in summary.exits
     ]
     spread = f"mean ± std of n = {n} seeds" if n > 1 else "n = 1, unconfirmed"
     if rows:
         say_table(
-            ("exit", "MFLOPs", "top-1", "top-5"),
+            ("exit", "MFLOPs", "top-1", *["top-5"] * fives),
             rows,
             title=f"Test accuracy, {spread}, trained on {summary.trained_on}",
         )

@@ -86,6 +86,14 @@ def test_what_comes_next_is_a_command_each(cli: Cli, file, trained, monkeypatch)
     assert said.out.rstrip().endswith("1-abc/seed-1 photo.jpg") and " predict " in said.out
 
 
+def test_top_5_of_few_classes_is_not_said(cli: Cli, file, trained, monkeypatch):
+    assert "top-5" in cli(f"train {file} --seeds 1").out
+    three = TrialConfig(dataset="./tree", classes=3, image_size=8, epochs=3)
+    monkeypatch.setattr("tests.automate.test_training.CONFIG", three)
+    said = cli(f"train {file} --seeds 1").out
+    assert "top-1" in said and "top-5" not in said
+
+
 def test_a_training_that_goes_on_tells_no_epoch_of_before(monkeypatch, capsys):
     now = [0.0]
     monkeypatch.setattr(training.time, "monotonic", lambda: now[0])

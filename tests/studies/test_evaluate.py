@@ -110,6 +110,7 @@ def test_a_network_trained_on_its_hold_out_gets_no_thresholds(tmp_path, class_fo
     assert texts.budget_rows(found)[1] == [] and shares_figure(found) is None
     assert "--keep-validation" in texts.evaluation_page(found)
     kept = evaluate(finals(tmp_path, config, seeds=1, keep_validation=True))
+    assert "top-5" not in texts.exit_rows(kept)[0] + texts.budget_rows(kept)[0], "of 3 classes"
     assert kept.held == 3 and kept.note() is None and len(texts.budget_rows(kept)[1]) == 7
     shutil.rmtree(config.dataset + "/test/class002")
     with pytest.raises(InputError):
@@ -118,6 +119,8 @@ def test_a_network_trained_on_its_hold_out_gets_no_thresholds(tmp_path, class_fo
 
 def test_figures_draw_what_was_found(run):
     found = evaluate(run)
+    assert "top-5" in texts.exit_rows(found)[0] and "top-5" in texts.budget_rows(found)[0]
+    assert {len(row) for row in texts.budget_rows(found)[1]} == {len(texts.budget_rows(found)[0])}
     cost = cost_figure(found)
     names = [trace.name for trace in cost.data]
     assert [name for name in names if name and name.startswith("exit ")] == [
@@ -167,9 +170,9 @@ def test_what_is_no_run_is_refused(run, tmp_path):
 
 def test_one_run_is_unconfirmed_and_two_have_a_spread(run):
     one, two = evaluate(run / "seed-1"), evaluate(run)
-    assert "±" not in "".join(texts.exit_rows(one)[0]) and texts.over_text(1) == (
+    assert "±" not in "".join(texts.exit_rows(one)[1][0]) and texts.over_text(1) == (
         "n = 1, unconfirmed"
     )
-    assert all("±" in cell for cell in texts.exit_rows(two)[0][3:])
+    assert all("±" in cell for cell in texts.exit_rows(two)[1][0][3:])
     assert math.isnan(one.over_runs(lambda scores: scores.oracle.accuracy).std)
     assert one.folder == run / "seed-1" and evaluate(run / "seed-1/weights.pt").folder == one.folder
