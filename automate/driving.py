@@ -38,6 +38,7 @@ def as_stored(
         return plan, None
     with closing(StudyRecord.open(plan.study, storage, runs)) as record:
         record.plan.check_files()
+        record.plan.check_images()
         if keep_trials:
             plan = plan.with_(trials=record.plan.trials)
         plan = resume.going_on(record.plan, plan, runtime)

@@ -255,6 +255,7 @@ def read_test(record: StudyRecord, on_run: Callable[[int, int], None] = lambda *
     seeds, earlier = len(plan.race or ()), readings(record, known)
     if left:
         plan.check_files()
+        plan.check_images()
         check(plan.base, plan.data_root, test=True)
     if left and seeds not in earlier:
         record.note(READINGS, {"seeds": [*earlier, seeds]})

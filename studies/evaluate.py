@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from trainers import dynamic, quality
+from trainers import dynamic, quality, sources
 from trainers.catalog import InputError, is_path
 from trainers.config import TrialConfig
 from trainers.devices import check_threads, settled_device
@@ -203,7 +203,7 @@ def evaluate(
     """
     import torch
 
-    from trainers.data import check, load
+    from trainers.data import test_images
     from trainers.trained import load as load_trained
 
     folder, folders = runs_in(Path(path))
@@ -222,24 +222,23 @@ def evaluate(
     root = data_root if data_root is not None else first.data_root
     config = first.config
     if data_root is not None and is_path(config.dataset):  # a tree that lies elsewhere now
-        config = config.with_(dataset=str(Path(data_root).absolute()))
-    check(config, root)
-    data = load(config, "final", root)
-    if data.score.classes != first.classes:
+        config = config.with_(dataset=str(sources.data_root(data_root)))
+    images = test_images(config, root)
+    if images.classes != first.classes:
         raise InputError(
             f"the test images have other classes than {folders[0]} was trained on: point "
             "--data-root at the data of that run"
         )
     held = first.confidence if len(spent) > 1 else None
     scored = [
-        _scores(run, network, network.answers(data.score, device), spent)
+        _scores(run, network, network.answers(images, device), spent)
         for run, network in zip(folders, networks, strict=True)
     ]
     return Evaluation(
         folder=folder,
         config=first.config,
         costs=first.exits,
-        images=len(data.score),
+        images=len(images),
         held=0 if held is None else held.shape[1],
         budgets=wanted,
         runs=tuple(scored),

@@ -14,6 +14,7 @@ from typing import Any
 
 from studies import machine
 from studies.export import read_exported
+from studies.plan import found_images
 from trainers.catalog import InputError
 from trainers.checkpoints import put, remove
 from trainers.config import TrialConfig
@@ -143,6 +144,7 @@ def train_finals(
             continue
         trained.save(
             checkpoint,
+            config.with_(seed=seed),
             data.fit,
             run,
             held=data.calibrate,
@@ -164,11 +166,14 @@ def train_finals(
 
 
 def _digest(config: TrialConfig, source: Mapping[str, Any], path: Path, keeps: bool) -> str:
-    """A file is what is in it, wherever it lies, and a folder of images the one that was named."""
+    """A file is what is in it, wherever it lies, and a folder of images the one that was named,
+    with the images that are in it: seeds of others are not of one network."""
     named = back(found(source.get("places"), path.parent)).get(config.dataset, config.dataset)
     own = file_digest(config.backbone) or config.backbone
     fields = config.model_copy(update={"backbone": own, "dataset": named})
-    text = fields.model_dump_json() + str(keeps)
+    # A field that says nothing makes no other folder of what older versions trained.
+    silent = {"resize"} if fields.resize is None else None
+    text = fields.model_dump_json(exclude=silent) + str(keeps) + (found_images(config) or "")
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

@@ -122,6 +122,7 @@ def settle(
             optuna.load_study(study_name=name, storage=source).set_metric_names(names)
     else:
         stored.check_files()
+        stored.check_images()
         plan = resume.going_on(stored, plan, runtime)
         made = dict(source.get_study_system_attrs(study_id).get(MADE) or {})
         grows = plan.experiment or plan.calibrates or plan.confirms

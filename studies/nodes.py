@@ -13,6 +13,7 @@ from pathlib import Path
 from trainers import sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
+from trainers.folders import images_digest
 
 
 def knock(address: str) -> None:
@@ -56,13 +57,14 @@ def check_shared(folder: Path) -> None:
         )
 
 
-def missing(mark: str, config: str, data_root: str | None) -> str | None:
+def missing(mark: str, config: str, data_root: str | None, images: str | None) -> str | None:
     """What this node lacks for a trial; None if it has all. One line.
 
     Args:
         mark: The file that `marked` made, on the driver.
         config: A `TrialConfig` as JSON.
         data_root: Where the data set lies.
+        images: The digest of the training images of a folder of the user's, of the study.
     """
     folder = os.path.dirname(mark)
     if not os.path.exists(mark):
@@ -79,4 +81,6 @@ def missing(mark: str, config: str, data_root: str | None) -> str | None:
         sources.check(read, data_root)
     except InputError as error:
         return f"lacks the data: {error}"
+    if images is not None and images_digest(read.dataset) != images:
+        return f"has other training images in {read.dataset!r} than the study was made with"
     return None

@@ -42,6 +42,7 @@ MOST_SEEDS = 10_000  # that the grid of an experiment, a calibration or a confir
 EXPERIMENT, CONFIRM = "reproduce:", "confirm:"
 # And "calibrate:diverse_alpha" where it measures when stopping is right in that space.
 CALIBRATION = "calibrate:"
+IMAGES = "images"  # among a plan's digests
 NO_RUNGS = "without early stopping there are no rungs: leave out rungs, or stop early"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}")
 
@@ -59,11 +60,17 @@ def checked_study_name(name: str) -> str:
 def found_digests(base: TrialConfig, space: str) -> dict[str, str] | None:
     """What a plan's `digests` are of the files as they are now; None without files."""
     found = {"backbone": file_digest(base.backbone), "space": file_digest(space)}
-    if catalog.is_path(base.dataset):
-        from trainers.folders import images_digest  # numpy, which the command line starts without
-
-        found["images"] = images_digest(base.dataset)
+    found[IMAGES] = found_images(base)
     return {kind: digest for kind, digest in found.items() if digest is not None} or None
+
+
+def found_images(base: TrialConfig) -> str | None:
+    """The digest of the training images of a folder of the user's; None of a named data set."""
+    if not catalog.is_path(base.dataset):
+        return None
+    from trainers.folders import images_digest  # numpy, which the command line starts without
+
+    return images_digest(base.dataset)
 
 
 def objective_key(objective: str) -> str:
@@ -262,22 +269,32 @@ class StudyPlan(Record):
 
     def check_files(self) -> None:
         """That the user's files are those that the study was made with: its trials would not be of
-        one network, one space or one hold-out any more. Raises InputError."""
+        one network or one space any more. Raises InputError."""
         space = self.space.removeprefix(CALIBRATION)
-        found = found_digests(self.base, space) or {}
-        for kind, digest in (self.digests or {}).items():
-            if found.get(kind, digest) != digest:
-                named = {"backbone": self.base.backbone, "images": self.base.dataset}
-                path = named.get(kind, self.space).removeprefix(CALIBRATION)
-                searched, do = self.study, "start over with --fresh, or take another --study NAME"
-                if self.confirms is not None:
-                    searched, do = self.confirms, "or search anew"
-                what, it = f"{kind} file {path!r} has", "it"
-                if kind == "images":
-                    what, it = f"the training images of {path!r} have", "them"
-                raise InputError(
-                    f"{what} changed since study {searched!r} was made: put {it} back, {do}"
-                )
+        for kind, path in (("backbone", self.base.backbone), ("space", space)):
+            known, now = (self.digests or {}).get(kind), file_digest(path)
+            if None not in (known, now) and known != now:
+                raise self._changed(f"{kind} file {path!r} has", "it")
+
+    def check_images(self) -> None:
+        """That the user's training images are those that the study was made with, by their names
+        and sizes: its trials would not be of one hold-out any more.
+
+        Looks at each file's size, so not for every trial.
+
+        Raises:
+            InputError: They are others.
+        """
+        known = (self.digests or {}).get(IMAGES)
+        now = None if known is None else found_images(self.base)
+        if None not in (known, now) and known != now:
+            raise self._changed(f"the training images of {self.base.dataset!r} have", "them")
+
+    def _changed(self, what: str, it: str) -> InputError:
+        searched, do = self.study, "start over with --fresh, or take another --study NAME"
+        if self.confirms is not None:
+            searched, do = self.confirms, "or search anew"
+        return InputError(f"{what} changed since study {searched!r} was made: put {it} back, {do}")
 
     @property
     def on_one_gpu(self) -> bool:

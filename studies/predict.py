@@ -99,7 +99,7 @@ def predict(run: str | Path, files: Sequence[str], budget: float | None = None) 
 
     folder = runs_in(Path(run))[1][0]
     network = load(folder)
-    network.check_files()
+    network.check_takes_files()
     limits = None if budget is None else network.thresholds(budget)
     found: list[Prediction] = []
     refused: list[Refused] = []
@@ -128,7 +128,7 @@ def _answers(
     import torch
 
     if limits is None:
-        best = network.predict(torch.stack(list(pixels)))[-1].max(dim=-1)
+        best = network.last(torch.stack(list(pixels))).max(dim=-1)
         exits = [len(network.exits)] * len(files)
         costs = [network.exits[-1].flops] * len(files)
     else:

@@ -64,8 +64,8 @@ def stored(listing: Listing) -> Decoded:
     """
     where = ""
     try:
-        # With the form: one tree in two sizes is decoded twice, not in turns again and again.
-        key = hashlib.sha256(os.fsencode(str(listing.folder) + listing.form)).hexdigest()[:16]
+        # With the variant: one tree in two sizes is decoded twice, not in turns again and again.
+        key = hashlib.sha256(os.fsencode(str(listing.folder) + listing.variant)).hexdigest()[:16]
         split = f"{key}-{listing.split}"
         folder = place() / split / listing.fingerprint()
         where = f"{str(folder)!r}: "

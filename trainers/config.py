@@ -140,6 +140,8 @@ class TrialConfig(Record):
 
     def with_(self, **changes: Any) -> Self:
         """A copy with some fields changed, validated (model_copy would not be)."""
+        if changes.get("resize") is not None:
+            changes = {"image_size": changes["resize"], **changes}
         return type(self)(**{**self.model_dump(), **changes})
 
     @property

@@ -27,6 +27,7 @@ __all__ = [
     "passes",
     "random_images",
     "score_batch",
+    "test_images",
 ]
 
 CHUNK = 256  # images moved to another device at a time
@@ -154,6 +155,21 @@ def load(
     if purpose == "final" and config.dataset != "digits":
         return Data(images(train, np.union1d(kept, held)), test, "test")
     return Data(images(train, kept), test, "test", calibrate=images(train, held))
+
+
+def test_images(config: TrialConfig, root: str | Path | None = None) -> Images:
+    """The test split alone, with its own normalisation: to be seen by a network that has one.
+
+    Args:
+        config, root: As `load` takes them.
+
+    Raises:
+        InputError: As of `load`.
+    """
+    found = decoded(config, "test", root)
+    pixels, labels = torch.from_numpy(found.pixels), torch.from_numpy(found.labels)
+    size = config.image_size
+    return Images(pixels, labels, found.classes, found.mean, found.std, None, size)
 
 
 def random_images(config: TrialConfig, number: int) -> Images:

@@ -108,6 +108,7 @@ class Listing:
         side: Height and width that the decoded images will have (pixels); may open one of them.
         open: Begins to read them all.
         form: What is done to the images before they are stored, in words.
+        variant: That of them by which a folder that can be read in several has several caches.
     """
 
     folder: Path
@@ -118,6 +119,7 @@ class Listing:
     side: Callable[[], int]
     open: Callable[[], Opened]
     form: str = ""
+    variant: str = ""
 
     @property
     def labels(self) -> Labels:
@@ -220,6 +222,7 @@ def list_tree(root: Path, split: Split, resize: int | None = None) -> Listing:
         counts.append(len(images))
         files += [(f"{name}/{file}", size, time) for file, size, time in images]
     labels = np.repeat(np.arange(len(names)), counts)
+    form = "" if resize is None else f"upright square {resize}"
     return Listing(
         folder=root.resolve(),
         split=split,
@@ -228,7 +231,8 @@ def list_tree(root: Path, split: Split, resize: int | None = None) -> Listing:
         files=tuple(files),
         side=partial(_side, root / split / files[0][0], resize),
         open=partial(_open, root / split, files, labels, tuple(names), resize),
-        form="" if resize is None else f"upright square {resize}",
+        form=form,
+        variant=form,
     )
 
 

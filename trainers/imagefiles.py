@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from trainers.catalog import InputError
 
@@ -26,7 +26,17 @@ MODES = {
     "P": "palette",
     "RGBA": "RGB with alpha",
 }
-DEEP = ("I", "F")  # begin the modes of more than 8 bits, which Pillow would clip, not scale
+ORIENTATION = 0x0112  # EXIF's: how the camera was held
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+DEEP = ("I", "F")  # begin the modes of grey of more than 8 bits, which Pillow would clip
 NAMED = 5  # images that a refusal of several tells of
 ADVICE = "; `--resize N` makes RGB squares of N pixels of images of any shape"
 
@@ -83,7 +93,7 @@ def square(path: Path, side: int, *, banner: int = 0, photo: bool = False) -> By
         (1, 3, side, side).
 
     Raises:
-        InputError: It cannot be read, or has more than 8 bits a channel.
+        InputError: It cannot be read, or is grey of more than 8 bits.
     """
     try:
         # Ignored: e.g. that a palette's transparent colour is bytes, or that the image is large.
@@ -101,7 +111,9 @@ def square(path: Path, side: int, *, banner: int = 0, photo: bool = False) -> By
 def _cut(image: Image.Image, side: int, banner: int, photo: bool) -> Bytes:
     if photo:
         image.draft(None, (2 * side, 2 * side))
-        image = ImageOps.exif_transpose(image)
+        turn = UPRIGHT.get(image.getexif().get(ORIENTATION, 1))
+        # Not ImageOps.exif_transpose: it writes the EXIF anew, and fails at a tag of a wrong type.
+        image = image if turn is None else image.transpose(turn)
     plain = (image.convert("RGBA") if image.mode == "P" else image).convert("RGB")
     # Cut, not left out by the box below: the filter reaches beyond that one.
     whole = plain.crop((0, 0, plain.width, plain.height - banner))

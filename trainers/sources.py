@@ -93,6 +93,9 @@ def _listing(config: TrialConfig, split: Split, root: str | Path | None) -> List
 
 def _cut(config: TrialConfig, side: int) -> int:
     """The side of a batch's images, given that of the stored ones (pixels)."""
+    entry = DATASETS.get(config.dataset)
+    if entry and side == entry.stored:
+        return entry.image_size
     return config.image_size if side == config.stored_size else side
 
 

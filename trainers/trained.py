@@ -6,6 +6,7 @@ early = trained.stop_early(images, trained.thresholds(100e3))      # for 100 kFL
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from trainers import checkpoints, dynamic
 from trainers.catalog import InputError, is_path
 from trainers.config import TrialConfig
 from trainers.costs import ExitCost, costs
-from trainers.data import Images, batches, normalisation
+from trainers.data import Images, batches, normalisation, score_batch
 from trainers.exits import MultiExitNet, build_network
 from trainers.imagefiles import square
 from trainers.own import file_digest
@@ -30,7 +31,6 @@ from trainers.schemes import scheme_named
 from trainers.teachers import Teachers
 
 FILE = "weights.pt"
-BATCH = 500  # images
 
 
 class Answers(NamedTuple):
@@ -102,9 +102,9 @@ class Trained:
             return "a network with one exit has no thresholds"
         if self.confidence is None:
             return (
-                "thresholds need images that the network was not trained on, and this one was "
-                "trained on the hold-out too: `automate train CONFIG --keep-validation` trains "
-                "one that was not"
+                "thresholds need what the exits said of images that the network was not trained "
+                "on, and its weights hold none: `automate train CONFIG --keep-validation` trains "
+                "one that leaves the hold-out out"
             )
         return None
 
@@ -126,6 +126,17 @@ class Trained:
         return torch.softmax(logits, dim=-1)
 
     @torch.inference_mode()
+    def last(self, pixels: Tensor) -> Tensor:
+        """Class probabilities of the last exit, (B, K); the other heads are not computed.
+
+        Args:
+            pixels: As `predict` takes them.
+        """
+        self._check(pixels)
+        alone = self.network.path(len(self.exits) - 1)
+        return torch.softmax(alone(self.normalise(pixels)), dim=-1)
+
+    @torch.inference_mode()
     def stop_early(self, pixels: Tensor, limits: Sequence[float]) -> Early:
         """Dynamic inference: each image leaves at the first exit that is sure enough of its class.
 
@@ -140,14 +151,17 @@ class Trained:
             InputError: Images of another size or type, or another number of thresholds.
         """
         self._check(pixels)
-        given = list(limits) if isinstance(limits, Sequence) else [limits]
+        try:
+            given = np.atleast_1d(np.asarray(limits, dtype=np.float64)).tolist()
+        except (TypeError, ValueError):
+            given = [math.nan]
+        if any(math.isnan(limit) for limit in given):
+            raise InputError(f"limits needs numbers, inf where no image leaves, got {limits!r}")
         if len(given) != len(self.exits):
             raise InputError(
                 f"limits needs {len(self.exits)} values, one per exit, got {len(given)}"
             )
-        if not all(isinstance(limit, int | float) and limit == limit for limit in given):
-            raise InputError(f"limits needs numbers, inf where no image leaves, got {given}")
-        logits, exits = self.network.stop_early(self.normalise(pixels), limits)
+        logits, exits = self.network.stop_early(self.normalise(pixels), given)
         spent = torch.tensor([cost.flops_cascade for cost in self.exits], dtype=torch.float64)
         mean = spent[exits.cpu()].mean().item() if len(exits) else 0.0
         return Early(torch.softmax(logits, dim=-1), exits, mean)
@@ -185,7 +199,7 @@ class Trained:
         Raises:
             InputError: It cannot be read, or the network takes no RGB images.
         """
-        self.check_files()
+        self.check_takes_files()
         config = self.config
         as_stored = is_path(config.dataset) and config.resize is None
         image = torch.from_numpy(square(Path(path), config.stored_size, photo=not as_stored).copy())
@@ -193,7 +207,7 @@ class Trained:
         inside = slice(edge, edge + config.image_size)
         return image[0, :, inside, inside]
 
-    def check_files(self) -> None:
+    def check_takes_files(self) -> None:
         """Raises InputError unless an image file can be made into what the network takes."""
         if self.config.channels != 3:
             raise InputError(
@@ -227,7 +241,7 @@ class Trained:
         teachers = None if self.teachers is None else self.teachers.to(device)
         images = replace(images, mean=self.mean, std=self.std)
         exits, taught = [], []
-        for pixels, _ in batches(images, BATCH):
+        for pixels, _ in batches(images, score_batch(images)):
             features, logits = network(pixels.to(device))
             exits.append(logits.softmax(dim=-1).cpu())
             if teachers is not None:
@@ -244,6 +258,7 @@ class Trained:
 
 def save(
     checkpoint: Path,
+    config: TrialConfig,
     images: Images,
     folder: Path,
     *,
@@ -257,6 +272,7 @@ def save(
 
     Args:
         checkpoint: Of a run that has come to its last epoch.
+        config: Of that run; names the user's files by where they are now.
         images: What it was trained on; its normalisation and class names are kept.
         folder: Where `weights.pt` goes.
         held: Of its hold-out, where that was not trained on: what the exits say of them is kept.
@@ -264,15 +280,14 @@ def save(
         device: Where that is computed, "cpu" or "cuda".
     """
     content = checkpoints.read(checkpoint)
-    config = json.loads(content["config"])
     judged = content.get("average", content)
     path = folder / FILE
     checkpoints.write(
         path,
         {
-            "config": content["config"],
+            "config": config.model_dump_json(),
             "backbone": content.get("backbone"),
-            "places": noted((config["backbone"], config["dataset"], data_root), folder.absolute()),
+            "places": noted((config.backbone, config.dataset, data_root), folder.absolute()),
             "network": judged["network"],
             "teachers": judged["teachers"],
             "confidence": None if held is None else _confidence(config, judged, held, device),
@@ -287,16 +302,14 @@ def save(
 
 
 @torch.no_grad()
-def _confidence(
-    config: dict[str, Any], judged: dict[str, Any], held: Images, device: str
-) -> Tensor:
+def _confidence(config: TrialConfig, judged: dict[str, Any], held: Images, device: str) -> Tensor:
     """(M, n) of a run's network, on the CPU."""
-    network = build_network(TrialConfig.read(config))
+    network = build_network(config)
     network.load_state_dict(judged["network"])
     network.eval().to(device)
     sure = [
         network(pixels.to(device))[1].softmax(dim=-1).amax(dim=-1)
-        for pixels, _ in batches(held, BATCH)
+        for pixels, _ in batches(held, score_batch(held))
     ]
     return torch.cat(sure, dim=1).cpu()
 

@@ -16,7 +16,7 @@ def predict(
     run: Path,
     /,
     *images: Annotated[
-        str, Parameter(help="Image files (PNG, JPEG, WebP, ...) of any shape, 8 bits a channel.")
+        str, Parameter(help="Image files (PNG, JPEG, WebP, ...) of any shape; not 16-bit grey.")
     ],
     budget: Annotated[
         flags.Budget,

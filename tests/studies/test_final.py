@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from studies import local
+from studies import final, local
 from studies.export import export, read_exported, write_config
 from studies.final import train_finals
 from studies.front import curve, deployable
@@ -32,6 +32,13 @@ def study(tmp_path_factory):
     local.search(record)
     yield record
     record.close()
+
+
+def test_folders_of_earlier_trainings_keep_their_names():
+    """A new field that says nothing must not have every network trained again."""
+    assert final._digest(TrialConfig(), {}, Path("1.yaml"), False) == "cf5147d3"
+    config = TrialConfig(dataset="cifar100", alpha=(1, 2, 3, 4))
+    assert final._digest(config, {}, Path("1.yaml"), True) == "95507911"
 
 
 def test_an_exported_file_is_headed_by_the_command_that_trains_it(tmp_path, monkeypatch):

@@ -269,6 +269,25 @@ def test_a_training_on_a_folder_of_images_is_not_made_again(class_folders, proje
     assert found.config.dataset == found.data_root == str(after / "images")
 
 
+def test_a_training_that_was_cut_at_its_end_and_moved_is_saved(project, monkeypatch):
+    """Its checkpoint names the network by where it was."""
+    written(project, Path("one.yaml"))
+
+    def cut(*args: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(trained, "save", cut)
+        train_finals(Path("one.yaml"), seeds=1, threads=1, keep_validation=True)
+    after = project.with_name("after")
+    shutil.move(project, after)
+    monkeypatch.chdir(after)
+    found = train_finals(Path("one.yaml"), seeds=1, threads=1, keep_validation=True)
+    network = trained.load(found.folder / f"seed-{found.seeds[0]}")
+    assert network.config.backbone == str(after / "nets" / "net.py")
+    assert network.confidence is not None
+
+
 def test_a_copied_training_goes_by_the_copy(project, monkeypatch):
     written(project, Path("one.yaml"))
     seed = train_finals(Path("one.yaml"), seeds=1, threads=1).folder / "seed-1"

@@ -1,5 +1,7 @@
 """A trained network on image files: the same answers as a loop over its exits, image by image."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -81,6 +83,8 @@ def test_a_budget_is_kept_on_the_held_out_images(run, tree, share):
     assert on_held.flops == pytest.approx(np.mean([costs[k] for k in on_held.exits]))
     found = predict(run / "seed-1", files, budget=budget)
     assert found.limits == limits
+    again = network.stop_early(held.pixels, torch.tensor(limits).double())
+    assert again.exits.equal(on_held.exits), "an array does as well"
     whole = network.predict(torch.stack([network.read(file) for file in files]))
     for i, image in enumerate(found.images):
         sure = (k for k in range(3) if whole[k, i].max() >= limits[k])
@@ -106,6 +110,49 @@ def test_a_network_that_was_moved_takes_images_that_are_there(run, tree, device)
     )  # fmt: skip
 
 
+def test_the_last_exit_by_itself(run, tree):
+    network = trained.load(run / "seed-1")
+    pixels = load(network.config).score.pixels
+    torch.testing.assert_close(network.last(pixels), network.predict(pixels)[-1])
+
+
+def test_what_is_kept_of_the_hold_out_is_computed_in_small_batches(tree, tmp_path, monkeypatch):
+    """As many images at a time as scoring takes: larger ones would not fit."""
+    seen, real = [], trained.build_network
+
+    def watched(config):
+        network = real(config)
+        network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+        return network
+
+    monkeypatch.setattr(trained, "build_network", watched)
+    monkeypatch.setattr(trained, "score_batch", lambda images: 7)
+    config = TrialConfig(
+        dataset=str(tree), classes=2, resize=8, epochs=1, batch_size=8, validation=0.5
+    )
+    write_config(tmp_path / "1.yaml", config, {"study": "stripes"})
+    folder = train_finals(tmp_path / "1.yaml", seeds=1, keep_validation=True).folder
+    assert seen == [7, 7, 7, 7, 2]
+    kept = trained.load(folder / "seed-1").confidence
+    assert kept is not None and kept.shape == (4, 30)
+
+
+def test_seeds_of_other_images_lie_in_another_folder(tree, tmp_path):
+    config = TrialConfig(
+        dataset=str(tree), classes=2, resize=8, epochs=1, batch_size=8, validation=0.5
+    )
+    write_config(tmp_path / "1.yaml", config, {"study": "stripes"})
+    first = train_finals(tmp_path / "1.yaml", seeds=1).folder
+    assert train_finals(tmp_path / "1.yaml", seeds=2).folder == first
+    more = tree / "train" / "lying" / "more.png"
+    shutil.copy(tree / "train" / "lying" / "1.png", more)
+    try:
+        other = train_finals(tmp_path / "1.yaml", seeds=2)
+        assert other.folder != first and other.seeds == (1, 2)
+    finally:
+        more.unlink()
+
+
 def test_more_images_than_a_batch(run, tree):
     files = (files_of(tree) * 9)[: 2 * BATCH + 3]
     found = predict(run, files).images
@@ -121,7 +168,6 @@ def test_what_cannot_be(run, tree, tmp_path):
         network.stop_early(torch.zeros(1, 3, 9, 9, dtype=torch.uint8), (0.5,) * 4)
     with pytest.raises(InputError, match="budget of 1G FLOPs per image cannot be spent"):
         network.thresholds(1e9)
-    (tmp_path / "torn.png").write_bytes(b"")
     for limits in ((0.5, float("nan"), 0.5, 0.5), ("a",) * 4, (None,) * 4):
         with pytest.raises(InputError, match="limits needs numbers, inf where no image leaves"):
             network.stop_early(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), limits)
@@ -149,11 +195,14 @@ def test_thresholds_lie_between_two_held_out_images(run):
     """So the last bit of a confidence, which a batch's size can change, moves none across."""
     network = trained.load(run / "seed-1")
     costs = [cost.flops_cascade for cost in network.exits]
+    finite = 0
     for budget in np.linspace(costs[0], costs[-1], 30):
         for sure, limit in zip(network.confidence, network.thresholds(budget), strict=True):
             if np.isfinite(limit):
+                finite += 1
                 above, below = sure[sure >= limit].min(), sure[sure < limit].max(initial=0)
                 assert below < limit < above and limit == pytest.approx((below + above) / 2)
+    assert finite > 30
 
 
 def test_a_folder_that_changed_later_changes_no_thresholds(run, tree, tmp_path):
@@ -191,7 +240,7 @@ def test_thresholds_need_images_that_were_not_trained_on(run, tree, tmp_path):
     config = trained.load(run / "seed-1").config
     write_config(tmp_path / "1.yaml", config.with_(epochs=1), {"study": "stripes"})
     seen = train_finals(tmp_path / "1.yaml", seeds=1).folder
-    with pytest.raises(InputError, match="trained on the hold-out too: .* --keep-validation"):
+    with pytest.raises(InputError, match="weights hold none: .* --keep-validation"):
         predict(seen, files_of(tree), budget=100e3)
     write_config(tmp_path / "2.yaml", config.with_(epochs=1, scheme="baseline"), {"study": "one"})
     one = train_finals(tmp_path / "2.yaml", seeds=1, keep_validation=True).folder

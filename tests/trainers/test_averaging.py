@@ -84,7 +84,7 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(tmp_path, scheme):
 def test_the_averaged_network_is_what_is_exported(tmp_path):
     data = load(DIGITS)
     *_, last = train(DIGITS, checkpoint=tmp_path / "run.pt")
-    trained.save(tmp_path / "run.pt", data.fit, tmp_path)
+    trained.save(tmp_path / "run.pt", DIGITS, data.fit, tmp_path)
     loaded = trained.load(tmp_path)
     answers = loaded.answers(data.score)
     right = (answers.probabilities.argmax(axis=-1) == answers.labels).mean(axis=1)

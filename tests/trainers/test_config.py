@@ -110,6 +110,8 @@ def test_what_is_wrong_is_said_in_one_line(fields, says):
 def test_images_are_kept_larger_where_there_is_a_border_to_spare(resize, stored):
     config = TrialConfig(dataset="./tree", classes=3, resize=resize, backbone="resnet18")
     assert (config.image_size, config.stored_size) == (resize, stored)
+    other = config.with_(resize=32 if resize == 224 else 224)
+    assert other.image_size == other.resize != resize, "the size follows"
     plain = TrialConfig(dataset="./tree", classes=3, image_size=resize, backbone="resnet18")
     assert plain.stored_size == resize
 

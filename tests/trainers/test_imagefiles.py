@@ -1,13 +1,13 @@
 """One image file as pixels: what a square of it is, and what is refused."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from trainers.catalog import InputError
-from trainers.imagefiles import ADVICE, all_of, exact, square
-
-ORIENTATION = 0x0112  # EXIF: how the camera was held
+from trainers.imagefiles import ADVICE, ORIENTATION, all_of, exact, square
 
 
 def test_the_middle_square_resized(tmp_path):
@@ -94,8 +94,23 @@ def test_a_jpeg_decoded_at_a_smaller_scale_is_nearly_the_same(tmp_path, size):
     picture(*size).save(tmp_path / "photo.jpg", quality=90)
     found, whole = (square(tmp_path / "photo.jpg", 32, photo=p).astype(int) for p in (True, False))
     assert np.abs(found - whole).max() <= 4
-    if min(size) < 4 * 32:  # a half of it would be less than twice the side
-        assert np.array_equal(found, whole)
+    # A half of it would be less than twice the side.
+    assert np.array_equal(found, whole) == (min(size) < 4 * 32)
+
+
+@pytest.mark.parametrize("tag", [(0x0128, 1, 2), (0x0100, 2, 0x3233), (0x0132, 5, 8)])
+def test_exif_of_wrong_types_turns_a_photo_all_the_same(tmp_path, tag):
+    """A resolution's unit as a byte, a width as text, a date as a fraction: cameras do so."""
+    number, kind, value = tag
+    entries = sorted([(ORIENTATION, 3, 6), (number, kind, value)])
+    ifd = b"".join(struct.pack("<HHII", one, form, 1, is_) for one, form, is_ in entries)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + ifd + b"\0" * 4
+    picture(90, 60).save(tmp_path / "held.png", exif=exif)
+    plain = Image.Exif()
+    plain[ORIENTATION] = 6
+    picture(90, 60).save(tmp_path / "plain.png", exif=plain)
+    found, expected = (square(tmp_path / f"{n}.png", 32, photo=True) for n in ("held", "plain"))
+    assert np.array_equal(found, expected)
 
 
 def test_more_than_eight_bits_are_refused(tmp_path):

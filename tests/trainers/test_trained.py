@@ -13,7 +13,7 @@ def test_a_network_can_be_trained_on_after_it_was_on_a_device(tmp_path, monkeypa
     config = TrialConfig(epochs=1, limit_train=60, width=0.25)
     data = load(config)
     list(train(config, data, checkpoint=tmp_path / "run.pt"))
-    trained.save(tmp_path / "run.pt", data.fit, tmp_path)
+    trained.save(tmp_path / "run.pt", config, data.fit, tmp_path)
     network = trained.load(tmp_path)
 
     def moved(module: nn.Module, device: str) -> nn.Module:  # as to a GPU: into other memory
