@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainers.catalog import InputError
-from trainers.imagefiles import EXTENSIONS, Bytes, all_of, exact, square
+from trainers.imagefiles import ADVICE, EXTENSIONS, Bytes, all_of, exact, square
 
 Split = Literal["train", "test"]
 Labels = NDArray[np.int64]
@@ -189,7 +189,7 @@ def _instead(root: Path, split: Split) -> str:
     return ""
 
 
-def list_tree(root: Path, split: Split, resize: int | None = None) -> Listing:
+def list_tree(root: Path, split: Split, resize: int | None = None, advice: str = ADVICE) -> Listing:
     """One split of a tree of class folders. Looks at names only, and for "train" not at test/.
 
     Hidden files and files that are no images by their extension are passed over; symbolic links
@@ -200,6 +200,7 @@ def list_tree(root: Path, split: Split, resize: int | None = None) -> Listing:
         split: Which part.
         resize: What side the middle squares of the images are given (pixels); None: the images are
             RGB, square and of one size already, and stay as they are.
+        advice: What is said where they are not.
 
     Raises:
         InputError: Not such a tree, unreadable, a class without images, or classes of "test" that
@@ -229,8 +230,8 @@ def list_tree(root: Path, split: Split, resize: int | None = None) -> Listing:
         classes=tuple(names),
         counts=tuple(counts),
         files=tuple(files),
-        side=partial(_side, root / split / files[0][0], resize),
-        open=partial(_open, root / split, files, labels, tuple(names), resize),
+        side=partial(_side, root / split / files[0][0], resize, advice),
+        open=partial(_open, root / split, files, labels, tuple(names), resize, advice),
         form=form,
         variant=form,
     )
@@ -257,16 +258,21 @@ def _images(folder: Path) -> list[File]:
 
 
 def _open(
-    folder: Path, files: list[File], labels: Labels, classes: tuple[str, ...], resize: int | None
+    folder: Path,
+    files: list[File],
+    labels: Labels,
+    classes: tuple[str, ...],
+    resize: int | None,
+    advice: str,
 ) -> Opened:
     paths = [folder / name for name, _, _ in files]
-    one = _reader(_side(paths[0], None) if resize is None else None, resize)
-    return Opened(labels, classes, all_of(one, paths))
+    side = _side(paths[0], None, advice) if resize is None else None
+    return Opened(labels, classes, all_of(_reader(side, resize), paths, advice))
 
 
-def _side(path: Path, resize: int | None) -> int:
+def _side(path: Path, resize: int | None, advice: str) -> int:
     """Of what an image gives (pixels)."""
-    (image,) = all_of(_reader(None, resize), [path])
+    (image,) = all_of(_reader(None, resize), [path], advice)
     return int(image.shape[-1])
 
 

@@ -137,13 +137,17 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"cannot read {str(path)!r}: {reason}")
 
 
-def all_of(read: Callable[[Path], Read], paths: Sequence[Path]) -> Iterator[Read]:
+def all_of(
+    read: Callable[[Path], Read], paths: Sequence[Path], advice: str = ADVICE
+) -> Iterator[Read]:
     """Every image; after one that is refused the others are looked at, and none is given any more.
 
     In one thread: Pillow holds the interpreter's lock, two were no faster.
 
     Args:
         read: One image; raises InputError.
+        paths: Of all.
+        advice: What is added where sound images were not of the form that is asked for.
 
     Raises:
         InputError: Some were refused: how many, and why of the first `NAMED`.
@@ -164,4 +168,4 @@ def all_of(read: Callable[[Path], Read], paths: Sequence[Path]) -> Iterator[Read
         rest = len(refused) - NAMED
         more = f"; and {rest:,} more" if rest > 0 else ""
         text = f"{len(refused):,} of {len(paths):,} images cannot be used: {text}{more}"
-    raise InputError(text + ADVICE * any(isinstance(error, Unfit) for error in refused))
+    raise InputError(text + advice * any(isinstance(error, Unfit) for error in refused))

@@ -152,5 +152,5 @@ def _cifar100(root: Path, split: Split) -> Listing:
             root, f"--data-root needs a folder with {official.CIFAR100}/ or train/ and test/"
         )
     if os.path.exists(root / "train"):
-        return list_tree(root, split)
+        return list_tree(root, split, advice="")
     raise official.missing("cifar100", f"{official.CIFAR100}/ and train/", root)

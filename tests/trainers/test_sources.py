@@ -258,6 +258,17 @@ def test_the_test_split_is_looked_at_where_it_is_asked_for(class_folders):
         sources.check(config, test=True)
 
 
+def test_a_resize_is_advised_where_it_can_be_given(class_folders):
+    """Not of a named data set, which has a size of its own."""
+    root = class_folders("hundred", classes=100, train=2, side=32)
+    Image.new("L", (32, 32)).save(root / "train" / "class000" / "00000.png")
+    own = config_of(root, classes=100, image_size=32, backbone="vgg16", validation=0.5)
+    assert "--resize" in refusal(own)
+    for make in (lambda: sources.check(CIFAR, root), lambda: load(CIFAR, "search", root)):
+        text = refusal(make=make)
+        assert "is no RGB image" in text and "--resize" not in text
+
+
 def test_test_images_of_another_size(class_folders):
     root = class_folders()
     for path in (root / "test").rglob("*.png"):
