@@ -1,6 +1,6 @@
 """What a run trains on and is scored on: splits, and augmented batches of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -26,6 +26,7 @@ __all__ = [
     "normalisation",
     "passes",
     "random_images",
+    "scaling",
     "score_batch",
     "test_images",
 ]
@@ -230,10 +231,15 @@ def passes(
 
 def normalisation(images: Images) -> tuple[Tensor, Tensor]:
     """scale and offset (C,): a value v of 0..255 becomes v scale + offset."""
-    mean, std = (
-        torch.tensor(values, device=images.labels.device) for values in (images.mean, images.std)
-    )
-    return 1 / (255 * std), -mean / std
+    return scaling(images.mean, images.std, images.labels.device)
+
+
+def scaling(
+    mean: Sequence[float], std: Sequence[float], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """`normalisation` by C means and deviations, of pixels scaled to 0..1."""
+    means, stds = (torch.tensor(values, device=device) for values in (mean, std))
+    return 1 / (255 * stds), -means / stds
 
 
 def batches(

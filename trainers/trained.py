@@ -21,7 +21,7 @@ from trainers import checkpoints, dynamic
 from trainers.catalog import InputError, is_path
 from trainers.config import TrialConfig
 from trainers.costs import ExitCost, costs
-from trainers.data import Images, batches, normalisation, score_batch
+from trainers.data import Images, batches, scaling, score_batch
 from trainers.exits import MultiExitNet, build_network
 from trainers.imagefiles import square
 from trainers.own import file_digest
@@ -75,7 +75,7 @@ class Trained:
         teachers: The scheme's, in evaluation mode; None of an older file whose teachers had learned
             weights, which it does not hold.
         confidence: (M, n), the largest class probability of each exit for n images of the hold-out,
-            which it was not trained on; None where it was.
+            which it was not trained on; None where it was, or of an older file.
         data_root: Where the data set lay; None if not known.
     """
 
@@ -92,8 +92,7 @@ class Trained:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(B, channels, H, W) uint8 -> float32 as the network was trained on."""
-        labels = torch.empty(0, device=pixels.device)
-        scale, offset = normalisation(Images(pixels, labels, self.classes, self.mean, self.std))
+        scale, offset = scaling(self.mean, self.std, pixels.device)
         return pixels.float().mul_(scale.view(1, -1, 1, 1)).add_(offset.view(1, -1, 1, 1))
 
     def no_thresholds(self) -> str | None:
