@@ -1,4 +1,4 @@
-"""A tree of class folders, train/<class>/*.png and test/<class>/*.png, as uint8 arrays.
+"""A tree of class folders, train/<class>/*.jpg and test/<class>/*.jpg, as uint8 arrays.
 
 Both splits are only ever reached through `list_tree(root, split)`, so what asks for "train"
 cannot touch test/. numpy and Pillow only: flags can describe a folder without torch.
@@ -27,7 +27,7 @@ Split = Literal["train", "test"]
 Labels = NDArray[np.int64]
 File = tuple[str, int, int]  # name, bytes, time of change in ns
 
-FORM = "train/<class>/*.png and test/<class>/*.png"
+FORM = "train/<class>/*.jpg and test/<class>/*.jpg (or .png, ...)"
 
 
 @dataclass(frozen=True, eq=False)

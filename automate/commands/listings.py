@@ -41,7 +41,8 @@ datasets = App(name="datasets", help_format="plaintext")
 def _list_datasets(*, json: flags.Json = False) -> None:
     """List the data sets, or fetch one.
 
-    A folder with train/<class>/*.png and test/<class>/*.png is one too: --dataset FOLDER.
+    A folder with train/<class>/*.jpg and test/<class>/*.jpg (or .png, ...) is one too: --dataset
+    FOLDER.
     """
     if json:
         listed = [

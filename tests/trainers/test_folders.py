@@ -100,7 +100,7 @@ def test_other_formats(class_folders, suffix):
 def test_no_such_folder(tmp_path):
     text = refusal(list_tree, tmp_path / "none", "train")
     assert str(tmp_path / "none") in text
-    assert "train/<class>/*.png" in text and "--dataset digits" in text
+    assert "train/<class>/*.jpg" in text and "--dataset digits" in text
 
 
 def test_a_path_that_no_system_takes(tmp_path):
@@ -246,7 +246,9 @@ def test_a_test_split_of_another_name(class_folders):
         "; rename Training/ to train/ if it is for that"
     )
     (root / "Training").rename(root / "mine")
-    assert refusal(list_tree, root, "train").endswith("test/<class>/*.png"), "no guess"
+    assert refusal(list_tree, root, "train").endswith("test/<class>/*.jpg (or .png, ...)"), (
+        "no guess"
+    )
 
 
 def test_class_folders_without_a_split(class_folders):
