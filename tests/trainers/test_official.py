@@ -104,6 +104,14 @@ def test_dogs_lists_in_a_folder_of_their_own(official_tree):
     assert len(load(config_of("stanford_dogs"), "final", root).score) == 6
 
 
+def test_a_config_of_another_size_is_told_the_sets_own(official_tree):
+    """Which images are cut to, not that they are stored at, nor the config's."""
+    root = official_tree("cub200", classes=3, train=4, test=2)
+    config = config_of("cub200").with_(image_size=32, backbone="vgg16")
+    text = refusal(lambda: sources.check(config, root))
+    assert "has images of 224x224 pixels, the config says image_size = 32" in text
+
+
 def test_the_banner_of_the_aircraft_is_cut_off():
     assert official.LAYOUTS["fgvc_aircraft"].banner == 20
 
