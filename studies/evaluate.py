@@ -88,6 +88,7 @@ class Evaluation:
         costs: Of the exits.
         images: Number of test images.
         held: Number of held-out images that set the thresholds; 0 without a budget curve.
+        no_thresholds: Why there is none; None if there is.
         budgets: FLOPs at which the budget curve is read.
         runs: By seed.
     """
@@ -97,6 +98,7 @@ class Evaluation:
     costs: tuple["ExitCost", ...]
     images: int
     held: int
+    no_thresholds: str | None
     budgets: tuple[float, ...]
     runs: tuple[RunScores, ...]
 
@@ -130,15 +132,7 @@ class Evaluation:
 
     def note(self) -> str | None:
         """Why there is no budget curve; None if there is one."""
-        if self.held:
-            return None
-        if len(self.costs) == 1:
-            return "No budget curve: a network with one exit has nothing to choose."
-        return (
-            "No budget curve: this network was trained on the hold-out too, and thresholds cannot "
-            "be calibrated on images that it was trained on; `automate train CONFIG "
-            "--keep-validation` trains one that leaves them out."
-        )
+        return self.no_thresholds and f"No budget curve: {self.no_thresholds}."
 
     def as_json(self) -> dict[str, Any]:
         """All figures as plain numbers; fractions, FLOPs per image."""
@@ -203,7 +197,7 @@ def evaluate(
     """
     import torch
 
-    from trainers.data import test_images
+    from trainers.data import only_test
     from trainers.trained import load as load_trained
 
     folder, folders = runs_in(Path(path))
@@ -223,13 +217,13 @@ def evaluate(
     config = first.config
     if data_root is not None and is_path(config.dataset):  # a tree that lies elsewhere now
         config = config.with_(dataset=str(sources.data_root(data_root)))
-    images = test_images(config, root)
+    images = only_test(config, root)
     if images.classes != first.classes:
         raise InputError(
             f"the test images have other classes than {folders[0]} was trained on: point "
             "--data-root at the data of that run"
         )
-    held = first.confidence if len(spent) > 1 else None
+    reason, held = first.no_thresholds(), first.confidence
     scored = [
         _scores(run, network, network.answers(images, device), spent)
         for run, network in zip(folders, networks, strict=True)
@@ -239,7 +233,8 @@ def evaluate(
         config=first.config,
         costs=first.exits,
         images=len(images),
-        held=0 if held is None else held.shape[1],
+        held=0 if reason or held is None else held.shape[1],
+        no_thresholds=reason,
         budgets=wanted,
         runs=tuple(scored),
     )
@@ -291,7 +286,7 @@ def _scores(run: Path, network: "Trained", answers: "Answers", spent: list[int])
     confidence = probabilities.max(axis=-1)
     top1, top5 = quality.hits(probabilities, labels)
     budget, held = None, network.confidence
-    if held is not None and len(spent) > 1:
+    if held is not None and network.no_thresholds() is None:
         budget = dynamic.calibrated(held, confidence, top1, top5, spent, dynamic.FINE)
     taught = answers.taught
     return RunScores(

@@ -4,7 +4,8 @@ inference that stops early."""
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -80,12 +81,21 @@ def _loss(
     return loss(features, logits, labels, teachers, config).total
 
 
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """PyTorch on that many threads meanwhile."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def step_table(nets: Sequence[str], *, rounds: int = 6, seconds: float = 0.2) -> list[Row]:
     """A training step of MATE in one thread: plain, each precision of ours; schemes in the best."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     rows = []
-    try:
+    with _threads(1):
         for net in nets:
             config = TrialConfig(**NETS[net])
             images = torch.rand(config.batch_size, config.channels, *[config.image_size] * 2)
@@ -109,8 +119,6 @@ def step_table(nets: Sequence[str], *, rounds: int = 6, seconds: float = 0.2) ->
             rows += interleaved(
                 f"{net} schemes", calls, amount=amount, rounds=8 * rounds, seconds=seconds / 8
             )
-    finally:
-        torch.set_num_threads(before)
     return rows
 
 
@@ -124,10 +132,8 @@ def _loss_step(*given: Any) -> None:
 
 def loss_table(*, rounds: int = 6, seconds: float = 0.1) -> list[Row]:
     """The loss alone, forward and backward, B 128, K 100, C 512: time and operations."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
     rows = []
-    try:
+    with _threads(1):
         for scheme in ("branchynet", "eed", "dks", "mate"):
             config = TrialConfig(dataset="cifar100", scheme=scheme)
             given = _given(config)
@@ -140,45 +146,34 @@ def loss_table(*, rounds: int = 6, seconds: float = 0.1) -> list[Row]:
             for side in ("plain", "ours"):
                 number = len(loss_operations(config, plain=side == "plain"))
                 rows.append(Row(scheme, side, number, "ATen operations"))
-    finally:
-        torch.set_num_threads(before)
     return rows
 
 
-def early_table(nets: Sequence[str], *, rounds: int = 6, seconds: float = 0.2) -> list[Row]:
+def early_table(net: str, rounds: int, seconds: float) -> list[Row]:
     """Inference that stops early, in one thread and fp32: the last exit alone, all exits, and as
     many images leaving at each. Its note is the ratio that the FLOPs promise.
 
     One image at a time and in batches; the network is untrained, so that only the shares matter.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    rows = []
-    try:
-        for net in nets:
-            config = TrialConfig(**NETS[net])
-            network = _settled(config)
-            spent = costs(config)
-            mean = sum(cost.flops_cascade for cost in spent) / len(spent)
-            note = f"{spent[-1].flops / mean:.2f} by FLOPs"
-            for batch in (1, 32 * config.exits):
-                images = torch.randn(4 * max(batch, config.exits), config.channels,
-                                     *[config.image_size] * 2)  # fmt: skip
-                with torch.inference_mode():
-                    limits = evenly(network(images)[1])
-                parts = torch.split(images, batch)
-                calls = {
-                    "last exit": partial(_each, network.path(config.exits - 1), parts),
-                    "all exits": partial(_each, network, parts),
-                    "early": partial(_each, partial(network.stop_early, limits=limits), parts),
-                }
-                found = interleaved(
-                    f"{net}, {batch} at a time", calls, amount=float(len(images)), rounds=rounds,
-                    seconds=seconds,
-                )  # fmt: skip
-                rows += [*found[:-1], replace(found[-1], note=note)]
-    finally:
-        torch.set_num_threads(before)
+    config, rows = TrialConfig(**NETS[net]), []
+    network, spent = _settled(config), costs(config)
+    mean = sum(cost.flops_cascade for cost in spent) / len(spent)
+    note = f"{spent[-1].flops / mean:.2f} by FLOPs"
+    with _threads(1):
+        for batch in (1, 32 * config.exits):
+            number = 4 * max(batch, config.exits)
+            images = torch.randn(number, config.channels, *[config.image_size] * 2)
+            with torch.inference_mode():
+                limits = evenly(network(images)[1])
+            parts = torch.split(images, batch)
+            calls = {
+                "last exit": partial(_each, network.path(config.exits - 1), parts),
+                "all exits": partial(_each, network, parts),
+                "early": partial(_each, partial(network.stop_early, limits=limits), parts),
+            }
+            what = f"{net}, {batch} at a time"
+            found = interleaved(what, calls, amount=number, rounds=rounds, seconds=seconds)
+            rows += [*found[:-1], replace(found[-1], note=note)]
     return rows
 
 
@@ -226,9 +221,7 @@ def machine() -> dict[str, Any]:
 
 def peak(precision: str, threads: int = 1, size: int = 1024) -> float:
     """FLOP/s of a square matrix product, the best of some rounds."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with _threads(threads):
         dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         a, b = torch.randn(2, size, size).to(dtype)
         best = float("inf")
@@ -236,8 +229,6 @@ def peak(precision: str, threads: int = 1, size: int = 1024) -> float:
             begin = time.perf_counter()
             a @ b
             best = min(best, time.perf_counter() - begin)
-    finally:
-        torch.set_num_threads(before)
     return 2 * size**3 / best
 
 

@@ -24,11 +24,11 @@ __all__ = [
     "data_root",
     "load",
     "normalisation",
+    "only_test",
     "passes",
     "random_images",
     "scaling",
     "score_batch",
-    "test_images",
 ]
 
 CHUNK = 256  # images moved to another device at a time
@@ -158,7 +158,7 @@ def load(
     return Data(images(train, kept), test, "test", calibrate=images(train, held))
 
 
-def test_images(config: TrialConfig, root: str | Path | None = None) -> Images:
+def only_test(config: TrialConfig, root: str | Path | None = None) -> Images:
     """The test split alone, with its own normalisation: to be seen by a network that has one.
 
     Args:
