@@ -153,6 +153,18 @@ def test_an_older_file_opens_and_says_what_it_does_not_hold(run, tmp_path):
     assert "does not hold their weights" in texts.teachers_text(found)
 
 
+def test_a_tree_is_found_from_home(tmp_path, class_folders, monkeypatch):
+    """Where a shell does not expand it: --data-root=~/tree."""
+    config = TrialConfig(
+        dataset=str(class_folders("there")), classes=3, image_size=8, epochs=1, batch_size=4,
+        validation=0.3,
+    )  # fmt: skip
+    folder = finals(tmp_path, config, seeds=1)
+    (tmp_path / "there").rename(tmp_path / "tree")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert evaluate(folder, data_root="~/tree").images == 6
+
+
 def test_what_is_no_run_is_refused(run, tmp_path):
     for path, said in ((tmp_path, "has no trained run"), (tmp_path / "no", "is no folder")):
         with pytest.raises(InputError, match=said):

@@ -76,6 +76,14 @@ def test_all_fields_of_a_plan_are_compared_but_those_that_may_change():
     assert set(CHANGES) == set(StudyPlan.model_fields) - free
 
 
+def test_a_trial_of_other_pixels_is_refused():
+    """Resized or not, images of one size are not the same ones."""
+    base = TrialConfig(dataset="./tree", classes=3, resize=32, backbone="vgg16")
+    assert resume.checked_config(base.with_(alpha=2.0), base).alpha == (2.0,)
+    with pytest.raises(InputError, match="suggest changes resize from 32 to None"):
+        resume.checked_config(base.with_(resize=None), base)
+
+
 def test_the_same_space_file_by_another_path_is_the_same(opening, tmp_path, monkeypatch):
     opening()
     monkeypatch.chdir(tmp_path)

@@ -60,6 +60,15 @@ def test_every_truncation_is_refused_in_one_line(tmp_path, packed):
         assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_another_kind_is_one_line(tmp_path):
+    """Without what torch tells of its own versions."""
+    (tmp_path / "1.yaml").write_text("alpha: 3\n")
+    with pytest.raises(checkpoints.DamagedError) as caught:
+        checkpoints.read(tmp_path / "1.yaml")
+    assert str(caught.value).endswith("1.yaml is no checkpoint of ours or is damaged: it holds "
+                                      "something else than weights")  # fmt: skip
+
+
 def test_a_pickle_is_not_run(tmp_path):
     mark = tmp_path / "planted"
     for name, save in (("a.pt", torch.save), ("b.pt", lambda o, p: p.write_bytes(pickle.dumps(o)))):
