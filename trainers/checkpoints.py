@@ -194,7 +194,8 @@ def read(path: Path, device: str = "cpu") -> dict[str, Any]:
         raise
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if reason.startswith("Weights only"):  # torch goes on about its own versions
+        # Of what is no archive of torch's it tells its own versions, or where its unpickler ended.
+        if reason.startswith("Weights only") or not raw.startswith(b"PK"):
             reason = "it holds something else than weights"
         raise DamagedError(
             f"{path} is no checkpoint of ours or is damaged: {reason[:120]}"

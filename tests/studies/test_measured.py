@@ -87,6 +87,12 @@ def test_the_papers_own_setting_is_not_shrunk_whatever_it_leaves_open():
     )
 
 
+def test_a_folder_that_is_resized_is_told_by_its_name_alone():
+    tree = VGG.with_(dataset="./tree", resize=32)
+    plain = VGG.with_(dataset="./tree")
+    assert shrunk(made.plan("table2", base=tree)) == shrunk(made.plan("table2", base=plain)) != []
+
+
 def test_gaps_are_the_teachers_lead():
     one = measure(made.view("table4", base=SMALL, seeds=2))
     for key in ("byot", "dks", "eed", "mate"):

@@ -1,6 +1,8 @@
 """A trained network on image files: the same answers as a loop over its exits, image by image."""
 
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from trainers import trained
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import load
+from trainers.imagefiles import square
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,15 @@ def test_a_network_that_was_moved_takes_images_that_are_there(run, tree, device)
         network.predict(held.to(device)).cpu(), trained.load(run / "seed-1").predict(held),
         rtol=1e-3, atol=1e-3,
     )  # fmt: skip
+
+
+def test_the_middle_of_a_larger_square_is_read(run, tree):
+    """As scoring takes it, from images that are kept larger."""
+    network = trained.load(run / "seed-1")
+    config = network.config.with_(resize=224, backbone="resnet18")
+    larger = replace(network, config=config).read(files_of(tree)[0])
+    stored = square(Path(files_of(tree)[0]), 256, photo=True)[0]
+    assert np.array_equal(larger.numpy(), stored[:, 16:240, 16:240])
 
 
 def test_the_last_exit_by_itself(run, tree):

@@ -141,6 +141,11 @@ def test_other_images_do_not_go_on_in_the_same_study(tmp_path, class_folders):
     with pytest.raises(InputError, match=said):
         run(3)
     more.unlink()
+    whole = first.read_bytes()
+    first.write_bytes(whole + b"\0")  # of another size
+    with pytest.raises(InputError, match=said):
+        run(3)
+    first.write_bytes(whole)
     run(3)
 
 
