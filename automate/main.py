@@ -143,6 +143,9 @@ def run(words: Sequence[str]) -> int:
         The exit code. What goes wrong is one line on stderr; the traceback of what was not
         foreseen is shown if AUTOMATE_DEBUG is set.
     """
+    if sys.platform == "win32":  # no locks on files of the kind that studies and caches need
+        say_error("automate runs on Linux and macOS; on Windows, run it in WSL")
+        return FAILED
     try:
         app = _app(words[0] if words else None)
         code = app(

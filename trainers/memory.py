@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import resource
+import sys
 from pathlib import Path
 
 import torch
@@ -49,8 +50,10 @@ def peak(device: str = "cpu") -> int:
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # Not getrusage where it can be helped: on Linux that begins with what the parent held.
-    held = status("VmHWM")
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if held is None else held
+    if (held := status("VmHWM")) is not None:
+        return held
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def status(name: str) -> int | None:

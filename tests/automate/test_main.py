@@ -134,6 +134,13 @@ def test_what_nobody_foresaw_is_one_line_and_1(cli: Cli, monkeypatch):
     assert "secret" not in said.err
 
 
+def test_on_windows_it_says_where_it_runs(cli: Cli, monkeypatch):
+    monkeypatch.setattr(main.sys, "platform", "win32")
+    said = cli("spaces")
+    assert said.code == 1
+    assert said.err == "automate: automate runs on Linux and macOS; on Windows, run it in WSL\n"
+
+
 def test_a_reader_that_has_gone_is_no_traceback():
     reader, writer = os.pipe()
     os.close(reader)

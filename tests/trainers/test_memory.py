@@ -34,6 +34,13 @@ def test_where_the_system_tells_nothing(monkeypatch, tmp_path):
     assert 50e6 < memory.peak() < 50e9
 
 
+def test_macos_counts_in_bytes(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "none")
+    of_linux = memory.peak()
+    monkeypatch.setattr(memory.sys, "platform", "darwin")
+    assert of_linux <= 1024 * memory.peak() < 2 * of_linux
+
+
 def test_a_report_tells_it():
     report = next(train(TrialConfig(epochs=2)))
     assert report.memory is not None and 50e6 < report.memory < 50e9
@@ -46,24 +53,26 @@ GLIBC = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's
 @pytest.mark.slow
 def test_a_step_does_not_ask_again_for_what_it_freed():
     program = (
-        "import resource, sys, torch, trainers.run\n"
+        "import resource, statistics, sys, torch, trainers.run\n"
         "from trainers.config import TrialConfig\n"
         "if sys.argv[1] == 'returned': trainers.run.keep_freed = lambda: None\n"
         "config = TrialConfig(dataset='cifar100', backbone='resnet18', width=0.25)\n"
         "run = trainers.run.Run(config)\n"
         "batch = torch.rand(128, 3, 32, 32), torch.arange(128) % 100\n"
         "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
-        "for _ in range(8): run.step(*batch)\n"
-        "before = faults()\n"
-        "for _ in range(3): run.step(*batch)\n"
-        "print(faults() - before)"
+        "def of_a_step():\n"
+        "    before = faults()\n"
+        "    run.step(*batch)\n"
+        "    return faults() - before\n"
+        "for _ in range(5): run.step(*batch)\n"
+        "print(statistics.median(of_a_step() for _ in range(9)))"  # the heap may grow once more
     )
     root = Path(__file__).parents[2]
     kept, returned = (
         int(subprocess.check_output([sys.executable, "-c", program, word], cwd=root))
         for word in ("kept", "returned")
     )
-    assert returned > 3 * 1000 and kept < returned / 4
+    assert returned > 1000 and kept < returned / 4
 
 
 @GLIBC
