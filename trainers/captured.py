@@ -85,11 +85,15 @@ def why(error: BaseException) -> str:
 def _lower(network: nn.Module) -> dict[str, Tensor]:
     """A bf16 copy of each weight and bias of a convolution or linear layer, by its name."""
     layers = (nn.Conv1d, nn.Conv2d, nn.Linear)
-    return {
-        f"{prefix}.{name}" if prefix else name: value.detach().bfloat16().requires_grad_()
+    weights = {
+        f"{prefix}.{name}" if prefix else name: value
         for prefix, module in network.named_modules()
         if isinstance(module, layers)
         for name, value in module.named_parameters(recurse=False)
+    }
+    return {
+        name: value.detach().bfloat16().requires_grad_(value.requires_grad)  # unless it is frozen
+        for name, value in weights.items()
     }
 
 

@@ -55,7 +55,9 @@ class MultiExitNet(nn.Module):
         self.classifiers = nn.ModuleList(
             backbone.classifier(self.features, classes) for _ in self.taps
         )
-        self.apply(_initialise)
+        begun = (self.heads, self.classifiers) if backbone.pretrained else (self,)
+        for part in begun:
+            part.apply(_initialise)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features and logits of all exits.

@@ -91,7 +91,8 @@ class Run:
         self.teachers = teachers.to(self.device)
         live = nn.ModuleDict({"network": self.network, "teachers": self.teachers})
         self.average = Average(live, config.ema) if config.ema else None
-        groups: list[dict[str, Any]] = [{"params": list(self.network.parameters())}]
+        learning = [p for p in self.network.parameters() if p.requires_grad]  # others are frozen
+        groups: list[dict[str, Any]] = [{"params": learning}]
         if learned := list(self.teachers.parameters()):
             groups.append({"params": learned})
         settings = {name: getattr(config, name) for name in ("lr", "momentum", "weight_decay")}

@@ -19,6 +19,7 @@ class Backbone:
         head: k (from 0) -> the module from stage k's output to F (B, C). None: one SepConv per
             remaining stage, then pooling.
         features: C, the width of every exit's F. None: the channels after the last stage.
+        pretrained: Whether the stages keep the weights that they come with.
     """
 
     stages: tuple[nn.Module, ...]
@@ -26,6 +27,7 @@ class Backbone:
     classifier: Callable[[int, int], nn.Module]
     head: Callable[[int], nn.Module] | None = None
     features: int | None = None
+    pretrained: bool = False
 
 
 Build = Callable[[float, int, int], Backbone]  # width, image size, image channels

@@ -277,6 +277,23 @@ def test_a_users_own_network_is_that_network(tmp_path):
     assert ours.train_epoch(data.fit, 0) == pytest.approx(plain.train_epoch(data.fit, 0), rel=0.01)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_a_user_freezes_stays(tmp_path, precision):
+    file = tmp_path / "frozen.py"
+    freeze = "    first.requires_grad_(False)\n    return Backbone"
+    file.write_text(OWN_BLOCKS.replace("    return Backbone", freeze))
+    config = BASE.with_(backbone=str(file), alpha=(3.0,), precision=precision)
+    data = load(config)
+    runs = CapturedRun(config, data, "cpu"), Run(config)
+    losses = []
+    for run in runs:
+        before = {name: p.detach().clone() for name, p in run.network.named_parameters()}
+        losses.append(run.train_epoch(data.fit, 0))
+        for name, now in run.network.named_parameters():
+            assert torch.equal(now, before[name]) == name.startswith("stages.0."), name
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
 def fails(
     monkeypatch: pytest.MonkeyPatch,
     error: Callable[[], Exception],

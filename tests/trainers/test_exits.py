@@ -136,6 +136,24 @@ def test_a_users_own_backbone_is_a_file_of_the_same_form(tmp_path):
     assert logits.shape == (2, 3, 10)
 
 
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_pretrained_stages_keep_their_weights(tmp_path, pretrained):
+    path = tmp_path / "mine.py"
+    trained = (
+        "    for part in stages: nn.init.constant_(part.weight, 0.25), nn.init.ones_(part.bias)\n"
+    )
+    text = MINE.replace("    return", f"{trained}    return")
+    path.write_text(text.replace("nn.Linear)", f"nn.Linear, pretrained={pretrained})"))
+    torch.manual_seed(0)
+    network = build_network(TrialConfig(dataset="digits", backbone=str(path), alpha=3.0))
+    for stage in network.stages:
+        assert stage.weight.eq(0.25).all() == stage.bias.eq(1).all() == pretrained
+    mixes = [m for m in network.heads.modules() if isinstance(m, nn.Conv2d) and m.groups == 1]
+    assert mixes and all(
+        m.weight.abs().max() > m.in_channels**-0.5 for m in mixes
+    )  # PyTorch's most
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
