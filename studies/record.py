@@ -31,11 +31,12 @@ from typing import Any
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces import Space
 from studies import making
 from studies.database import Database
+from studies.drafts import Draft, drawn
 from studies.drivers import Driver
 from studies.experiments import space_of
 from studies.finalists import left_text
@@ -280,14 +281,28 @@ class StudyRecord(RaceDriver):
         if bool(trial.user_attrs.get("start")) != (trial.number < self._starts):
             self._storage.set_trial_user_attr(trial_id, "start", trial.number < self._starts)
         alone = self._lock is not None and list(self._held) == [trial.number]
-        study = optuna.load_study(
-            study_name=self.name,
-            storage=self._storage,
-            sampler=TrialSampler(self.plan, trial.number, len(self._points), alone, self.early),
-            pruner=optuna.pruners.NopPruner(),
+        given = self.plan, trial.number, len(self._points), alone, self.early
+        base, space = self.plan.base, self._space
+
+        def draft(again: int) -> Draft:
+            sampler, pruner = TrialSampler(*given, again), optuna.pruners.NopPruner()
+            study = optuna.load_study(
+                study_name=self.name, storage=self._storage, sampler=sampler, pruner=pruner
+            )
+            return Draft(study, trial_id)
+
+        def others() -> list[FrozenTrial]:
+            return [] if fixed else [t for t in self._all() if t.number != trial.number]
+
+        again, made, config = drawn(
+            draft,
+            lambda draft: suggested_config(space, draft, base),
+            others,
+            trial.system_attrs.get("again", 0),
         )
-        base = self.plan.base
-        config = suggested_config(self._space, Trial(study, trial_id), base)
+        if again:  # who goes on after a kill between two parameters draws the second one of this
+            self._storage.set_trial_system_attr(trial_id, "again", again)
+        made.keep()
         if is_front(self.plan.objective) and config.exits > self._columns:
             raise InputError(
                 f"the network has {config.exits} exits, and the study compares {self._columns}: "

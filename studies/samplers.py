@@ -29,6 +29,7 @@ from studies.plan import StudyPlan, is_front
 from studies.seen import Behind, Early, Glance
 
 STARTUP = 10  # ended trials, the starting points among them, before a model is followed
+FOLLOWED = 5  # draws of a trial by the model, if all repeat other trials
 
 _quiet = threading.RLock()
 
@@ -157,6 +158,8 @@ class TrialSampler(BaseSampler):
         points: How many of the study's first trials have fixed parameters.
         alone: No other trial runs, so TPE need not look for any (a third of its time).
         early: What a front's stopped trials had; the study has no values of these.
+        again: How often the trial was drawn before; from the fifth time on at random, since a model
+            that likes best what the study has already would propose it again.
     """
 
     def __init__(
@@ -166,8 +169,9 @@ class TrialSampler(BaseSampler):
         points: int,
         alone: bool = False,
         early: Callable[[], Early] = dict,
+        again: int = 0,
     ) -> None:
-        self._plan = plan
+        self._plan, self._again = plan, again
         self._alone, self._early = alone, functools.cache(early)
         self._number = number
         self._index = max(0, number - points)
@@ -175,9 +179,12 @@ class TrialSampler(BaseSampler):
         self._glance: Study | None = None
 
     def _make(self, *key: int) -> BaseSampler:
-        entropy = np.random.SeedSequence([self._plan.seed, *key])
+        drawn = (self._again,) if self._again else ()
+        entropy = np.random.SeedSequence([self._plan.seed, *key, *drawn])
         seed = int(entropy.generate_state(1)[0])
         with quietly():
+            if self._again >= FOLLOWED:
+                return RandomSampler(seed=seed)
             if self._plan.sampler == "tpe":
                 settings: dict[str, Any] = {"multivariate": True, "group": True, "seed": seed}
                 settings["n_startup_trials"] = STARTUP
@@ -187,7 +194,7 @@ class TrialSampler(BaseSampler):
                 return TPESampler(**settings)
             if self._plan.sampler == "gp":
                 return _Process(self._early, seed)
-            if self._plan.sampler == "qmc" and len(key) == 1:
+            if self._plan.sampler == "qmc" and len(key) == 1 and not self._again:
                 return _Sequence(self._plan.seed, self._index)
             return RandomSampler(seed=seed)
 

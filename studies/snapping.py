@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from optuna.trial import BaseTrial, Trial
 
 from search_spaces import Space, load_space
 from studies.curve_tables import CurveTable
+from studies.drafts import Draft
 from trainers.config import TrialConfig
 
 
@@ -50,7 +50,7 @@ class Snapping:
             assert isinstance(trial, Trial)
             if trial.study.study_name != study:  # the points tried first, only looked at
                 return self.whole.suggest(trial, base)
-            wish = Wish(trial)
+            wish = Draft(trial.study, trial._trial_id)
             self.whole.suggest(wish, base)
             row = self.nearest(wish, set(rows.values()))
             rows[trial.number] = row
@@ -61,20 +61,19 @@ class Snapping:
 
         return replace(self.whole, suggest=suggest)
 
-    def nearest(self, wish: Wish, used: Iterable[int]) -> int:
+    def nearest(self, wish: Trial, used: Iterable[int]) -> int:
         """The free config nearest to what was proposed; of equally near ones the first."""
         distance = np.zeros(self.table.configs)
-        for name, distribution in wish.kinds.items():
+        wished = wish.params
+        for name, distribution in wish.distributions.items():
             there = self._column(name, distribution)
             if isinstance(distribution, CategoricalDistribution):
-                distance += np.where(
-                    there == distribution.to_internal_repr(wish.wished[name]), 0, 1
-                )
+                distance += np.where(there == distribution.to_internal_repr(wished[name]), 0, 1)
             else:
-                away = there - place_of(wish.wished[name], distribution)
+                away = there - place_of(wished[name], distribution)
                 distance += np.where(np.isnan(away), 1.0, away**2)
-        if not self._names <= {frozenset(wish.wished)}:
-            distance += [len(params.keys() - wish.wished.keys()) for params in self.table.params]
+        if not self._names <= {frozenset(wished)}:
+            distance += [len(params.keys() - wished.keys()) for params in self.table.params]
         distance[list(used)] = np.inf
         return int(distance.argmin())
 
@@ -104,29 +103,3 @@ def place_of(value: float, distribution: BaseDistribution) -> float:
     if distribution.log:  # type: ignore[attr-defined]
         return float(np.log(value / low) / np.log(high / low))
     return (float(value) - low) / (high - low)
-
-
-class Wish(Trial):
-    """What a trial's sampler would choose: nothing of it is stored.
-
-    Attributes:
-        wished: Name -> value.
-        kinds: Name -> range.
-    """
-
-    def __init__(self, trial: Trial) -> None:
-        super().__init__(trial.study, trial._trial_id)
-        self.wished: dict[str, Any] = {}
-        self.kinds: dict[str, BaseDistribution] = {}
-
-    def _suggest(self, name: str, distribution: BaseDistribution) -> Any:
-        if name not in self.wished:
-            if self._is_fixed_param(name, distribution):
-                value = self._fixed_params[name]
-            elif self._is_relative_param(name, distribution):
-                value = self.relative_params[name]
-            else:
-                trial = self._get_latest_trial()
-                value = self.study.sampler.sample_independent(self.study, trial, name, distribution)
-            self.wished[name], self.kinds[name] = value, distribution
-        return self.wished[name]

@@ -152,7 +152,8 @@ def export(
     """Write the best configs as YAML, or all trials as CSV.
 
     They go to runs/<study>/best/1.yaml, 2.yaml, ... for `automate train`. Whole networks that no
-    other trial's beats come first, then by objective (of --objective front by anytime accuracy).
+    other trial's beats come first, then by objective (of --objective front by anytime accuracy, or
+    by the hypervolume where networks differ in cost).
     What was confirmed goes to runs/<study>/best/confirmed.yaml.
     """
     from studies.conclusions import outdated

@@ -133,7 +133,7 @@ def test_a_proposal_becomes_the_nearest_free_config(monkeypatch, tmp_path, sampl
 
     def spied(self: Snapping, wish: Any, used: Any) -> int:
         found = nearest(self, wish, used)
-        wishes.append((dict(wish.wished), set(used), found))
+        wishes.append((dict(wish.params), set(used), found))
         return found
 
     monkeypatch.setattr(Snapping, "nearest", spied)
