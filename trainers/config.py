@@ -235,7 +235,8 @@ class TrialConfig(Record):
                 raise InputError(
                     f"no built-in network takes images of {self.image_size}x{self.image_size} "
                     f"pixels, as {self.dataset} has: --resize {', '.join(some)} or {last} makes "
-                    "them fit, or give --backbone a Python file of your own"
+                    "them fit, or take a Python file of your own, --backbone FILE "
+                    "(`automate backbones FILE` checks it)"
                 )
             fit = "" if catalog.DATASETS.get(self.dataset) else f", or --resize {takes}"
             raise InputError(
