@@ -71,7 +71,8 @@ BAD = [
     (
         {"dataset": "./tree", "classes": 3, "image_size": 16},
         "^no built-in network takes images of 16x16 pixels, as ./tree has: --resize 8, 32 or "
-        "224 makes them fit, or take a Python file of your own, --backbone FILE .`automate backbones FILE`",
+        "224 makes them fit, or take a Python file of your own, --backbone FILE "
+        r"\(`automate backbones FILE` checks it\)$",
     ),
     (
         {"dataset": "./tree", "classes": 3, "image_size": 224, "backbone": "vgg16"},
