@@ -2,8 +2,8 @@
 
 A confirmation of C configs in S rounds is a study of C x S trials: the round's number times C plus
 the row. All are there from the beginning, so any number of drivers run exactly these. A trial of a
-round is given out once all that ran in the rounds before have ended; one whose config has left the
-race is ended as PRUNED without a run.
+round is given out once all that ran in the rounds before have ended, or with them if nobody leaves
+in between; one whose config has left the race is ended as PRUNED without a run.
 """
 
 from __future__ import annotations

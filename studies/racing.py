@@ -85,13 +85,16 @@ def field(values: Values, ended: NDArray[np.bool_], rounds: Sequence[int]) -> li
         rounds: From `schedule`, S of them.
 
     Returns:
-        Rows of each round, row 0 first, then by row; the first round is always settled, another
-        once all runs of the rounds before have ended.
+        Rows of each round, row 0 first, then by row; the first round is always settled, and so is
+        one before which nobody leaves; another once all runs of the rounds before have ended.
     """
     settled = [list(range(min(len(values), rounds[0] + 1)))] if len(rounds) else []
     for number in range(1, len(rounds)):
         rows = settled[-1]
-        if not ended[rows, number - 1].all():
+        if rounds[number] >= len(rows) - 1:
+            settled.append(list(rows))
+            continue
+        if not ended[rows, :number].all():
             break
         rest = rows[1:]
         best = order(values[rest, :number])[: rounds[number]]

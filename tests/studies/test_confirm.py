@@ -93,23 +93,35 @@ def result_row(record: StudyRecord, row: int) -> str:
     return (record.plan.finalists or ())[row].name
 
 
-def test_drivers_wait_at_the_end_of_a_round(found, tmp_path):
-    plan, storage = confirm.make_plan(found, top=2, seeds=2), InMemoryStorage()
-    one, two = (
+def two_drivers(found, tmp_path, **race):
+    plan, storage = confirm.make_plan(found, **race), InMemoryStorage()
+    return [
         StudyRecord.create_or_open(
             plan, storage, tmp_path, driver=Driver(name=f"elsewhere:1:0:{k}", lease=1e6)
         )
         for k in range(2)
-    )
-    tickets = [one.ask(), one.ask(), two.ask()]
-    assert [ticket.number for ticket in tickets] == [0, 1, 2]
+    ]
+
+
+def test_drivers_wait_at_the_end_of_a_round(found, tmp_path):
+    one, two = two_drivers(found, tmp_path, top=3, seeds=2)
+    assert one.plan.race == (3, 2)
+    tickets = [one.ask(), one.ask(), two.ask(), two.ask()]
+    assert [ticket.number for ticket in tickets] == [0, 1, 2, 3]
     assert one.ask() is None and one.held_back() and two.held_back()
-    for record, ticket in zip((one, one, two), tickets, strict=True):
+    for record, ticket in zip((one, one, two, two), tickets, strict=True):
         assert two.ask() is None
         for report in made.reports(ticket.config):
             record.report(ticket, report)
     assert not two.held_back()
-    assert two.ask().number == 3
+    assert two.ask().number == 4
+
+
+def test_drivers_wait_for_no_round_before_which_nobody_leaves(found, tmp_path):
+    one, two = two_drivers(found, tmp_path, top=2, seeds=3)
+    assert one.plan.race == (2, 2, 2) and not one.held_back()
+    assert [record.ask().number for record in (one, two) * 4 + (one,)] == list(range(9))
+    assert one.ask() is None
 
 
 def test_a_search_holds_nothing_back(found):

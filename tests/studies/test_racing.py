@@ -97,3 +97,33 @@ def test_confirmation_is_less_of_an_optimist_than_the_search():
     assert plain.value < 0.2
     assert abs(expected.value) < 0.1
     assert holds.value >= 0.8
+
+
+def test_a_round_before_which_nobody_leaves_waits_for_none():
+    values, ended = np.full((4, 5), np.nan), np.zeros((4, 5), dtype=bool)
+    rounds = (3, 3, 2, 2, 2)
+    everyone = [0, 1, 2, 3]
+    assert field(values, ended, rounds) == [everyone] * 2
+    values[:, 1], ended[:, 1] = 0.5, True
+    assert field(values, ended, rounds) == [everyone] * 2  # the first one's runs are not all in
+    values[:, 0], ended[:, 0] = (0.5, 0.4, 0.6, 0.7), True
+    assert field(values, ended, rounds) == [everyone] * 2 + [[0, 2, 3]] * 3
+
+
+def test_who_leaves_depends_on_no_order_of_runs():
+    """Whenever a round is settled, it is as in the end."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        top, seeds = random.integers(1, 7), random.integers(1, 7)
+        rounds = schedule(int(top), int(seeds))
+        grid = random.normal(size=(top + 1, seeds)).round(1)
+        grid[random.random(grid.shape) < 0.1] = np.nan  # broke
+        whole = field(grid, np.ones(grid.shape, dtype=bool), rounds)
+        values, ended = np.full(grid.shape, np.nan), np.zeros(grid.shape, dtype=bool)
+        while not all(ended[rows, number].all() for number, rows in enumerate(whole)):
+            known = field(values, ended, rounds)
+            assert known == whole[: len(known)]
+            open_ = [(row, k) for k, rows in enumerate(known) for row in rows if not ended[row, k]]
+            assert open_  # somebody can always go on
+            place = open_[random.integers(len(open_))]
+            values[place], ended[place] = grid[place], True
