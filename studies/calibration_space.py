@@ -16,9 +16,13 @@ from trainers.config import TrialConfig
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
+REPEATED = 4  # draws of a space with few points, for each point that is wanted
+
 
 def spread_out(space: Space, base: TrialConfig, count: int, seed: int = 0) -> list[Point]:
     """Points of a space: its starts, the paper's default among them, then a Sobol sequence.
+
+    None twice, unless the space has too few: configs that are one would seem to agree.
 
     Args:
         space: Whose `suggest` is asked.
@@ -37,13 +41,15 @@ def spread_out(space: Space, base: TrialConfig, count: int, seed: int = 0) -> li
         study = optuna.create_study(sampler=sampler)
         for point in starts:
             study.enqueue_trial(point)
-        found = []
-        for _ in range(count):
+        found: list[Point] = []
+        repeated: list[Point] = []
+        while len(found) < count and len(repeated) < REPEATED * count:
             trial = study.ask()
             suggested_config(space, trial, base)
-            found.append(dict(trial.params))
+            point = dict(trial.params)
+            (repeated if point in found else found).append(point)
             study.tell(trial, 0.0)
-    return found
+    return [*found, *repeated][:count]
 
 
 def calibration_space(plan: StudyPlan) -> Space:

@@ -59,6 +59,19 @@ def test_points_are_spread_out_over_every_space_the_default_first(name):
         assert 14 <= low <= 18
 
 
+def test_no_point_comes_twice_unless_the_space_has_too_few(tmp_path):
+    for seed in range(4):
+        found = spread_out(load_space("everything"), TrialConfig(), 24, seed)
+        assert all(point not in found[:number] for number, point in enumerate(found))
+    text = "def starts(base): return [{'alpha': 3}]\n"
+    text += "def suggest(trial, base): return base.with_(alpha=trial.suggest_int('alpha', 1, 3))\n"
+    (tmp_path / "three.py").write_text(text)
+    alphas = [
+        p["alpha"] for p in spread_out(load_space(str(tmp_path / "three.py")), TrialConfig(), 5)
+    ]
+    assert alphas[0] == 3 and sorted(alphas[:3]) == [1, 2, 3] and set(alphas[3:]) < {1, 2, 3}
+
+
 def test_every_config_runs_with_each_seed_in_full(record):
     outcomes = record.outcomes()
     assert [o.state for o in outcomes] == ["COMPLETE"] * 12
