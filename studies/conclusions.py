@@ -240,24 +240,24 @@ def choice(c: Confirmation) -> str:
 
 
 def optimism(c: Confirmation) -> str:
-    """What the search said minus what was confirmed."""
+    """What the search promised minus what was confirmed."""
     judged = c.judged
     if judged is None or judged.naive is None or judged.naive.row is None:
         return ""
     one, name = judged.naive, c.rows[judged.naive.row].name
     text = (
-        f"The search's best, {name}: it said {number(c, one.said)}{unit(c)} (one run), on fresh "
-        f"seeds it has {plus_minus(c, one.confirmed)}. {_too_much(c, one)}"
+        f"The search's best, {name}: it promised {number(c, one.said)}{unit(c)} (one run), on "
+        f"fresh seeds it has {plus_minus(c, one.confirmed)}. {_too_much(c, one)}"
     )
     if judged.average is not None and len(c.rows) > 2:
         average = judged.average
         text += (
-            f" Over all {len(c.rows) - 1} candidates it said {_by(c, average)} "
+            f" Over all {len(c.rows) - 1} candidates it promised {_by(c, average)} "
             f"({_gap_interval(c, average)})."
         )
     if judged.default is not None and one.row != 0:
         text += (
-            f" Of {c.rows[0].name}, which nobody chose for its value, it said "
+            f" Of {c.rows[0].name}, which nobody chose for its value, it promised "
             f"{_by(c, judged.default)}: that much its own seed and hold-out did, and what is more "
             "is the luck of choosing."
         )
@@ -266,7 +266,7 @@ def optimism(c: Confirmation) -> str:
 
 def _too_much(c: Confirmation, one: Optimism) -> str:
     sure = math.isfinite(one.low) and (one.low > 0 or one.high < 0)
-    text = f"So it said {_by(c, one)} ({_gap_interval(c, one)})"
+    text = f"So it promised {_by(c, one)} ({_gap_interval(c, one)})"
     if not math.isfinite(one.low):
         return f"{text}, which may be chance."
     return f"{text}." if sure else f"{text}, which chance explains."

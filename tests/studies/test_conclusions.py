@@ -96,10 +96,12 @@ def test_what_is_equal_is_called_equal():
 
 def test_optimism_of_the_search():
     text = optimism(confirmation([0.0, 0.0, 0.0], said=0.78))
-    assert text.startswith("The search's best, trial 11: it said 77.90 % (one run), on fresh seeds")
+    assert text.startswith(
+        "The search's best, trial 11: it promised 77.90 % (one run), on fresh seeds"
+    )
     assert "points too much (95 % interval +" in text and "which chance explains" not in text
-    assert "Over all 3 candidates it said" in text
-    assert "Of the paper's default, which nobody chose for its value, it said" in text
+    assert "Over all 3 candidates it promised" in text
+    assert "Of the paper's default, which nobody chose for its value, it promised" in text
     assert "too little (95 % interval +" in optimism(confirmation([0.0, 0.0], said=0.60))
     assert "which chance explains" in optimism(confirmation([0.0] * 4, said=0.731, rng=1))
 
