@@ -64,7 +64,7 @@ COMMANDS = {
     "clean": ("upkeep:clean", "Remove checkpoints that nothing needs."),
     "spaces": ("listings:spaces", "List the search spaces."),
     "datasets": ("listings:datasets", "List the data sets, or fetch one."),
-    "schemes": ("listings:schemes", "List the teacher schemes."),
+    "schemes": ("listings:schemes", "List the teacher schemes, or show one."),
     "backbones": ("listings:backbones", "List the backbones and what each exit costs."),
     "profile": ("measuring:profile", "Measure latency and memory of each exit."),
 }

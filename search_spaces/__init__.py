@@ -90,7 +90,7 @@ def _space(name: str, module: ModuleType) -> Space:
         if not callable(getattr(module, needed, None)):
             raise InputError(
                 f"space {name!r} needs a function {needed}: {form} "
-                '(README, "Your own data, network and space")'
+                '(README, "Your own data, network, scheme and space")'
             )
     first = (module.__doc__ or "").strip().partition("\n")[0]
     title = first or "no description (the docstring of its file)"

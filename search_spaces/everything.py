@@ -1,26 +1,38 @@
-"""Scheme, α per exit, strength, temperature and ramp-up at once."""
+"""Scheme, α per exit, strength, temperature and ramp-up at once.
+
+A user's own scheme (--scheme path/to/mine.py) is one more, named `own`.
+"""
 
 from typing import Any
 
 from optuna.trial import BaseTrial
 
 from trainers.config import TrialConfig
-from trainers.schemes import SCHEMES
-
-CHOICES = tuple(name for name, scheme in SCHEMES.items() if scheme.multi_exit)
+from trainers.schemes import OWN, choices, scheme_named
 
 
 def starts(base: TrialConfig) -> list[dict[str, Any]]:
-    """The paper's default, and BranchyNet: no distillation at all."""
-    default = {"scheme": "mate", "kd_weight": 1.0, "temperature": 3.0, "ramp_up": 0.0}
-    default |= {f"alpha_{i}": 3.0 for i in range(1, base.exits + 1)}
-    return [default, {"scheme": "branchynet"}]
+    """The paper's default, and BranchyNet: no distillation at all; a user's scheme, if any."""
+    schemes = choices(base.scheme)
+    return [_point(base, name) for name in ("mate", "branchynet", OWN) if name in schemes]
+
+
+def _point(base: TrialConfig, name: str) -> dict[str, Any]:
+    scheme = scheme_named(choices(base.scheme)[name])
+    point: dict[str, Any] = {"scheme": name}
+    if scheme.teaches:
+        usual = {"kd_weight": 1.0, "temperature": 3.0, "ramp_up": 0.0}
+        point |= {key: value for key, value in usual.items() if key in scheme.reads}
+    if scheme.alpha:
+        point |= {f"alpha_{i}": 3.0 for i in range(1, base.exits + 1)}
+    return point
 
 
 def suggest(trial: BaseTrial, base: TrialConfig) -> TrialConfig:
-    name = trial.suggest_categorical("scheme", CHOICES)
-    scheme = SCHEMES[name]
-    changes: dict[str, Any] = {"scheme": name}
+    schemes = choices(base.scheme)
+    name = trial.suggest_categorical("scheme", tuple(schemes))
+    scheme = scheme_named(schemes[name])
+    changes: dict[str, Any] = {"scheme": schemes[name]}
     if scheme.teaches:
         changes["kd_weight"] = trial.suggest_float("kd_weight", 0.03, 10, log=True)
         if "temperature" in scheme.reads:

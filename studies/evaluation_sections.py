@@ -17,6 +17,7 @@ from studies.evaluation_figures import (
 from studies.page import Html, definitions, figure, footer, page, paragraph, section, table, tag
 from studies.page import write as write_page
 from trainers import quality
+from trainers.catalog import last_part
 
 FILE = "evaluation.html"
 
@@ -112,7 +113,7 @@ def teachers_text(evaluation: Evaluation) -> str:
     if spread is None:
         if any(run.teachers is None for run in evaluation.runs):
             return "Teachers: this file is older and does not hold their weights."
-        return f"Teachers: {evaluation.config.scheme} has none."
+        return f"Teachers: {last_part(evaluation.config.scheme)} has none."
     listed = ", ".join(shown(spread, j) for j in range(len(spread.mean)))
     return f"Teachers: {listed}."
 
@@ -147,7 +148,8 @@ def evaluation_page(evaluation: Evaluation) -> str:
         f"The best exit, {best + 1}, is right on {shown(top1, best)} of {evaluation.images:,} "
         f"test images ({over_text(n)}). {oracle_text(evaluation)}"
     )
-    kicker = f"evaluation · {config.dataset} · {config.backbone} · {config.scheme}"
+    named = (last_part(name) for name in (config.dataset, config.backbone, config.scheme))
+    kicker = " · ".join(("evaluation", *named))
     header = tag(
         "header",
         tag("p", kicker, class_="kicker"),

@@ -15,7 +15,7 @@ from studies.verdict import count_text, finished, recommended_first
 from trainers.catalog import InputError, shortened
 from trainers.checkpoints import put
 from trainers.config import TrialConfig
-from trainers.own import file_digest, missing
+from trainers.own import FILES, missing
 from trainers.places import found, noted, renamed
 
 CONFIRMED = "confirmed.yaml"
@@ -164,13 +164,16 @@ def export_confirmed(record: StudyRecord, made: Confirmation | None) -> Path:
 
 
 def _own(record: StudyRecord, config: TrialConfig) -> dict[str, Any]:
-    """What tells of the user's files: which network it was that the study trained, not what the
-    file holds today, and where everything lies from the export's folder."""
-    plan = record.plan
-    searched = config.backbone == plan.base.backbone and plan.digests is not None
-    digest = (plan.digests or {}).get("backbone") if searched else file_digest(config.backbone)
-    places = noted((config.backbone, config.dataset, plan.data_root), record.folder / "best")
-    return {"backbone_digest": digest, **({"places": places} if places else {})}
+    """What tells of the user's files: which network and scheme it was that the study trained, not
+    what the files hold today, and where everything lies from the export's folder."""
+    plan, told = record.plan, config.digests
+    for field in FILES:
+        if getattr(config, field) == getattr(plan.base, field) and plan.digests is not None:
+            told[field] = plan.digests.get(field)
+    names = (config.backbone, config.scheme, config.dataset, plan.data_root)
+    places = noted(names, record.folder / "best")
+    digests = {f"{field}_digest": digest for field, digest in told.items() if digest is not None}
+    return {**digests, **({"places": places} if places else {})}
 
 
 def write_config(path: Path, config: TrialConfig, source: dict[str, Any]) -> None:
@@ -212,7 +215,8 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
     if not isinstance(source, dict):
         raise InputError(f"{path}: source needs to be a mapping, got {type(source).__name__}")
     try:
-        digests = {str(content["config"].get("backbone")): source.get("backbone_digest")}
+        named = {field: str(content["config"].get(field)) for field in FILES}
+        digests = {name: source.get(f"{field}_digest") for field, name in named.items()}
         names = found(source.get("places"), path.parent, digests)
         config = TrialConfig.read(renamed(content["config"], names))
     except InputError as error:
@@ -220,7 +224,8 @@ def read_exported(path: Path) -> tuple[TrialConfig, dict[str, Any]]:
     return config, renamed(source, names)
 
 
-def is_edited(config: TrialConfig, source: Mapping[str, Any]) -> bool:
-    """Whether a user's network is another one than that which was searched, as far as is known."""
-    exported = source.get("backbone_digest")
-    return exported is not None and exported != file_digest(config.backbone)
+def edited(config: TrialConfig, source: Mapping[str, Any]) -> list[str]:
+    """Which of the user's files hold something else than was searched, as far as is known: of the
+    network ("backbone"), of the scheme."""
+    exported = {field: source.get(f"{field}_digest") for field in FILES}
+    return [name for name, digest in config.digests.items() if exported[name] not in (None, digest)]

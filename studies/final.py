@@ -19,7 +19,6 @@ from trainers.catalog import InputError
 from trainers.checkpoints import put, remove
 from trainers.config import TrialConfig
 from trainers.devices import check_threads, settled_device
-from trainers.own import file_digest
 from trainers.places import back, found
 from trainers.reports import EpochReport
 
@@ -169,8 +168,8 @@ def _digest(config: TrialConfig, source: Mapping[str, Any], path: Path, keeps: b
     """A file is what is in it, wherever it lies, and a folder of images the one that was named,
     with the images that are in it: seeds of others are not of one network."""
     named = back(found(source.get("places"), path.parent)).get(config.dataset, config.dataset)
-    own = file_digest(config.backbone) or config.backbone
-    fields = config.model_copy(update={"backbone": own, "dataset": named})
+    own = {field: digest for field, digest in config.digests.items() if digest is not None}
+    fields = config.model_copy(update={**own, "dataset": named})
     # A field that says nothing makes no other folder of what older versions trained.
     silent = {"resize"} if fields.resize is None else None
     text = fields.model_dump_json(exclude=silent) + str(keeps) + (found_images(config) or "")

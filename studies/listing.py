@@ -24,6 +24,7 @@ from studies.storage import (
 )
 from trainers import places
 from trainers.catalog import InputError
+from trainers.own import FILES
 
 PLAN, DRIVEN = "plan", "driven"
 STATES: tuple[State, ...] = ("WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL")
@@ -64,7 +65,7 @@ def stored_names(fields: Any, folder: Path) -> dict[str, str]:
     space, base, digests = fields.get("space"), fields.get("base"), fields.get("digests") or {}
     known = {str(space).removeprefix(CALIBRATION): digests.get("space")}
     if isinstance(base, dict):
-        known[str(base.get("backbone"))] = digests.get("backbone")
+        known |= {str(base.get(name)): digests.get(name) for name in FILES}
     return places.found(fields["places"], folder, known)
 
 

@@ -20,6 +20,7 @@ from studies.paper import Printed, paper
 from studies.plan import StudyPlan
 from studies.states import ENDED, Outcome
 from trainers import catalog, dynamic
+from trainers.catalog import last_part
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 from trainers.schemes import scheme_named
@@ -125,7 +126,7 @@ class Measured:
     def title(self) -> str:
         """`vgg16 on cifar100`, of paths the last part."""
         base = self.plan.base
-        return f"{_last(base.backbone)} on {_last(base.dataset)}"
+        return f"{last_part(base.backbone)} on {last_part(base.dataset)}"
 
     @property
     def known(self) -> bool:
@@ -211,9 +212,9 @@ def shrunk(plan: StudyPlan) -> list[str]:
     recipe = {**paper().recipe, **paper().recipe[home]}
     found = []
     if base.dataset not in row.datasets:
-        found.append(f"data set {_last(base.dataset)}, not {_either(row.datasets)}")
+        found.append(f"data set {last_part(base.dataset)}, not {_either(row.datasets)}")
     if base.backbone not in row.backbones:
-        found.append(f"network {_last(base.backbone)}, not {_either(row.backbones)}")
+        found.append(f"network {last_part(base.backbone)}, not {_either(row.backbones)}")
     if base.epochs != recipe["epochs"]:
         found.append(f"{base.epochs} of {recipe['epochs']} epochs")
     if base.limit_train is not None:
@@ -234,11 +235,6 @@ def shrunk(plan: StudyPlan) -> list[str]:
 
 def _either(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"one of the paper's {len(names)}"
-
-
-def _last(name: str) -> str:
-    """Of a path the last part, as `Measured.title`."""
-    return name.rstrip("/").split("/")[-1]
 
 
 def _shown(value: object) -> str:

@@ -17,6 +17,7 @@ from plotly.subplots import make_subplots
 
 from studies.drawing import INK, SYMBOLS, empty, exit_colours, level, styled
 from studies.learning_figures import thinned
+from trainers.catalog import is_path
 from trainers.config import TrialConfig
 from trainers.reports import EpochReport
 from trainers.schemes import scheme_named
@@ -200,9 +201,12 @@ def optimum_sentence(config: TrialConfig) -> str:
             "last exit's teacher is the peers' mean and is not learned."
         )
     own = ", ".join(f"{share:.2f}" for share in np.diag(fixed_optimum(config)))
-    return (
-        "For every image and temperature, the mix that minimises teacher j's loss is "
-        f"V_ij / Σ_i V_ij (own shares here: {own}). A weight network under no other "
-        "force tends there, unless its softmax saturates first; the scheme mate_fixed is that mix "
-        "with nothing learned."
+    best = "V_ij / Σ_i V_ij" if scheme_named(config.scheme).best is None else "its scheme's own"
+    text = (
+        f"For every image and temperature, the mix that minimises teacher j's loss is {best} (own "
+        f"shares here: {own}). A weight network under no other "
+        "force tends there, unless its softmax saturates first"
     )
+    if is_path(config.scheme):  # a user's, of which there is no such control
+        return f"{text}."
+    return f"{text}; the scheme mate_fixed is that mix with nothing learned."

@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from trainers import catalog, places
 from trainers.catalog import InputError
 from trainers.config import TrialConfig, one_line
-from trainers.own import file_digest
+from trainers.own import FILES, file_digest
 from trainers.reports import Record
 
 SAMPLERS = {
@@ -59,8 +59,7 @@ def checked_study_name(name: str) -> str:
 
 def found_digests(base: TrialConfig, space: str) -> dict[str, str] | None:
     """What a plan's `digests` are of the files as they are now; None without files."""
-    found = {"backbone": file_digest(base.backbone), "space": file_digest(space)}
-    found[IMAGES] = found_images(base)
+    found = {**base.digests, "space": file_digest(space), IMAGES: found_images(base)}
     return {kind: digest for kind, digest in found.items() if digest is not None} or None
 
 
@@ -264,14 +263,15 @@ class StudyPlan(Record):
     def noted_in(self, folder: Path) -> Self:
         """The plan of a new study in that folder, with its `places`."""
         space = self.space.removeprefix(CALIBRATION)
-        named = (self.base.backbone, self.base.dataset, space, self.data_root)
+        named = (self.base.backbone, self.base.scheme, self.base.dataset, space, self.data_root)
         return self.with_(places=places.noted(named, folder) or None)
 
     def check_files(self) -> None:
         """That the user's files are those that the study was made with: its trials would not be of
-        one network or one space any more. Raises InputError."""
-        space = self.space.removeprefix(CALIBRATION)
-        for kind, path in (("backbone", self.base.backbone), ("space", space)):
+        one network, one scheme or one space any more. Raises InputError."""
+        paths = {name: getattr(self.base, name) for name in FILES}
+        paths["space"] = self.space.removeprefix(CALIBRATION)
+        for kind, path in paths.items():
             known, now = (self.digests or {}).get(kind), file_digest(path)
             if None not in (known, now) and known != now:
                 raise self._changed(f"{kind} file {path!r} has", "it")

@@ -33,7 +33,7 @@ from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.devices import settled_device
 from trainers.folders import describe_folder, passed_over
-from trainers.own import missing
+from trainers.own import FILES, missing
 from trainers.sources import check, epoch_images
 
 KeptCalibration = Callable[[str], tuple[StudyPlan, dict[str, Any]] | None]
@@ -53,8 +53,9 @@ def make_config(dataset: str = "digits", **fields: Any) -> TrialConfig:
         InputError: Whatever does not fit, in one line.
     """
     # Absolute, because a worker on Ray and a later command may start in another folder.
-    if catalog.is_path(str(fields.get("backbone", ""))):
-        fields["backbone"] = _absolute("backbone", fields["backbone"])
+    for kind in FILES:
+        if catalog.is_path(str(fields.get(kind, ""))):
+            fields[kind] = _absolute(kind, fields[kind])
     if dataset in catalog.DATASETS or not catalog.is_path(dataset):
         return TrialConfig(dataset=dataset, **fields)
     dataset = str(Path(dataset).absolute())

@@ -16,7 +16,8 @@ from studies.mix_figures import (
 )
 from studies.page import Html, figure, paragraph, table, tag
 from studies.view import View
-from trainers.schemes import SCHEMES, matched_kd_weight
+from trainers.catalog import last_part
+from trainers.schemes import matched_kd_weight, scheme_named
 
 if TYPE_CHECKING:
     from studies.states import Outcome
@@ -26,8 +27,8 @@ def strength(view: View) -> list[Html]:
     """How hard each scheme pulls: the row sums of W, by scheme."""
     sums: dict[str, list[float]] = {}
     for outcome in v.finished(view.outcomes):
-        if outcome.config is not None and SCHEMES[outcome.config.scheme].teaches:
-            sums.setdefault(outcome.config.scheme, []).extend(row_sums(outcome.config))
+        if outcome.config is not None and scheme_named(outcome.config.scheme).teaches:
+            sums.setdefault(last_part(outcome.config.scheme), []).extend(row_sums(outcome.config))
     if not sums:
         return []
     rows = [[Html(name), _span(values)] for name, values in sums.items()]
@@ -70,7 +71,7 @@ def mix(view: View) -> list[Html]:
 def _mix_of(outcome: Outcome, view: View, default: Outcome | None) -> list[Html]:
     config, reports = outcome.config, view.reports[outcome.number]
     assert config is not None
-    title = f"Trial {outcome.number}: {config.scheme}"
+    title = f"Trial {outcome.number}: {last_part(config.scheme)}"
     if default is not None and default.number == outcome.number:
         title += f", {v.reference_name(default)}"
     return [

@@ -7,9 +7,9 @@ import optuna
 from search_spaces import Space
 from studies.resume import suggested_config
 from studies.samplers import quietly
-from trainers.catalog import InputError, is_path
+from trainers.catalog import InputError, is_path, last_part
 from trainers.config import TrialConfig
-from trainers.schemes import SCHEMES
+from trainers.schemes import SCHEMES, scheme_named
 
 PROBES = 12  # configs that are drawn to see which fields a space varies
 TRIES = 60  # of a user's space: a branch that one draw in ten takes fails before the search does
@@ -26,10 +26,10 @@ def unread(space: Space, base: TrialConfig) -> list[str]:
     configs = _probed(space, base)
     fields = TrialConfig.model_fields
     varied = {name for name in fields if len({str(getattr(c, name)) for c in configs}) > 1}
-    read = {name for config in configs for name in SCHEMES[config.scheme].reads}
+    read = {name for config in configs for name in scheme_named(config.scheme).reads}
     nothing = (varied & OF_SCHEMES) - read
     if varied and varied == nothing:
-        scheme = configs[0].scheme
+        scheme = last_part(configs[0].scheme)
         raise InputError(
             f"space {space.name!r} searches {_listed(nothing)}, which {scheme} does not read: all "
             "trials would be the same; take another --scheme or --space (see `automate schemes`)"
@@ -39,10 +39,8 @@ def unread(space: Space, base: TrialConfig) -> list[str]:
 
 def unread_text(space: Space, base: TrialConfig) -> str:
     """`alpha: byot does not read it`, for the plan; empty where everything is read."""
-    names = unread(space, base)
-    return (
-        f"{_listed(names)}: {base.scheme} does not read it, so it changes no run" if names else ""
-    )
+    names, scheme = unread(space, base), last_part(base.scheme)
+    return f"{_listed(names)}: {scheme} does not read it, so it changes no run" if names else ""
 
 
 def _listed(names: list[str] | set[str]) -> str:

@@ -32,11 +32,11 @@ from trainers.exits import MultiExitNet
 from trainers.fused import checked, fuse
 from trainers.graphs import Pass, Shown, has_graphs, living, own_stream
 from trainers.losses import Knobs, knobs, loss
-from trainers.own import file_digest
 from trainers.reports import EpochReport
 from trainers.run import Run, fresh, learning_rate
+from trainers.schemes import scheme_named
 from trainers.scoring import Tally
-from trainers.teachers import Teachers
+from trainers.teachers import one_expression
 
 # What a graph reads from tensors, or never sees: runs that differ in these alone share one.
 LOADED = (
@@ -44,19 +44,20 @@ LOADED = (
     "mix_init", "schedule", "epochs", "seed", "split_seed", "limit_train", "validation",
     "augmentation",
 )  # fmt: skip
+# ... and of these alone where a user's weight network has the config: it may read any other.
+UNREAD = ("lr", "schedule", "seed", "split_seed", "limit_train", "validation", "augmentation")
 
 
 def kind_of(config: TrialConfig, data: Data, device: str) -> tuple[Any, ...]:
     """What two runs need to have in common to be run by the same graphs."""
-    fixed = config.model_dump(exclude=set(LOADED))
+    own_network = isinstance(scheme_named(config.scheme).mix, type)
+    fixed = config.model_dump(exclude=set(UNREAD if own_network else LOADED))
     fixed["exit_weights"] = config.exit_weights is None
-    with Draws(0).taken():  # weights that nobody needs
-        one_expression = Teachers(config, 1).one_expression
     held = 0 if data.calibrate is None else len(data.calibrate)
     return (
         device,
-        file_digest(config.backbone),
-        one_expression,
+        *config.digests.values(),
+        one_expression(config),
         len(data.fit),
         len(data.score),
         held,

@@ -268,5 +268,10 @@ BACKBONES: dict[str, BackboneEntry] = {
 
 
 def is_path(name: str) -> bool:
-    """Whether a data set, space or backbone is given as a path, not by its name."""
+    """Whether a data set, space, scheme or backbone is given as a path, not by its name."""
     return "/" in name or "\\" in name or name.endswith(".py") or name.startswith(".")
+
+
+def last_part(name: str) -> str:
+    """Of a path the last part, of a name the name: what people are shown where it is short."""
+    return name.rstrip("/").split("/")[-1]

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trainers import catalog, own
 from trainers.catalog import InputError
+from trainers.own_schemes import check
 from trainers.reports import Record
 from trainers.schemes import scheme_named
 
@@ -60,7 +61,9 @@ class TrialConfig(Record):
     backbone: str = Field("cnn4", description="a backbone's name, or a Python file of your own")
     width: float = Field(1.0, gt=0, le=8, description="multiplies the channels of the backbone")
 
-    scheme: str = Field("mate", description="who teaches whom: see `automate schemes`")
+    scheme: str = Field(
+        "mate", description="who teaches whom: see `automate schemes`; or a Python file of your own"
+    )
     alpha: tuple[float, ...] = Field(
         (3.0,),
         description="what the primary teacher weighs beyond 1, Eq. 6: one value or one per exit",
@@ -150,6 +153,11 @@ class TrialConfig(Record):
         if not scheme_named(self.scheme).multi_exit:
             return 1
         return own.exits_of(self.backbone)
+
+    @property
+    def digests(self) -> dict[str, str | None]:
+        """What the user's files hold, by the field that names one; None of what is built in."""
+        return {name: own.file_digest(getattr(self, name)) for name in own.FILES}
 
     @property
     def tells_top5(self) -> bool:
@@ -264,6 +272,9 @@ class TrialConfig(Record):
         phases = self.temperatures
         if phases is not None and not (phases and all(0 < value <= 1e3 for value in phases)):
             raise InputError(f"temperatures needs values above 0, up to 1e3, got {list(phases)}")
+        if catalog.is_path(self.scheme):
+            scheme = scheme_named(self.scheme)
+            check(self.scheme, scheme, self.alpha_per_exit(), self.alpha_teacher_per_exit())
         return self
 
 

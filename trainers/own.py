@@ -1,4 +1,5 @@
-"""A user's own Python files, of a network or a space: what is in them, and what goes wrong there.
+"""A user's own Python files, of a network, a scheme or a space: what is in them, and what goes
+wrong there.
 
 No torch here, as in `trainers.catalog`.
 """
@@ -13,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 
 from trainers.catalog import BACKBONES, InputError, is_path, shortened, unknown
+
+FILES = ("backbone", "scheme")  # the fields of TrialConfig that may name a user's file
 
 
 def missing(kind: str, name: str) -> InputError:

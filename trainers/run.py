@@ -20,7 +20,7 @@ from trainers.draws import Draws
 from trainers.exits import MultiExitNet, build_network
 from trainers.losses import loss
 from trainers.memory import keep_freed
-from trainers.own import file_digest
+from trainers.own import FILES
 from trainers.paths import use_fast_paths
 from trainers.reports import EpochReport
 from trainers.scoring import Tally
@@ -82,7 +82,7 @@ class Run:
     def __init__(self, config: TrialConfig, device: str = "cpu") -> None:
         self.config = config
         self.device = torch.device(device)
-        self.digest = file_digest(config.backbone)  # of its own file, whatever is edited later
+        self.digests = config.digests  # of the user's files, whatever is edited later
         network, teachers = fresh(config)
         if self.device.type == "cpu":
             keep_freed()
@@ -247,7 +247,7 @@ class Run:
             path,
             {
                 "config": self.config.model_dump_json(),
-                "backbone": self.digest,
+                **self.digests,
                 "network": self.network.state_dict(),
                 "teachers": self.teachers.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -257,21 +257,24 @@ class Run:
             packed=True,
         )
 
-    def _differences(self, stored: dict[str, Any], digest: str | None) -> list[str]:
+    def _differences(self, stored: dict[str, Any], digests: dict[str, Any]) -> list[str]:
         """The fields in which a stored config is another one than this run's.
 
-        A user's network is what is in its file, wherever that lies now, and a folder of images
-        what the study or the config says that it is: either may have been moved with them.
+        A user's network or scheme is what is in its file, wherever that lies now, and a folder of
+        images what the study or the config says that it is: either may have been moved with them.
         """
-        mine, named = self.config, dict(stored)
-        other = named["backbone"] != mine.backbone
-        if is_path(named["backbone"]) and is_path(mine.backbone):
-            other = digest != self.digest
+        mine, named, others = self.config, dict(stored), []
+        for field in FILES:
+            before, now = named.get(field, getattr(mine, field)), getattr(mine, field)
+            both = is_path(before) and is_path(now)
+            if digests.get(field) != self.digests[field] if both else before != now:
+                others.append(field)
+            named[field] = now
         if is_path(named["dataset"]) and is_path(mine.dataset):
             named["dataset"] = mine.dataset
-        before = TrialConfig.read({**named, "backbone": mine.backbone}).model_dump()
-        changed = [name for name, value in mine.model_dump().items() if before[name] != value]
-        return sorted([*changed, "backbone"] if other else changed)
+        was = TrialConfig.read(named).model_dump()
+        changed = [name for name, value in mine.model_dump().items() if was[name] != value]
+        return sorted([*changed, *others])
 
     def restore(self, path: Path) -> list[EpochReport]:
         """Goes back to a saved state and returns its reports.
@@ -283,7 +286,7 @@ class Run:
         """
         content = checkpoints.read(path, str(self.device))
         try:
-            if changed := self._differences(json.loads(content["config"]), content.get("backbone")):
+            if changed := self._differences(json.loads(content["config"]), content):
                 raise checkpoints.OtherRunError(
                     f"{path} belongs to another run: {', '.join(changed)} differ; "
                     "remove the file to start over"

@@ -9,12 +9,17 @@ M exits, shallow first; N teachers. A scheme is a few small matrices:
     c (N,)       how much teacher j itself learns from the labels
 
 Torch-free, so that listings and validation need no torch.
+
+A user's own scheme is a Python file with a line `SCHEME = Scheme(...)`.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
-from trainers.catalog import unknown
+from trainers.catalog import InputError, is_path, unknown
+from trainers.own import missing, run_file
 
 Matrix = list[list[float]]
 
@@ -62,8 +67,10 @@ class Scheme:
 
     Attributes:
         title: One line for listings, with the source.
-        mix: α' -> (N, M) as nested lists, or the name of a weight network ("attention", "peers",
-            "gates", "gate"). α and α' have one value per exit.
+        mix: α' -> (N, M) as nested lists, or a weight network that learns it: the name of one
+            ("attention", "peers", "gates", "gate"), or, in a user's file, a class of
+            torch.nn.Module. That is built as (M, C, N, config) and gives, of features (M, B, C),
+            the mix (B, N, M), whose rows sum to one. α and α' have one value per exit.
         weights: α -> W (M, N), the students' side.
         teacher_weights: α' -> V (M, N), the teachers' side; None where it is `weights` of α'.
         best: α' -> the mix (N, M) that minimises the teachers' distillation; None where it is
@@ -89,12 +96,12 @@ class Scheme:
     @property
     def learned(self) -> bool:
         """Whether a weight network learns the mix."""
-        return isinstance(self.mix, str)
+        return isinstance(self.mix, str | type)
 
     @property
     def teaches(self) -> bool:
         """Whether there is any teacher, so that the settings of the distillation are read."""
-        return bool(self.weights([0.0, 0.0])[0])
+        return bool(self.weights([0.0] * max(2, self.least_exits))[0])
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -106,9 +113,10 @@ class Scheme:
         if self.teaches:
             names += [] if self.anneals else ["temperature", "temperatures"]
             names += ["kd_weight", "t_squared", "kl", "ramp_up", "attached"]
-        if self.mix in ("attention", "peers"):
+        own = isinstance(self.mix, type)  # it has the config: what it reads is not known
+        if own or self.mix in ("attention", "peers"):
             names += ["mix_width", "mix_scale"]
-        if self.mix == "gates":
+        if own or self.mix == "gates":
             names += ["gate_input"]
         if self.learned:
             names += ["mix_init", "mix_lr"]
@@ -117,6 +125,12 @@ class Scheme:
     def of_teachers(self, alpha_teacher: Sequence[float]) -> Matrix:
         """V (M, N) of Eq. 7: how much teacher j learns from exit i."""
         return (self.teacher_weights or self.weights)(alpha_teacher)
+
+    def symmetric(self, alpha: Sequence[float], alpha_teacher: Sequence[float]) -> bool:
+        """Whether W = V: students and teachers weigh each pair alike."""
+        sides = self.weights(alpha), self.of_teachers(alpha_teacher)
+        w, v = ([[float(value) for value in row] for row in side] for side in sides)
+        return w == v
 
     def best_mix(self, alpha_teacher: Sequence[float]) -> Matrix:
         """The mix (N, M) that minimises Σ_i V_ij KL(ẑ_j ‖ z_i), for every image and T."""
@@ -179,15 +193,47 @@ SCHEMES: dict[str, Scheme] = {
 }  # fmt: skip
 
 
+OWN = "own"  # a user's scheme among those that a space compares, wherever its file lies
+
+
 def scheme_named(name: str) -> Scheme:
-    """The row of the table.
+    """The row of the table, or what a user's file has as its `SCHEME` (which is run).
 
     Raises:
-        InputError: Unknown name; the known ones and the nearest are listed.
+        InputError: Unknown name; the known ones and the nearest are listed. No such file, one that
+            cannot be run, or one without a scheme.
     """
-    if name not in SCHEMES:
-        raise unknown("scheme", name, SCHEMES)
-    return SCHEMES[name]
+    if name in SCHEMES:
+        return SCHEMES[name]
+    if not is_path(name):
+        raise unknown("scheme", name, SCHEMES, "or a path to a .py file")
+    if not Path(name).is_file():
+        raise missing("scheme", name)
+    return _in_file(name, Path(name).read_bytes())
+
+
+@lru_cache(maxsize=16)  # a study asks of one file thousands of times
+def _in_file(name: str, content: bytes) -> Scheme:
+    found = getattr(run_file("scheme", name), "SCHEME", None)
+    if not isinstance(found, Scheme):
+        raise InputError(
+            f"scheme file {name!r} needs a line SCHEME = Scheme(title, mix, weights), with "
+            'Scheme from trainers.schemes (README, "Your own data, network, scheme and space")'
+        )
+    if not found.multi_exit:
+        raise InputError(f"scheme file {name!r}: exits are what it teaches, leave out multi_exit")
+    return found
+
+
+def choices(scheme: str) -> dict[str, str]:
+    """The schemes that a space compares, as its trials name them: all that have exits to teach,
+    and as `own` a user's.
+
+    Args:
+        scheme: Of the base, which is among them if it is a user's file.
+    """
+    names = {name: name for name, one in SCHEMES.items() if one.multi_exit}
+    return {**names, OWN: scheme} if is_path(scheme) else names
 
 
 def matched_kd_weight(alpha: float, exits: int) -> float:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trainers import own
+from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.schemes import scheme_named
 
@@ -84,14 +86,48 @@ class Gates(nn.Module):
         return mix
 
 
+def _own_network(config: TrialConfig, features: int, teachers: int) -> nn.Module:
+    """The weight network of a user's scheme, tried on two images' features.
+
+    Raises:
+        InputError: It cannot be built, fails, or gives no mix (B, N, M) whose rows sum to one.
+    """
+    made, exits = scheme_named(config.scheme).mix, config.exits
+    assert isinstance(made, type)
+    says = f"scheme file {config.scheme!r}: its weight network {made.__name__}"
+    if not issubclass(made, nn.Module):
+        raise InputError(f"{says} is no torch.nn.Module")
+    seen = torch.linspace(-1, 1, exits * 2 * features).view(exits, 2, features)
+    try:
+        mixer = made(exits, features, teachers, config)
+        with torch.no_grad():
+            mix = mixer.eval()(seen)
+    except Exception as error:  # whatever the user's file raises is the user's to read
+        raise InputError(f"{says} fails: {own.told(error, config.scheme)}") from error
+    shape, got = (2, teachers, exits), getattr(mix, "shape", type(mix).__name__)
+    if got != shape:
+        got = tuple(got) if isinstance(mix, Tensor) else got
+        raise InputError(f"{says} gives {got} of features ({exits}, 2, {features}), needs {shape}")
+    if not torch.allclose(sums := mix.sum(dim=-1), torch.ones(()), atol=1e-3):
+        raise InputError(f"{says}: rows of its mix sum to {float(sums.flatten()[0]):g}, expected 1")
+    trained: nn.Module = mixer.train()
+    return trained
+
+
+def one_expression(config: TrialConfig) -> bool:
+    """Whether one un-detached KL gives every gradient: W = V, or nothing of a teacher learns."""
+    scheme = scheme_named(config.scheme)
+    alike = scheme.symmetric(config.alpha_per_exit(), config.alpha_teacher_per_exit())
+    return alike or not (scheme.learned or config.attached)
+
+
 class Teachers(nn.Module):
     """The teachers of one config.
 
     Attributes:
         w: W (M, N), how much exit i learns from teacher j (Eq. 6).
         v: V (M, N), how much teacher j learns from exit i (Eq. 7).
-        one_expression: Whether one un-detached KL gives every gradient: W = V, or nothing of a
-            teacher learns.
+        one_expression: As the function of that name.
         labels: c, weight of each teacher's own cross-entropy.
         attached: Whether the exits learn through their teachers too.
         mixer: The weight network, or None where the mix is fixed.
@@ -108,12 +144,12 @@ class Teachers(nn.Module):
         scheme = scheme_named(config.scheme)
         exits = config.exits
         alpha, alpha_teacher = config.alpha_per_exit(), config.alpha_teacher_per_exit()
-        w = torch.tensor(scheme.weights(alpha))
-        v = torch.tensor(scheme.of_teachers(alpha_teacher))
+        w = torch.tensor(scheme.weights(alpha), dtype=torch.float32)
+        v = torch.tensor(scheme.of_teachers(alpha_teacher), dtype=torch.float32)
         self.register_buffer("w", w, persistent=False)
         self.register_buffer("v", v, persistent=False)
         self.attached = config.attached
-        self.one_expression = torch.equal(w, v) or not (scheme.learned or self.attached)
+        self.one_expression = one_expression(config)
         self.labels = scheme.labels
         self.number = w.shape[1]
         self.mixer: nn.Module | None = None
@@ -123,12 +159,14 @@ class Teachers(nn.Module):
         elif scheme.mix == "peers":
             self.mixer = Peers(features, config)
         elif scheme.mix == "gates":
-            own = config.gate_input == "own"
-            self.mixer = Gates(exits, features, self.number, config, own)
+            of_own = config.gate_input == "own"
+            self.mixer = Gates(exits, features, self.number, config, of_own)
         elif scheme.mix == "gate":
             self.mixer = Gates(exits, features, self.number, config)
+        elif isinstance(scheme.mix, type):
+            self.mixer = _own_network(config, features, self.number)
         elif not isinstance(scheme.mix, str) and self.number:
-            fixed = torch.tensor(scheme.mix(alpha_teacher))
+            fixed = torch.tensor(scheme.mix(alpha_teacher), dtype=torch.float32)
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("annealed", torch.ones(()) if scheme.anneals else None)
         self.phases = config.temperatures or (config.temperature,)

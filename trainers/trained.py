@@ -24,7 +24,7 @@ from trainers.costs import ExitCost, costs
 from trainers.data import Images, batches, scaling, score_batch
 from trainers.exits import MultiExitNet, build_network
 from trainers.imagefiles import square
-from trainers.own import file_digest
+from trainers.own import FILES
 from trainers.places import found, noted, renamed
 from trainers.reports import EpochReport
 from trainers.schemes import scheme_named
@@ -285,8 +285,10 @@ def save(
         path,
         {
             "config": config.model_dump_json(),
-            "backbone": content.get("backbone"),
-            "places": noted((config.backbone, config.dataset, data_root), folder.absolute()),
+            **{field: content.get(field) for field in FILES},
+            "places": noted(
+                (config.backbone, config.scheme, config.dataset, data_root), folder.absolute()
+            ),
             "network": judged["network"],
             "teachers": judged["teachers"],
             "confidence": None if held is None else _confidence(config, judged, held, device),
@@ -328,21 +330,23 @@ def load(run: str | Path) -> Trained:
     content = checkpoints.read(file)
     try:
         named = json.loads(content["config"])
-        digest = content.get("backbone")  # none of ours, nor of older files
-        names = found(content.get("places"), file.parent, {named["backbone"]: digest})
+        digests = {field: content.get(field) for field in FILES}  # none of ours, nor of older files
+        known = {named.get(field): digest for field, digest in digests.items()}
+        names = found(content.get("places"), file.parent, known)
         config = TrialConfig.read(renamed(named, names))
-        if digest is not None and file_digest(config.backbone) not in (None, digest):
-            raise InputError(
-                f"backbone file {config.backbone!r} has changed since {path} was trained: put it "
-                "back, or train again"
-            )
+        for field, digest in digests.items():
+            if digest is not None and config.digests[field] not in (None, digest):
+                raise InputError(
+                    f"{field} file {getattr(config, field)!r} has changed since {path} was "
+                    "trained: put it back, or train again"
+                )
         network = build_network(config)
         network.load_state_dict(content["network"])
         teachers = Teachers(config, network.features).eval()
         if "teachers" in content:
             teachers.load_state_dict(content["teachers"])
         # a file from before they were kept has those that need no weights
-        known = "teachers" in content or not scheme_named(config.scheme).learned
+        complete = "teachers" in content or not scheme_named(config.scheme).learned
         kept = content.get("confidence")
         return Trained(
             config=config,
@@ -352,7 +356,7 @@ def load(run: str | Path) -> Trained:
             classes=tuple(content["classes"]),
             exits=costs(config),
             report=EpochReport.model_validate_json(content["report"]),
-            teachers=teachers if known else None,
+            teachers=teachers if complete else None,
             confidence=None if kept is None else kept.numpy(),
             data_root=renamed(content.get("data_root"), names),
         )

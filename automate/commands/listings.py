@@ -127,11 +127,30 @@ def fetch(
         say(f"{name} is in {folder}")
 
 
-def schemes(*, json: flags.Json = False) -> None:
-    """List the teacher schemes.
+def schemes(
+    scheme: Annotated[
+        str | None, Parameter(help="A name, or a Python file of your own; none: all.")
+    ] = None,
+    /,
+    *,
+    backbone: Annotated[str, Parameter(help="Whose exits one scheme is shown for.")] = "vgg16",
+    alpha: Annotated[
+        tuple[float, ...], Parameter(consume_multiple=True, help="One value or one per exit.")
+    ] = (3.0,),
+    json: flags.Json = False,
+) -> None:
+    """List the teacher schemes, or show the matrices of one.
 
-    Who teaches whom (--scheme), and which settings of exits and teachers a scheme reads.
+    Who teaches whom (--scheme), and which settings of exits and teachers a scheme reads. Of one it
+    shows how the exits compose its teachers, and how much each exit learns from each teacher. A
+    file of your own is checked.
     """
+    if scheme is not None:
+        config = configs_for(backbone, None, 1.0, None)[0].with_(scheme=scheme, alpha=alpha)
+        from automate.scheme_text import say_scheme, scheme_json
+
+        say_json(scheme_json(config)) if json else say_scheme(config)
+        return
     if json:
         say_json(
             [

@@ -41,7 +41,7 @@ def train(
         threads: CPU threads [default: the faster of 1 and all].
     """
     from automate.main import heed_signals
-    from studies.export import is_edited, read_exported
+    from studies.export import edited, read_exported
     from studies.final import train_finals
     from studies.verdict import count_text
 
@@ -52,9 +52,9 @@ def train(
     )
     watch = _Lines(title, config.epochs, stderr=json)
 
-    if is_edited(config, source):
+    for field in edited(config, source):
         now = "has changed since the search that"
-        say_error(f"{config.backbone} {now} {file} is of: trained as it is now")
+        say_error(f"{getattr(config, field)} {now} {file} is of: trained as it is now")
 
     def on_report(seed: int, report: "EpochReport") -> None:
         if not quiet:

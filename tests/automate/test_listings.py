@@ -36,6 +36,27 @@ def test_schemes_tell_what_they_read(cli: Cli):
     assert "also reads kd_weight, t_squared, kl, ramp_up, attached; every scheme reads" in said
 
 
+def test_one_scheme_shows_its_matrices(cli: Cli, tmp_path):
+    shown = json.loads(cli("schemes mate --alpha 1 2 3 4 --json").out)
+    assert [row[i] for i, row in enumerate(shown["weights"])] == [2, 3, 4, 5]
+    assert (shown["network"], shown["mix"][0][0]) == ("attention", pytest.approx(2 / 5))
+    said = cli("schemes mate").out
+    assert re.search(r"teacher 1 +0\.571 +0\.143", said) and re.search(r"exit 4 +1 +1 +1 +4", said)
+    assert "V (Eq. 7)" not in said and "V (Eq. 7)" in cli("schemes mate_primary").out
+    assert "nobody teaches" in cli("schemes branchynet").out
+    assert re.search(r"exit 5 +0 *$", cli("schemes byot --backbone msdnet").out, re.MULTILINE)
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from trainers.schemes import Scheme\n"
+        "SCHEME = Scheme('the mean', lambda a: [[1 / len(a)] * len(a)], lambda a: [[2]] * len(a))\n"
+    )
+    said = cli(f"schemes {mine}").out
+    assert said.startswith("mine.py: the mean\n") and re.search(r"exit 4 +2", said)
+    mine.write_text(mine.read_text().replace("[[2]]", "[[2, 2]]"))
+    said = cli(f"schemes {mine}")
+    assert said.code == 2 and "mix needs to give 2 rows" in said.err and said.err.count("\n") == 1
+
+
 def test_backbones_tell_what_exits_cost_as_table_1_does(cli: Cli):
     rows = json.loads(cli("backbones vgg16 --json").out)
     assert [row["exit"] for row in rows] == [1, 2, 3, 4]
@@ -85,6 +106,9 @@ def test_backbones_on_images_of_ones_own(cli: Cli, class_folders):
         ("backbones vgg16 --resize 32", "--resize is of class folders of your own: name them by"),
         ("backbones vgg17", "did you mean 'vgg16'?"),
         ("backbones ./nothing.py", "does not exist"),
+        ("schemes ./nothing.py", "scheme file './nothing.py' does not exist"),
+        ("schemes mat", "did you mean 'mate'?"),
+        ("schemes mate --alpha 1 2", "alpha needs 1 or 4 values, got 2"),
         ("backbones vgg16 --dataset digits", "takes images of 32 pixels"),
         ("backbones --dataset mnist", "unknown dataset 'mnist'"),
         ("backbones --width 0", "width: "),

@@ -121,6 +121,14 @@ def test_an_edited_network_is_said_to_be_trained_as_it_is(cli: Cli, tmp_path, tr
     assert cli("train 2.yaml").err == (
         f"automate: {net} has changed since the search that 2.yaml is of: trained as it is now\n"
     )
+    scheme = tmp_path / "scheme.py"
+    scheme.write_text(
+        "from trainers.schemes import Scheme\n"
+        "SCHEME = Scheme('nobody', lambda a: [], lambda a: [[] for _ in a])\n"
+    )
+    config = CONFIG.with_(scheme=str(scheme))
+    write_config(tmp_path / "3.yaml", config, {"scheme_digest": "another"})
+    assert cli("train 3.yaml").err.startswith(f"automate: {scheme} has changed since the search")
 
 
 def test_one_seed_is_unconfirmed(cli: Cli, file, trained):

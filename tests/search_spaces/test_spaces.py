@@ -107,6 +107,26 @@ def test_teacher_scheme_gives_each_scheme_a_strength_of_its_own():
     assert len(seen) == len(SCHEMES) - 1
 
 
+@pytest.mark.parametrize("name", ["teacher_scheme", "everything"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_a_users_scheme_is_one_more(tmp_path, name, alpha):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from trainers.schemes import Scheme\n"
+        f"SCHEME = Scheme('mine', lambda a: [[1 / len(a)] * len(a)], lambda a: [[1]] * len(a), "
+        f"alpha={alpha})\n"
+    )
+    space, base = load_space(name), BASES[0].with_(scheme=str(path))
+    own = [point for point in space.starts(base) if point["scheme"] == "own"]
+    assert len(own) == 1 and len(space.starts(base)) == len(space.starts(BASES[0])) + 1
+    trial, config = ask(space, base, own[0])
+    assert config.scheme == str(path) and config.kd_weight == 1.0
+    assert set(trial.params) == set(own[0]), "it asks for what a starting point gives"
+    assert any("alpha" in key for key in own[0]) == alpha
+    drawn = {ask(space, base, seed=seed)[1].scheme for seed in range(60)}
+    assert str(path) in drawn and "mate" in drawn
+
+
 def test_a_users_own_space_is_a_file_of_the_same_form(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(

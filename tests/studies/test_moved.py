@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from studies import dashboard
-from studies.export import export, is_edited, read_exported, write_config
+from studies.export import edited, export, read_exported, write_config
 from studies.final import train_finals
 from studies.plan import StudyPlan
 from studies.record import StudyRecord
@@ -140,18 +140,18 @@ def test_an_export_is_of_the_network_that_was_searched(project, monkeypatch):
     run(1)
     with closing(StudyRecord.open("own", runs=Path("runs"))) as record:
         path = export(record)[0]
-        assert not is_edited(*read_exported(path))
+        assert not edited(*read_exported(path))
         (project / "nets" / "net.py").write_text(f"{NETWORK}# edited\n")
-        assert is_edited(*read_exported(path)), "there, and edited: trained as it is"
-        assert is_edited(*read_exported(export(record)[0])), "exported after it was edited"
+        assert edited(*read_exported(path)), "there, and edited: trained as it is"
+        assert edited(*read_exported(export(record)[0])), "exported after it was edited"
     after = project.with_name("after")
     shutil.move(project, after)
     monkeypatch.chdir(after)
     config, source = read_exported(Path("runs/own/best/1.yaml"))
-    assert config.backbone == str(after / "nets" / "net.py") and is_edited(config, source)
+    assert config.backbone == str(after / "nets" / "net.py") and edited(config, source)
 
 
-def test_a_network_that_is_edited_while_it_is_searched_ends_the_search(project):
+def test_a_network_that_edited_while_it_is_searched_ends_the_search(project):
     net = project / "nets" / "net.py"
 
     def edit(event: Event) -> None:
@@ -164,6 +164,45 @@ def test_a_network_that_is_edited_while_it_is_searched_ends_the_search(project):
         assert [o.state for o in record.outcomes()] == ["COMPLETE", "WAITING", "WAITING"]
     net.write_text(NETWORK)
     run(3)
+
+
+SCHEME = """
+from trainers.schemes import Scheme
+
+SCHEME = Scheme("the mean", lambda a: [[1 / len(a)] * len(a)], lambda a: [[1.0]] * len(a))
+"""
+
+
+def test_a_scheme_moves_with_its_project_and_is_not_edited(project, monkeypatch):
+    (project / "scheme.py").write_text(SCHEME)
+
+    def searched(trials: int) -> StudyRecord:
+        plan = make_plan(
+            "teacher_scheme", scheme="scheme.py", epochs=1, limit_train=60, trials=trials,
+            device="cpu", workers=1, threads=1, precision="fp32", study="own",
+        )  # fmt: skip
+        return search(plan, runs=Path("runs"))
+
+    with closing(searched(12)) as record:
+        mine = [o for o in record.outcomes() if o.params["scheme"] == "own"]
+        assert [o.config and o.config.scheme for o in mine] == [str(project / "scheme.py")]
+        export(record, top=12)
+    after = project.with_name("after")
+    shutil.move(project, after)
+    monkeypatch.chdir(after)
+    with closing(searched(13)) as record:
+        named = {outcome.config.scheme for outcome in record.outcomes() if outcome.config}
+        assert {name for name in named if "/" in name} == {str(after / "scheme.py")}
+    exported = [read_exported(one) for one in Path("runs/own/best").glob("*.yaml")]
+    config, source = next(one for one in exported if "/" in one[0].scheme)
+    assert config.scheme == str(after / "scheme.py") and not edited(config, source)
+    (after / "scheme.py").write_text(SCHEME + "# edited\n")
+    assert edited(config, source) == ["scheme"]
+    with pytest.raises(InputError, match="scheme file .* has changed since study 'own' was made"):
+        searched(14)
+    (after / "scheme.py").unlink()
+    with pytest.raises(InputError, match="scheme.py' does not exist.*: put the file there"):
+        StudyRecord.open("own", runs=Path("runs"))
 
 
 def test_a_folder_of_images_is_found_too(class_folders, project, monkeypatch):

@@ -38,6 +38,17 @@ def test_what_is_no_use_is_said():
     assert unread_text(space, TrialConfig()) == ""
 
 
+def test_a_scheme_of_ones_own_says_what_it_reads(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from trainers.schemes import Scheme\n"
+        "SCHEME = Scheme('mine', lambda a: [[1 / len(a)] * len(a)], lambda a: [[1]] * len(a))\n"
+    )
+    with pytest.raises(InputError, match=r"which mine\.py does not read: all trials would be"):
+        make_plan("single_alpha", scheme=str(path), **SOME)
+    assert make_plan("strength", scheme=str(path), **SOME).base.scheme == str(path)
+
+
 def test_a_space_that_varies_nothing_is_left_to_the_search():
     same = SimpleNamespace(name="same", suggest=lambda trial, base: base)
     assert unread(same, TrialConfig()) == []
