@@ -129,6 +129,7 @@ class _Asks(Searcher):
             "config": ticket.config.model_dump_json(),
             "checkpoint": str(self.driver.record.checkpoint(ticket.number).absolute()),
             "data_root": plan.data_root,
+            "digests": plan.digests,
             "device": plan.device,
             "threads": plan.threads,
             "purpose": plan.purpose,
@@ -196,8 +197,10 @@ class _Worker(tune.Trainable):
         try:
             if self._reports is None:
                 nodes.check_shared(Path(settings["checkpoint"]).parent)
+                config = TrialConfig.model_validate_json(settings["config"])
+                nodes.check_files(config, settings["digests"])
                 self._reports = trial.run(
-                    TrialConfig.model_validate_json(settings["config"]),
+                    config,
                     data_root=settings["data_root"],
                     device=settings["device"],
                     threads=settings["threads"],

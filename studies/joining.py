@@ -27,7 +27,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from studies import machine, nodes
-from studies.plan import IMAGES, StudyPlan
+from studies.plan import StudyPlan
 from studies.record import StudyRecord
 from trainers.catalog import InputError, shortened
 
@@ -211,8 +211,7 @@ def look_at_nodes(record: StudyRecord) -> None:
     others = [n for n in _alive() if n["NodeID"] != here and n["Resources"].get("CPU")]
     plan = record.plan
     with nodes.marked(record.folder) as mark:
-        images = (plan.digests or {}).get(IMAGES)
-        words = (str(mark), plan.base.model_dump_json(), plan.data_root, images)
+        words = (str(mark), plan.base.model_dump_json(), plan.data_root, plan.digests)
         look = ray.remote(num_cpus=0)(nodes.missing)
         asked = {
             look.options(scheduling_strategy=_on(node)).remote(*words): node for node in others

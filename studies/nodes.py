@@ -7,9 +7,10 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from studies.plan import IMAGES
 from trainers import sources
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
@@ -57,14 +58,41 @@ def check_shared(folder: Path) -> None:
         )
 
 
-def missing(mark: str, config: str, data_root: str | None, images: str | None) -> str | None:
+def check_files(config: TrialConfig, digests: Mapping[str, str] | None) -> None:
+    """That this node's files of the user hold what the study's trials are of.
+
+    Args:
+        config: That names them.
+        digests: The study's.
+
+    Raises:
+        InputError: One holds something else: its trials would be of another network or scheme.
+    """
+    if (text := _other_files(config, digests)) is not None:
+        raise InputError(f"node {socket.gethostname()} {text}")
+
+
+def _other_files(config: TrialConfig, digests: Mapping[str, str] | None) -> str | None:
+    for field, now in config.digests.items():
+        known = (digests or {}).get(field)
+        if None not in (known, now) and known != now:
+            return (
+                f"has another {field} file {getattr(config, field)!r} than the study was made "
+                "with: copy that one there"
+            )
+    return None
+
+
+def missing(
+    mark: str, config: str, data_root: str | None, digests: Mapping[str, str] | None
+) -> str | None:
     """What this node lacks for a trial; None if it has all. One line.
 
     Args:
         mark: The file that `marked` made, on the driver.
         config: A `TrialConfig` as JSON.
         data_root: Where the data set lies.
-        images: The digest of the training images of a folder of the user's, of the study.
+        digests: Of the user's files and of the training images of a folder of theirs, of the study.
     """
     folder = os.path.dirname(mark)
     if not os.path.exists(mark):
@@ -75,12 +103,15 @@ def missing(mark: str, config: str, data_root: str | None, images: str | None) -
         return f"cannot write the checkpoint folder {folder}"
     try:
         read = TrialConfig.read(json.loads(config))
-    except InputError as error:  # a backbone's file that only the driver has
+    except InputError as error:  # a user's file that only the driver has
         return f"cannot read the config: {error}"
+    if (other := _other_files(read, digests)) is not None:
+        return other
     try:
         sources.check(read, data_root)
     except InputError as error:
         return f"lacks the data: {error}"
+    images = (digests or {}).get(IMAGES)
     if images is not None and images_digest(read.dataset) != images:
         return f"has other training images in {read.dataset!r} than the study was made with"
     return None

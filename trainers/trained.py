@@ -319,8 +319,8 @@ def load(run: str | Path) -> Trained:
     """A trained network, from its run's folder or its weights file.
 
     Raises:
-        InputError: No such file, one that is damaged or not ours, or a user's backbone that is not
-            where it was.
+        InputError: No such file, one that is damaged or not ours, or a user's network or scheme
+            that is not where it was, or was edited.
     """
     path = Path(run)
     file = path / FILE if path.is_dir() else path

@@ -3,6 +3,7 @@
 import pytest
 
 from studies import nodes
+from studies.plan import IMAGES
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.folders import images_digest
@@ -36,9 +37,34 @@ def test_a_node_with_other_images_says_so(tmp_path, class_folders):
         for tree in (here, there):
             config = TrialConfig(dataset=str(tree), classes=3, image_size=8, validation=0.3)
             words = str(mark), config.model_dump_json(), None
-            assert nodes.missing(*words, images_digest(tree)) is None
-            text = nodes.missing(*words, images_digest(there if tree is here else here))
+            assert nodes.missing(*words, {IMAGES: images_digest(tree)}) is None
+            other = {IMAGES: images_digest(there if tree is here else here)}
+            text = nodes.missing(*words, other)
             assert text is not None and text.startswith("has other training images in ")
+
+
+@pytest.mark.parametrize("field", ["backbone", "scheme"])
+def test_a_node_with_another_file_of_the_users_says_so(tmp_path, field):
+    """One that looks at first, and one that joins later: neither trains something else."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from trainers.schemes import Scheme\nEXITS = 4\n"
+        "SCHEME = Scheme('nobody', lambda a: [], lambda a: [[] for _ in a])\n"
+    )
+    config = TrialConfig(**{field: str(path)})
+    digests = {name: digest for name, digest in config.digests.items() if digest is not None}
+    assert list(digests) == [field]
+    with nodes.marked(tmp_path) as mark:
+        words = str(mark), config.model_dump_json(), None, digests
+        assert nodes.missing(*words) is None
+        nodes.check_files(config, digests)
+        nodes.check_files(config, None)
+        path.write_text(path.read_text() + "# older\n")
+        said = f"has another {field} file '{path}' than the study was made with: copy that one"
+        text = nodes.missing(*words)
+        assert text is not None and text.startswith(said) and "\n" not in text
+        with pytest.raises(InputError, match=f"node .* has another {field} file"):
+            nodes.check_files(config, digests)
 
 
 def test_a_folder_that_is_gone_is_one_line(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from tests.trainers import recorded
 from tests.trainers.networks import config as config_of
 from tests.trainers.test_captured import BASE, KINDS
+from tests.trainers.test_own_schemes import EED, LINEAR, MATE
 from trainers import fused, graphs, opening
 from trainers import run as runs_of
 from trainers.captured import CapturedRun
@@ -66,6 +67,21 @@ def test_replays_are_the_steps(kind, monkeypatch):
     for epoch in range(config.epochs):
         assert_epoch_is_the_same(runs, data, epoch)
     assert runs[0]._scoring.captured
+
+
+@pytest.mark.parametrize("text", [MATE, EED, LINEAR])
+def test_replays_of_a_users_scheme_are_the_steps(text, monkeypatch, tmp_path):
+    """A weight network of the user's own is in the graph; another run's weights are loaded."""
+    (tmp_path / "mine.py").write_text(text)
+    config = BASE.with_(scheme=str(tmp_path / "mine.py"), alpha=(1.0, 2.0, 3.0, 4.0))
+    data = load(config)
+    runs = both(monkeypatch, config, data)
+    for seed in (0, 1):
+        if seed:
+            for run in runs:
+                run.load(config.with_(seed=seed, lr=0.05), data)
+        for epoch in range(2):
+            assert_epoch_is_the_same(runs, data, epoch)
 
 
 @pytest.mark.parametrize("kind", ["mate", "gates", "annealed", "averaged"])
