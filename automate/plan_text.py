@@ -142,6 +142,8 @@ def _base(base: TrialConfig) -> str:
     """The distillation that the space starts from."""
     scheme = scheme_named(base.scheme)
     parts = [f"scheme {base.scheme}"]
+    if is_path(base.scheme):
+        parts[0] += f" ({scheme.title}; `own` where schemes are compared)"
     if scheme.alpha:
         parts.append(f"alpha {' '.join(f'{value:g}' for value in base.alpha)}")
     if scheme.teaches:

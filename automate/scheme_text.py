@@ -31,6 +31,7 @@ def scheme_json(config: TrialConfig) -> dict[str, Any]:
         "alpha": list(alpha) if scheme.alpha else None,
         "weights": scheme.weights(alpha),
         "teacher_weights": scheme.of_teachers(alpha_teacher),
+        "labels": scheme.labels,
         "mix": scheme.best_mix(alpha_teacher) if fixed is None else fixed,
     }
 
@@ -47,7 +48,12 @@ def say_scheme(config: TrialConfig) -> None:
     at = f", at alpha {values}" if shown["alpha"] else ""
     network, title = shown["network"], "mix (Eq. 5): what each teacher takes from each exit"
     if network:
-        title += f"; {network} learns it for each image, and is drawn to this"
+        say(
+            f"{network} learns the mix, for each image another; the one below has the least "
+            "distillation loss of the teachers (Eq. 7)"
+        )
+    if shown["labels"]:
+        say(f"each teacher learns the labels too, with weight {shown['labels']:g}")
     _say_matrix(f"{title}{at}", "teacher", "exit", shown["mix"])
     title = "W (Eq. 6): how much each exit learns from each teacher"
     _say_matrix(f"{title}{at}", "exit", "teacher", shown["weights"])

@@ -24,6 +24,8 @@ from studies.plan import is_front, ranked_by
 from studies.stopping import stopping_text
 from studies.teacher_sections import strength
 from studies.view import View
+from trainers.catalog import is_path, last_part
+from trainers.schemes import scheme_named
 
 MOST_BEST, MOST_STOPPED, MOST_COLUMNS = 10, 60, 6
 
@@ -308,7 +310,10 @@ def facts(view: View) -> list[Html]:
     seconds *= spent / read if about and read else 1
     ways = sorted({report.path for report in every if report.path})
     held = max((report.memory for report in every if report.memory is not None), default=None)
+    named = view.plan.base.scheme
+    scheme = [("own scheme", f"{last_part(named)}: {scheme_named(named).title}")]
     own: list[tuple[object, object]] = [
+        *(scheme if is_path(named) else []),
         ("states", v.states_text(view.outcomes)),
         ("training time of all epochs", f"{seconds:.0f} s{about}"),
         *([("way through a training step", "; ".join(ways))] if ways else []),

@@ -9,7 +9,7 @@ from studies.resume import suggested_config
 from studies.samplers import quietly
 from trainers.catalog import InputError, is_path, last_part
 from trainers.config import TrialConfig
-from trainers.schemes import SCHEMES, scheme_named
+from trainers.schemes import OWN, SCHEMES, scheme_named
 
 PROBES = 12  # configs that are drawn to see which fields a space varies
 TRIES = 60  # of a user's space: a branch that one draw in ten takes fails before the search does
@@ -40,7 +40,22 @@ def unread(space: Space, base: TrialConfig) -> list[str]:
 def unread_text(space: Space, base: TrialConfig) -> str:
     """`alpha: byot does not read it`, for the plan; empty where everything is read."""
     names, scheme = unread(space, base), last_part(base.scheme)
-    return f"{_listed(names)}: {scheme} does not read it, so it changes no run" if names else ""
+    said = [f"{_listed(names)}: {scheme} does not read it, so it changes no run"] if names else []
+    if base.scheme != TrialConfig.model_fields["scheme"].default and not _tries(space, base):
+        said.append(f"--scheme {scheme}: the space tries others alone")
+    return "; ".join(said)
+
+
+def _tries(space: Space, base: TrialConfig) -> bool:
+    """Whether any trial of the space can be of the base's scheme."""
+    with quietly():
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        trials = [study.ask() for _ in range(PROBES)]
+        if any(suggested_config(space, trial, base).scheme == base.scheme for trial in trials):
+            return True
+    asked = [trial.distributions.get("scheme") for trial in trials]
+    named = [choice for one in asked for choice in getattr(one, "choices", ())]
+    return base.scheme in named or OWN in named
 
 
 def _listed(names: list[str] | set[str]) -> str:

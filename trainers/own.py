@@ -55,9 +55,12 @@ def run_file(kind: str, name: str) -> ModuleType:
     except SyntaxError as error:
         sys.modules.pop(module_name, None)
         raise _no_python(kind, name, error) from None
-    except Exception as error:  # whatever the user's file raises is the user's to read
+    except (Exception, SystemExit) as error:  # whatever the user's file raises is theirs to read
         sys.modules.pop(module_name, None)
-        raise InputError(f"{kind} file {name!r} fails: {told(error, path)}") from error
+        hint = ""
+        if isinstance(error, ModuleNotFoundError):
+            hint = ": it needs to stand alone, with installed packages alone"
+        raise InputError(f"{kind} file {name!r} fails: {told(error, path)}{hint}") from error
     return module
 
 

@@ -14,12 +14,13 @@ A user's own scheme is a Python file with a line `SCHEME = Scheme(...)`.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from trainers.catalog import InputError, is_path, unknown
 from trainers.own import missing, run_file
+from trainers.own_schemes import check_parts
 
 Matrix = list[list[float]]
 
@@ -70,38 +71,36 @@ class Scheme:
         mix: α' -> (N, M) as nested lists, or a weight network that learns it: the name of one
             ("attention", "peers", "gates", "gate"), or, in a user's file, a class of
             torch.nn.Module. That is built as (M, C, N, config) and gives, of features (M, B, C),
-            the mix (B, N, M), whose rows sum to one. α and α' have one value per exit.
+            the mix (B, N, M) in float32, whose rows sum to one. α and α' have one value per exit.
         weights: α -> W (M, N), the students' side.
         teacher_weights: α' -> V (M, N), the teachers' side; None where it is `weights` of α'.
         best: α' -> the mix (N, M) that minimises the teachers' distillation; None where it is
             V_ij / Σ_i V_ij, as it is wherever every exit may compose every teacher.
-        labels: c, the same for each teacher.
+        labels: c, how much each teacher learns from the labels; read where it learns at all.
         alpha: Whether α and α' are read.
         anneals: Whether T anneals itself instead of being read.
         least_exits: How many exits it needs.
+        teaches: Whether there is any teacher, so that the settings of the distillation are read.
         multi_exit: False for the one-exit reference network.
     """
 
     title: str
     mix: Callable[[Sequence[float]], Matrix] | str
     weights: Callable[[Sequence[float]], Matrix]
+    _: KW_ONLY
     teacher_weights: Callable[[Sequence[float]], Matrix] | None = None
     best: Callable[[Sequence[float]], Matrix] | None = None
     labels: float = 0.0
     alpha: bool = False
     anneals: bool = False
     least_exits: int = 1
+    teaches: bool = True
     multi_exit: bool = True
 
     @property
     def learned(self) -> bool:
         """Whether a weight network learns the mix."""
         return isinstance(self.mix, str | type)
-
-    @property
-    def teaches(self) -> bool:
-        """Whether there is any teacher, so that the settings of the distillation are read."""
-        return bool(self.weights([0.0] * max(2, self.least_exits))[0])
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -143,11 +142,11 @@ class Scheme:
 SCHEMES: dict[str, Scheme] = {
     "baseline": Scheme(
         "the backbone alone, one exit (a reference run, no member of a space)",
-        lambda a: [], lambda a: [[] for _ in a], multi_exit=False,
+        lambda a: [], lambda a: [[] for _ in a], teaches=False, multi_exit=False,
     ),
     "branchynet": Scheme(
         "cross-entropy at every exit (Eq. 2; Teerapittayanon et al. 2016)",
-        lambda a: [], lambda a: [[] for _ in a],
+        lambda a: [], lambda a: [[] for _ in a], teaches=False,
     ),
     "byot": Scheme(
         "the deepest exit teaches the others (Zhang LF et al. 2019)",
@@ -220,8 +219,7 @@ def _in_file(name: str, content: bytes) -> Scheme:
             f"scheme file {name!r} needs a line SCHEME = Scheme(title, mix, weights), with "
             'Scheme from trainers.schemes (README, "Your own data, network, scheme and space")'
         )
-    if not found.multi_exit:
-        raise InputError(f"scheme file {name!r}: exits are what it teaches, leave out multi_exit")
+    check_parts(name, found)
     return found
 
 

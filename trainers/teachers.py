@@ -104,10 +104,15 @@ def _own_network(config: TrialConfig, features: int, teachers: int) -> nn.Module
             mix = mixer.eval()(seen)
     except Exception as error:  # whatever the user's file raises is the user's to read
         raise InputError(f"{says} fails: {own.told(error, config.scheme)}") from error
-    shape, got = (2, teachers, exits), getattr(mix, "shape", type(mix).__name__)
-    if got != shape:
-        got = tuple(got) if isinstance(mix, Tensor) else got
-        raise InputError(f"{says} gives {got} of features ({exits}, 2, {features}), needs {shape}")
+    shape = (2, teachers, exits)
+    got = str(tuple(mix.shape)) if isinstance(mix, Tensor) else type(mix).__name__
+    if isinstance(mix, Tensor) and mix.dtype != torch.float32:
+        got += f" of {mix.dtype}"
+    if got != str(shape):
+        raise InputError(
+            f"{says} gives {got} of features ({exits}, 2, {features}), needs a tensor of {shape}, "
+            "(images, teachers, exits), of torch.float32"
+        )
     if not torch.allclose(sums := mix.sum(dim=-1), torch.ones(()), atol=1e-3):
         raise InputError(f"{says}: rows of its mix sum to {float(sums.flatten()[0]):g}, expected 1")
     trained: nn.Module = mixer.train()

@@ -53,8 +53,8 @@ def train(
     watch = _Lines(title, config.epochs, stderr=json)
 
     for field in edited(config, source):
-        now = "has changed since the search that"
-        say_error(f"{getattr(config, field)} {now} {file} is of: trained as it is now")
+        now = f"has changed since the search of {file}: training takes it as it is now"
+        say_error(f"{getattr(config, field)} {now}")
 
     def on_report(seed: int, report: "EpochReport") -> None:
         if not quiet:

@@ -119,16 +119,16 @@ def test_an_edited_network_is_said_to_be_trained_as_it_is(cli: Cli, tmp_path, tr
     assert cli("train 2.yaml").err == ""
     net.write_text("EXITS = 2  # edited\n")
     assert cli("train 2.yaml").err == (
-        f"automate: {net} has changed since the search that 2.yaml is of: trained as it is now\n"
+        f"automate: {net} has changed since the search of 2.yaml: training takes it as it is now\n"
     )
     scheme = tmp_path / "scheme.py"
     scheme.write_text(
         "from trainers.schemes import Scheme\n"
-        "SCHEME = Scheme('nobody', lambda a: [], lambda a: [[] for _ in a])\n"
+        "SCHEME = Scheme('the mean', lambda a: [[1 / len(a)] * len(a)], lambda a: [[1]] * len(a))\n"
     )
     config = CONFIG.with_(scheme=str(scheme))
     write_config(tmp_path / "3.yaml", config, {"scheme_digest": "another"})
-    assert cli("train 3.yaml").err.startswith(f"automate: {scheme} has changed since the search")
+    assert cli("train 3.yaml").err.startswith(f"automate: {scheme} has changed since the search of")
 
 
 def test_one_seed_is_unconfirmed(cli: Cli, file, trained):

@@ -113,8 +113,8 @@ def test_a_users_scheme_is_one_more(tmp_path, name, alpha):
     path = tmp_path / "mine.py"
     path.write_text(
         "from trainers.schemes import Scheme\n"
-        f"SCHEME = Scheme('mine', lambda a: [[1 / len(a)] * len(a)], lambda a: [[1]] * len(a), "
-        f"alpha={alpha})\n"
+        f"SCHEME = Scheme('mine', lambda a: [[1 / len(a)] * len(a)], lambda a: [[x] for x in a] "
+        f"if {alpha} else [[1]] * len(a), alpha={alpha})\n"
     )
     space, base = load_space(name), BASES[0].with_(scheme=str(path))
     own = [point for point in space.starts(base) if point["scheme"] == "own"]

@@ -49,7 +49,7 @@ def test_a_node_with_another_file_of_the_users_says_so(tmp_path, field):
     path = tmp_path / "mine.py"
     path.write_text(
         "from trainers.schemes import Scheme\nEXITS = 4\n"
-        "SCHEME = Scheme('nobody', lambda a: [], lambda a: [[] for _ in a])\n"
+        "SCHEME = Scheme('the mean', lambda a: [[1 / len(a)] * len(a)], lambda a: [[1]] * len(a))\n"
     )
     config = TrialConfig(**{field: str(path)})
     digests = {name: digest for name, digest in config.digests.items() if digest is not None}

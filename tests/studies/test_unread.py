@@ -46,7 +46,17 @@ def test_a_scheme_of_ones_own_says_what_it_reads(tmp_path):
     )
     with pytest.raises(InputError, match=r"which mine\.py does not read: all trials would be"):
         make_plan("single_alpha", scheme=str(path), **SOME)
-    assert make_plan("strength", scheme=str(path), **SOME).base.scheme == str(path)
+    plan = make_plan("strength", scheme=str(path), **SOME)
+    assert plan.base.scheme == str(path)
+    only = "--scheme mine.py: the space tries others alone"
+    assert unread_text(load_space("weight_network"), plan.base) == only
+    for name in ("teacher_scheme", "everything", "temperature"):
+        assert only not in unread_text(load_space(name), plan.base)
+    assert unread_text(load_space("weight_network"), TrialConfig(scheme="mate_gate")) == ""
+    assert unread_text(load_space("weight_network"), TrialConfig(scheme="dks")).startswith(
+        "--scheme dks: "
+    )
+    assert unread_text(load_space("teacher_scheme"), TrialConfig(scheme="dks")) == ""
 
 
 def test_a_space_that_varies_nothing_is_left_to_the_search():

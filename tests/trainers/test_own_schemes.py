@@ -140,13 +140,23 @@ def test_spaces_compare_it_under_a_name_that_does_not_move(write):
     assert choices(path) == {**choices("mate"), "own": path}
 
 
-def test_the_readmes_example_is_one(write):
+def test_the_readmes_examples_are_schemes(write):
     readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (example,) = [block for block in readme.split("```python\n")[1:] if "SCHEME =" in block]
-    config = SMALL.with_(scheme=write(example.partition("```")[0]), alpha=(1.0, 2.0, 3.0, 4.0))
+    blocks = [block.partition("```")[0] for block in readme.split("```python\n")[1:]]
+    fixed, learned = [block for block in blocks if "SCHEME =" in block]
+    config = SMALL.with_(scheme=write(fixed), alpha=(1.0, 2.0, 3.0, 4.0))
     teachers = Teachers(config, features=8)
-    assert teachers.w.tolist() == torch.diag(torch.tensor([1.0, 2.0, 3.0]), 1).tolist()
-    assert torch.equal(teachers.fixed, torch.eye(4))
+    assert teachers.w.tolist() == [
+        [1, 0, 0, 0, 1], [0, 2, 0, 0, 1], [0, 0, 3, 0, 1], [0, 0, 0, 4, 1],
+    ]  # fmt: skip
+    assert teachers.fixed.tolist() == [
+        [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0.5, 0.5],
+    ]  # fmt: skip
+    other = "def other_weights(alpha):\n    return [[1] * 5] * 4\n"
+    config = config.with_(scheme=write(f"from torch import nn\n{fixed}\n\n{other}\n\n{learned}"))
+    assert not Teachers(config, features=8).one_expression
+    report, _ = train(config)
+    assert [sum(row) for row in report.mix] == [pytest.approx(1, abs=1e-4)] * 5
 
 
 def row(mix: str = "None", weights: str = "lambda a: [[1.0]] * len(a)", more: str = "") -> str:
@@ -170,6 +180,37 @@ REFUSED = {
     "no Python": ("SCHEME = (\n", "is not valid Python: line 1"),
     "too few parts": (f"{HEAD}SCHEME = Scheme('mine')\n", "fails: line 2: TypeError: .*'weights'"),
     "one exit": (row(MEAN, more="multi_exit=False"), "leave out multi_exit"),
+    "no title": (f"{HEAD}SCHEME = Scheme(3, {MEAN}, {MEAN})\n", "title needs to be a text, got 3"),
+    "a matrix": (row("[[1, 0, 0, 0]]"), "mix needs to be a function of alpha .* got list"),
+    "matrices": (row(MEAN, "[[1]] * 4"), "weights needs to be a function of alpha .* got list"),
+    "no mix": (row(), "mix needs to be a function of alpha .* got NoneType"),
+    "a number": (row(MEAN, more="best=3"), "best needs to be a function of alpha .* got int"),
+    "a fourth": (row(MEAN, more="True"), "fails: line 2: TypeError: .*positional arguments"),
+    "an instance": (
+        f"class Net:\n    def forward(self): pass\n{row('Net()')}",
+        "mix needs to be the class Net itself",
+    ),
+    "labels": (row(MEAN, more="labels='x'"), "labels needs to be a number from 0 on, got 'x'"),
+    "minus labels": (row(MEAN, more="labels=-1.0"), "labels needs to be a number from 0 on"),
+    "half": (row(MEAN, more="least_exits=2.5"), "least_exits needs to be a whole number"),
+    "yes": (row(MEAN, more="alpha='yes'"), "alpha needs to be True or False, got 'yes'"),
+    "the end": ("import sys\nsys.exit(1)\n", "fails: line 2: SystemExit: 1"),
+    "a helper": ("import no_such_helper\n", "ModuleNotFoundError: .* it needs to stand alone"),
+    "nobody": (row("lambda a: []", "lambda a: [[] for _ in a]"), "weights needs to give 4 rows"),
+    "zeros": (row(MEAN, "lambda a: [[0]] * len(a)"), "no exit learns .* --scheme branchynet"),
+    "by chance": (
+        row(MEAN, "lambda a: [[__import__('random').random()]] * len(a)"),
+        "weights gives another matrix each time",
+    ),
+    "fixed to four": (
+        row(MEAN, "lambda a: [[a[0]], [a[1]], [a[2]], [a[7]]]", "alpha=True"),
+        "weights fails at alpha 3 3 3 3: line 2: IndexError",
+    ),
+    "alpha for nothing": (row(MEAN, more="alpha=True"), "nothing of it changes with alpha"),
+    "ratios": (
+        row("lambda a: [[x / sum(a) for x in a]]"),
+        "mix changes with alpha: say so",
+    ),
     "an error": (
         row(MEAN, "lambda a: [[1 / (a[0] - 3)]] * 4", "alpha=True"),
         "weights fails at alpha 3 3 3 3: line 2: ZeroDivisionError",
@@ -177,7 +218,7 @@ REFUSED = {
     "an array": (row(MEAN, "lambda a: __import__('numpy').ones((4, 1))"), r"its \.tolist\(\)"),
     "no number": (row(MEAN, "lambda a: [[None]] * len(a)"), "plain, finite numbers"),
     "not finite": (row(MEAN, "lambda a: [[float('nan')]] * len(a)"), "plain, finite numbers"),
-    "too few rows": (row(MEAN, "lambda a: [[1.0]] * 3"), "4 rows, one an exit, .* rows of 1, 1, 1"),
+    "too few rows": (row(MEAN, "lambda a: [[1.0]] * 3"), "4 rows, one an exit, .* got 3 rows of 1"),
     "ragged": (row(MEAN, "lambda a: [[1.0]] * 3 + [[]]"), "rows of 1, 1, 1, 0"),
     "negative": (row(MEAN, "lambda a: [[-1.0]] * len(a)"), "weights has a negative value"),
     "two sides": (
@@ -185,11 +226,17 @@ REFUSED = {
         "teacher_weights has 2 columns, weights has 1",
     ),
     "sum": (row("lambda a: [[1.0] * len(a)]"), "mix: row 1 sums to 4, expected 1"),
-    "mix of others": (row("lambda a: [[0.5, 0.5]]"), "1 rows, one a teacher, each of 4 values"),
+    "mix of others": (
+        row("lambda a: [[0.5, 0.5]]"),
+        "1 rows, .* each of 4 values, one an exit, got 1 rows of 2",
+    ),
     "unknown": (row("'attentoin'"), "unknown weight network .*did you mean 'attention'"),
     "too few teachers": (row("'attention'"), "has 1 columns, one a teacher, but 'attention'"),
-    "too many": (row("'gate'", "lambda a: [[1, 1]] * len(a)"), "'gate' composes one, here 1"),
-    "untrained": (row("'gate'", "lambda a: [[0]] * len(a)"), "a teacher learns from no exit"),
+    "too many": (row("'gate'", "lambda a: [[1, 1]] * len(a)"), "but 'gate' composes one teacher$"),
+    "untrained": (
+        row("'gate'", more="teacher_weights=lambda a: [[0]] * len(a)"),
+        "a teacher learns from no exit",
+    ),
     "best": (row("'gate'", more="best=lambda a: [[1, 1, 0, 0]]"), "best: row 1 sums to 2"),
     "alpha": (row(MEAN, "lambda a: [[x] for x in a]"), r"changes with alpha: .*alpha=True"),
     "alpha in the mix": (
@@ -204,9 +251,14 @@ NETWORKS = {
     "fails": (NET.format(width=1, mix="features @ features") + row("Net"), "Net fails: line 9: "),
     "shape": (
         NET.format(width=1, mix="self.wide(features)") + row("Net"),
-        r"gives \(4, 2, 1\) of features \(4, 2, 32\), needs \(2, 1, 4\)",
+        r"gives \(4, 2, 1\) of features \(4, 2, 32\), needs a tensor of \(2, 1, 4\)",
     ),
     "no tensor": (NET.format(width=1, mix="1") + row("Net"), "gives int of"),
+    "numpy": (NET.format(width=1, mix="features.numpy()") + row("Net"), "gives ndarray of"),
+    "double": (
+        NET.format(width=1, mix="torch.ones(2, 1, 4).double() / 4") + row("Net"),
+        r"gives \(2, 1, 4\) of torch.float64 of features",
+    ),
     "no shares": (
         NET.format(width=1, mix="torch.ones(features.shape[1], 1, 4)") + row("Net"),
         "sum to 4, expected 1",
@@ -229,6 +281,18 @@ def test_what_is_wrong_with_a_weight_network_is_one_line(write, case):
     with pytest.raises(InputError, match=said) as caught:
         Teachers(config, features=32)
     assert "\n" not in str(caught.value)
+
+
+def test_a_scheme_that_is_of_some_alpha_or_exits_alone_is_one(write):
+    """It is asked for nothing but the matrices of its trials, and tried at other α with care."""
+    text = "import math\n" + row(
+        MEAN, "lambda a: [[math.log(x / 2), min(x, 1)][:1] for x in a]", "alpha=True"
+    )
+    assert SMALL.with_(scheme=write(text)).scheme
+    with pytest.raises(InputError, match="weights has a negative value"):
+        SMALL.with_(scheme=write(text), alpha=1.0)
+    text = row(MEAN, "lambda a: [[a[0]], [a[1]], [a[2]], [min(a[3], 1)]]", "alpha=True")
+    assert SMALL.with_(scheme=write(text)).scheme
 
 
 def test_a_file_that_is_not_there_or_has_been_edited(write, tmp_path):
