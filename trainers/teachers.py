@@ -9,7 +9,7 @@ from torch.nn import functional
 from trainers import own
 from trainers.catalog import InputError
 from trainers.config import TrialConfig
-from trainers.schemes import scheme_named
+from trainers.schemes import Matrix, scheme_named
 
 SURE, WARMER = 0.5, 1.05  # DBT's own code: T grows by 1.05 while the mean max-probability is above
 
@@ -106,17 +106,22 @@ def _own_network(config: TrialConfig, features: int, teachers: int) -> nn.Module
         raise InputError(f"{says} fails: {own.told(error, config.scheme)}") from error
     shape = (2, teachers, exits)
     got = str(tuple(mix.shape)) if isinstance(mix, Tensor) else type(mix).__name__
-    if isinstance(mix, Tensor) and mix.dtype != torch.float32:
+    if isinstance(mix, Tensor) and mix.dtype != seen.dtype:
         got += f" of {mix.dtype}"
     if got != str(shape):
         raise InputError(
             f"{says} gives {got} of features ({exits}, 2, {features}), needs a tensor of {shape}, "
-            "(images, teachers, exits), of torch.float32"
+            f"(images, teachers, exits), of {seen.dtype}"
         )
     if not torch.allclose(sums := mix.sum(dim=-1), torch.ones(()), atol=1e-3):
         raise InputError(f"{says}: rows of its mix sum to {float(sums.flatten()[0]):g}, expected 1")
     trained: nn.Module = mixer.train()
     return trained
+
+
+def _tensor(matrix: Matrix) -> Tensor:
+    """As floats, whatever numbers a user's are."""
+    return torch.tensor(matrix, dtype=torch.get_default_dtype())
 
 
 def one_expression(config: TrialConfig) -> bool:
@@ -149,8 +154,8 @@ class Teachers(nn.Module):
         scheme = scheme_named(config.scheme)
         exits = config.exits
         alpha, alpha_teacher = config.alpha_per_exit(), config.alpha_teacher_per_exit()
-        w = torch.tensor(scheme.weights(alpha), dtype=torch.float32)
-        v = torch.tensor(scheme.of_teachers(alpha_teacher), dtype=torch.float32)
+        w = _tensor(scheme.weights(alpha))
+        v = _tensor(scheme.of_teachers(alpha_teacher))
         self.register_buffer("w", w, persistent=False)
         self.register_buffer("v", v, persistent=False)
         self.attached = config.attached
@@ -171,7 +176,7 @@ class Teachers(nn.Module):
         elif isinstance(scheme.mix, type):
             self.mixer = _own_network(config, features, self.number)
         elif not isinstance(scheme.mix, str) and self.number:
-            fixed = torch.tensor(scheme.mix(alpha_teacher), dtype=torch.float32)
+            fixed = _tensor(scheme.mix(alpha_teacher))
         self.register_buffer("fixed", fixed, persistent=False)
         self.register_buffer("annealed", torch.ones(()) if scheme.anneals else None)
         self.phases = config.temperatures or (config.temperature,)

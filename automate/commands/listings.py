@@ -139,7 +139,7 @@ def schemes(
     ] = (3.0,),
     json: flags.Json = False,
 ) -> None:
-    """List the teacher schemes, or show the matrices of one.
+    """List the teacher schemes, or show one.
 
     Who teaches whom (--scheme), and which settings of exits and teachers a scheme reads. Of one it
     shows how the exits compose its teachers, and how much each exit learns from each teacher. A
