@@ -12,8 +12,9 @@ from trainers.catalog import InputError
 from trainers.config import TrialConfig
 from trainers.data import load
 from trainers.loop import train
+from trainers.own_schemes import MIXES
 from trainers.run import Run
-from trainers.schemes import choices, scheme_named
+from trainers.schemes import SCHEMES, choices, scheme_named
 from trainers.teachers import Teachers
 
 HEAD = "from trainers.schemes import Scheme\n"
@@ -132,6 +133,11 @@ def test_a_checkpoint_of_an_edited_scheme_is_anothers(write, tmp_path):
         trained.load(tmp_path)
     with pytest.raises(checkpoints.OtherRunError, match="another run: scheme differ"):
         next(train(config.with_(scheme="mate"), checkpoint=path))
+
+
+def test_every_weight_network_of_the_table_can_be_named():
+    named = {scheme.mix for scheme in SCHEMES.values() if isinstance(scheme.mix, str)}
+    assert named == set(MIXES)
 
 
 def test_spaces_compare_it_under_a_name_that_does_not_move(write):
