@@ -23,7 +23,7 @@ def unread(space: Space, base: TrialConfig) -> list[str]:
         InputError: The space varies nothing else: all its trials would be one config. Or its own
             `suggest` fails at one of the configs that are drawn.
     """
-    configs = _probed(space, base)
+    configs = [config for _, config in _probed(space, base)]
     fields = TrialConfig.model_fields
     varied = {name for name in fields if len({str(getattr(c, name)) for c in configs}) > 1}
     read = {name for config in configs for name in scheme_named(config.scheme).reads}
@@ -48,13 +48,10 @@ def unread_text(space: Space, base: TrialConfig) -> str:
 
 def _tries(space: Space, base: TrialConfig) -> bool:
     """Whether any trial of the space can be of the base's scheme."""
-    with quietly():
-        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        trials = [study.ask() for _ in range(PROBES)]
-        if any(suggested_config(space, trial, base).scheme == base.scheme for trial in trials):
-            return True
-    asked = [trial.distributions.get("scheme") for trial in trials]
-    named = [choice for one in asked for choice in getattr(one, "choices", ())]
+    drawn = _probed(space, base)
+    asked = [trial.distributions.get("scheme") for trial, _ in drawn]
+    named = {choice for one in asked for choice in getattr(one, "choices", ())}
+    named |= {config.scheme for _, config in drawn}
     return base.scheme in named or OWN in named
 
 
@@ -62,9 +59,10 @@ def _listed(names: list[str] | set[str]) -> str:
     return " and ".join(sorted(names))
 
 
-def _probed(space: Space, base: TrialConfig) -> list[TrialConfig]:
-    """A few random configs."""
+def _probed(space: Space, base: TrialConfig) -> list[tuple[optuna.Trial, TrialConfig]]:
+    """A few random trials, and their configs."""
     draws = TRIES if is_path(space.name) else PROBES
     with quietly():
         study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        return [suggested_config(space, study.ask(), base) for _ in range(draws)]
+        trials = [study.ask() for _ in range(draws)]
+        return [(trial, suggested_config(space, trial, base)) for trial in trials]

@@ -33,6 +33,29 @@ def plan(study: str, **changes) -> StudyPlan:
     return StudyPlan(**{**fields, **changes})
 
 
+def test_a_worker_whose_node_has_another_file_trains_nothing(tmp_path):
+    from studies.cluster import _Worker
+
+    scheme = tmp_path / "mine.py"
+    scheme.write_text(
+        "from trainers.schemes import Scheme\n"
+        "SCHEME = Scheme('the mean', lambda a: [[1 / len(a)] * len(a)], lambda a: [[1]] * len(a))\n"
+    )
+    worker, config = object.__new__(_Worker), TINY.with_(scheme=str(scheme))
+    settings = {
+        "config": config.model_dump_json(), "checkpoint": str(tmp_path / "run.pt"),
+        "digests": config.digests, "data_root": None, "device": "cpu", "threads": 1,
+        "purpose": "search", "each_epoch": False, "hits": False,
+    }  # fmt: skip
+    worker.reset_config(settings)
+    assert worker.step()["epoch"] == 1
+    scheme.write_text(scheme.read_text() + "# older\n")
+    worker.reset_config(settings)
+    said = worker.step()
+    assert (said["epoch"], said["input"]) == (0, True)
+    assert "has another scheme file" in said["error"]
+
+
 @pytest.fixture(scope="module")
 def cluster():
     """Ray on this machine, once for the module."""
